@@ -1,0 +1,41 @@
+# make demo | make test | make check: each makes its environment in .venv first, where that is missing or stale.
+
+PYTHON ?= python3
+# CUDA users, or another build of torch: make demo TORCH='torch==2.13.0+cu130' TORCH_INDEX=<index of those builds>
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+BIN := .venv/bin
+
+.PHONY: help demo test check format clean
+
+help:
+	@echo "make demo    generate, train and evaluate on smart_home, on real models (about 10 minutes on 2 cores)"
+	@echo "make test    the whole test suite, the end-to-end tests on real models included"
+	@echo "make check   ruff, mypy --strict, drift of the exported schemas and of the help texts in docs"
+	@echo "make format  let ruff format and sort"
+	@echo "make clean   remove .venv and runs/"
+
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,all]'
+	touch $@
+
+demo: .venv/.installed
+	$(BIN)/python evals/smart_home/demo.py
+
+test: .venv/.installed
+	$(BIN)/python -m pytest
+
+check: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/fcdistill schemas export --check
+
+format: .venv/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,73 @@
+"""What every backend takes and gives: requests in, one completion for each.
+
+A backend knows nothing of tools' validity or of scoring; it turns messages and tools into the model's text.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fcdistill.config import DecodeSettings
+from fcdistill.records import FinishReason, Message, ModelRef, ToolSpec
+
+__all__ = ["Backend", "Completion", "Request"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A conversation to answer.
+
+    Attributes:
+        id: names the completion; unique within one call of `complete`. It also seeds sampled decoding.
+        messages: ends with the message to answer.
+        specs: the tools that may be called.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    specs: tuple[ToolSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The answer to one request.
+
+    Attributes:
+        id: the request's.
+        text: what the model wrote, without the token that ended it; empty on error.
+        finish_reason: `stop` (the model ended), `call_complete` (a call was closed and no further one began),
+            `length` or `error`.
+        prompt_tokens: length of the whole prompt, shared parts included.
+        completion_tokens: tokens that were decoded, the ending one included.
+        latency_s: seconds of each forward pass divided by the rows in it, added up.
+        error: why the request could not be answered; others of the same call are unaffected.
+    """
+
+    id: str
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    latency_s: float | None = None
+    error: str | None = None
+
+
+class Backend(Protocol):
+    """Who answers prompts."""
+
+    @property
+    def ref(self) -> ModelRef:
+        """The model that answers."""
+        ...
+
+    def complete(self, requests: Sequence[Request], settings: DecodeSettings) -> Iterator[Completion]:
+        """Answer each request exactly once, in any order, each as soon as it is finished.
+
+        Raises:
+            BackendError: no more answers can be given; what was yielded before stays valid.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what the backend holds; it answers no more."""
+        ...

@@ -1,0 +1,1 @@
+"""`fcdistill train`: pack traces, compute the objective, train the student."""

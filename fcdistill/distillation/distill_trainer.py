@@ -1,0 +1,255 @@
+"""A subclass of `transformers.Trainer` for packed micro batches and the distillation objective.
+
+The Trainer keeps its loop, schedules, checkpoints and distribution. What differs: the loss is computed here from
+selected rows (HF `labels` are never passed), it is divided by totals of the whole optimizer step, projectors are
+trained and saved beside the model, and held-out evaluation reports cross-entropy and token accuracy. Where examples and
+models come from is not known here (`trainer`).
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+
+from fcdistill.config import ObjectiveConfig
+from fcdistill.distillation.checkpoints import seal
+from fcdistill.distillation.data import Collator, Example
+from fcdistill.distillation.forward import forward_rows
+from fcdistill.distillation.layers import Projectors
+from fcdistill.distillation.losses import cross_entropy
+from fcdistill.distillation.objective import StepTotals, components, total_loss
+from fcdistill.distillation.signals import OnlineTeacher
+
+__all__ = ["DistillTrainer", "PROJECTORS_NAME", "StudentSide"]
+
+PROJECTORS_NAME = "projectors.safetensors"
+
+
+@dataclass(frozen=True)
+class StudentSide:
+    """The student as it is trained."""
+
+    model: PreTrainedModel | PeftModel
+    head: nn.Module
+    """Its output embeddings."""
+    autocast: torch.dtype | None
+    """Precision of its matrix products where its trained weights are kept in float32; None: that of its weights."""
+
+
+class _ZeroProjectorGradients(TrainerCallback):  # type: ignore[misc]
+    """The Trainer clears the gradients of its model only."""
+
+    def __init__(self, projectors: nn.Module) -> None:
+        self._projectors = projectors
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self._projectors.zero_grad()
+
+
+class DistillTrainer(Trainer):  # type: ignore[misc]
+    """Trains a student on examples, with a teacher where the objective needs one.
+
+    Args:
+        student: the student.
+        args: arguments of the Trainer; the batch size is that of a micro batch.
+        objective: the terms of the loss.
+        collator: makes micro batches.
+        train_examples: what is trained on.
+        held_out_examples: what `evaluate` measures.
+        teacher: needed where the objective has a logit or hidden-state term.
+        projectors: needed where it has a hidden-state term; their pairs are the aligned layers.
+        callbacks: further callbacks.
+    """
+
+    # The loss is divided by totals of the optimizer step, whatever the number of micro batches.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        student: StudentSide,
+        args: TrainingArguments,
+        *,
+        objective: ObjectiveConfig,
+        collator: Collator,
+        train_examples: Sequence[Example],
+        held_out_examples: Sequence[Example] = (),
+        teacher: OnlineTeacher | None = None,
+        projectors: Projectors | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        args._n_gpu = min(args.n_gpu, 1)  # several GPUs are used through a launcher, never through DataParallel
+        super().__init__(
+            model=student.model,
+            args=args,
+            data_collator=collator,
+            train_dataset=train_examples,
+            eval_dataset=held_out_examples,
+            callbacks=list(callbacks),
+        )
+        self._student = student
+        self._objective = objective
+        self._teacher = teacher
+        self._pairs = projectors.pairs if projectors is not None else ()
+        self._projectors = projectors
+        self._projector_call: nn.Module | None = projectors
+        if projectors is not None and any(True for _ in projectors.parameters()):
+            projectors.to(args.device)
+            self.add_callback(_ZeroProjectorGradients(projectors))
+            if self.accelerator.num_processes > 1:
+                self._projector_call = self.accelerator.prepare_model(projectors)
+        self._sums: dict[str, Tensor] = {}
+        self._since: tuple[int, float] | None = None
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Tensor:
+        """This micro batch's share of the optimizer step's loss.
+
+        Times the number of processes, since their gradients are averaged.
+
+        Args:
+            model: the student, with whatever wraps it.
+            inputs: a batch of `Collator`.
+            return_outputs: not supported.
+            num_items_in_batch: the step's totals, see `_get_num_items_in_batch`.
+        """
+        assert not return_outputs and num_items_in_batch is not None
+        if self._since is None:
+            self._since = (self.state.global_step, time.monotonic())
+        rows = forward_rows(
+            model,
+            self._student.head,
+            inputs["student"],
+            inputs["student_logit_rows_N"],
+            layers=[student_layer for student_layer, _ in self._pairs],
+            hidden_rows_M=inputs["student_hidden_rows_M"],
+            autocast=self._student.autocast,
+        )
+        found = components(
+            self._objective,
+            rows,
+            self._teacher.rows(inputs) if self._teacher is not None else None,
+            targets_N=inputs["targets_N"],
+            weights_N=inputs["weights_N"],
+            pairs=self._pairs,
+            projectors=self._projector_call,
+            totals=StepTotals(*num_items_in_batch),
+        )
+        for name, value in found.items():
+            self._add(name, value.detach())
+        self._add("num_tokens", inputs["num_tokens"])
+        self._add("num_examples", inputs["num_examples"])
+        num_processes: int = self.accelerator.num_processes
+        return total_loss(self._objective, found) * num_processes
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Tensor | None:
+        """The optimizer step's token weight and number of aligned rows, over all micro batches and processes."""
+        totals = torch.zeros(2, dtype=torch.float32, device=device)
+        for batch in batch_samples:
+            totals[0] += batch["weights_N"].sum()
+            totals[1] += len(batch["student_hidden_rows_M"])
+        if self.accelerator.num_processes > 1:
+            totals = self.accelerator.reduce(totals, reduction="sum")
+        return totals
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the components and the speed since the last line to the Trainer's log."""
+        if "loss" in logs and self._since is not None:
+            step, started = self._since
+            num_steps = self.state.global_step - step
+            elapsed_s = time.monotonic() - started
+            for name, value in sorted(self._sums.items()):
+                total = self.accelerator.reduce(value, reduction="sum").item()
+                if name.startswith("num_"):
+                    logs[f"{name.removeprefix('num_')}_per_s"] = total / elapsed_s
+                else:
+                    logs[name] = total / num_steps
+            self._sums.clear()
+            self._since = (self.state.global_step, time.monotonic())
+        super().log(logs, start_time)
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "held_out"
+    ) -> dict[str, float]:
+        """Cross-entropy (nats per completion token, no class weights) and token accuracy of the held-out examples.
+
+        Every process computes all of them.
+        """
+        started = time.monotonic()
+        examples = self.eval_dataset
+        size = self.args.per_device_train_batch_size
+        was_training = self.model.training
+        self.model.eval()
+        sums = torch.zeros(2, device=self.args.device)
+        num_tokens = 0
+        for start in range(0, len(examples), size):
+            batch = self._prepare_inputs(self.data_collator(examples[start : start + size]))
+            found = forward_rows(
+                self.model,
+                self._student.head,
+                batch["student"],
+                batch["student_logit_rows_N"],
+                autocast=self._student.autocast,
+            )
+            sums[0] += cross_entropy(found.logits_NV, batch["targets_N"])
+            sums[1] += (found.logits_NV.argmax(-1) == batch["targets_N"]).sum()
+            num_tokens += len(batch["targets_N"])
+        self.model.train(was_training)
+        ce, right = (sums / num_tokens).tolist()
+        metrics = {"held_out_ce": ce, "held_out_token_accuracy": right}
+        self.log(dict(metrics))
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if self._since is not None:  # the time spent here is not training time
+            self._since = (self._since[0], self._since[1] + time.monotonic() - started)
+        return metrics
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The Trainer's optimizer, which also trains the projectors."""
+        fresh = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if fresh and (parameters := self._projector_parameters()):
+            optimizer.add_param_group({"params": parameters, "weight_decay": 0.0})
+        return optimizer
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor | None:
+        parameters = [*model.parameters(), *self._projector_parameters()]
+        norm: Tensor | None = self.accelerator.clip_grad_norm_(parameters, self.args.max_grad_norm)
+        return norm
+
+    def _projector_parameters(self) -> list[nn.Parameter]:
+        return list(self._projectors.parameters()) if self._projectors is not None else []
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        directory = Path(output_dir if output_dir is not None else self.args.output_dir)
+        # Adapters leave the embeddings alone; peft would ask the hub to find that out.
+        extra = {"save_embedding_layers": False} if isinstance(self.model, PeftModel) else {}
+        self.model.save_pretrained(directory, state_dict=state_dict, is_main_process=self.args.should_save, **extra)
+        if self.args.should_save and self._projector_parameters():
+            assert self._projectors is not None
+            self._projectors.save(directory / PROJECTORS_NAME)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            seal(Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._projector_parameters():
+            assert self._projectors is not None
+            self._projectors.load(Path(resume_from_checkpoint) / PROJECTORS_NAME)

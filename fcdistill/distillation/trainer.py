@@ -1,0 +1,365 @@
+"""`fcdistill train`: traces and a teacher's signal become a student in a run directory.
+
+    <out>/manifest.json     configuration, inputs and versions
+    <out>/data.json         lengths of the examples, which were left out, how many are held out
+    <out>/metrics.jsonl     loss components, learning rate, speed (`progress.MetricsLine`)
+    <out>/checkpoints/      while training runs; the Trainer's own files, removed when the student is saved
+    <out>/adapter/          LoRA: the adapter
+    <out>/merged/           full weights
+    <out>/projectors.safetensors   where hidden states of unequal widths were aligned
+    <out>/result.json       what `run_training` returns
+
+Order of work: everything that can be refused without weights is refused first. A killed run goes on from its last whole
+checkpoint and ends with the weights of an uninterrupted one.
+"""
+
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from fcdistill.config import FromTeacherLayers, FullTuning, LoraTuning, TrainConfig
+from fcdistill.distillation.checkpoints import last_sealed
+from fcdistill.distillation.data import (
+    Collator,
+    Example,
+    Layout,
+    drop_long,
+    hold_out,
+    length_statistics,
+    render_traces,
+    tools_of,
+)
+from fcdistill.distillation.distill_trainer import PROJECTORS_NAME, DistillTrainer, StudentSide
+from fcdistill.distillation.forward import packing_is_exact
+from fcdistill.distillation.layers import Projectors, pair_layers
+from fcdistill.distillation.progress import GracefulStop, MetricsLog, require_step
+from fcdistill.distillation.signals import OnlineTeacher, require_one_vocabulary
+from fcdistill.errors import ConfigError
+from fcdistill.models import (
+    SharedVocabulary,
+    StudentCard,
+    apply_lora,
+    cut_layers,
+    layers_to_keep,
+    load_model,
+    load_tokenizer,
+    save_student,
+)
+from fcdistill.prompts import template_sha256, tokenizer_sha256
+from fcdistill.records import FunctionTool, ModelRef, Trace
+from fcdistill.storage import RunDirectory, read_json, read_jsonl, storage_errors, write_json
+
+__all__ = ["DistillTrainer", "TrainResult", "run_training"]
+
+log = logging.getLogger(__name__)
+
+_VOLATILE = frozenset({"device", "log_steps", "save_steps"})
+"""Fields that may change between a run and its resumption."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run came to."""
+
+    directory: Path
+    steps: int
+    """Optimizer steps."""
+    examples: int
+    """Traces that were trained on."""
+    train_loss: float
+    """Mean over the last logged steps."""
+    held_out_ce: float | None
+    """Nats per completion token; None where nothing is held out."""
+    held_out_token_accuracy: float | None
+    seconds: float
+    """Time of work over all resumptions, loading included."""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """All that is known before weights are loaded."""
+
+    tokenizer: PreTrainedTokenizerBase
+    teacher_tokenizer: PreTrainedTokenizerBase | None
+    vocabulary: SharedVocabulary | None
+    train: list[Example]
+    held_out: list[Example]
+    left_out: list[str]
+    tools: tuple[FunctionTool, ...]
+
+
+def run_training(config: TrainConfig) -> TrainResult:
+    """Train a student, or go on where an earlier run stopped; a finished directory returns its result at once.
+
+    Args:
+        config: what is trained on what.
+
+    Raises:
+        ConfigError: fields that don't fit one another, the models or the machine.
+        DataError: the traces are unusable, or the directory holds another run.
+        ModelError: a model can't be loaded or trained as asked.
+        StorageError: the disk refused.
+        KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
+    """
+    started = time.monotonic()
+    prepared = _prepare(config)
+    with RunDirectory(
+        config.out,
+        stage="train",
+        config=config.model_dump(mode="json"),
+        inputs=[config.traces],
+        seed=config.seed,
+        model=ModelRef(model=config.student.model),
+        tokenizer_sha256=tokenizer_sha256(prepared.tokenizer),
+        template_sha256=template_sha256(prepared.tokenizer),
+        volatile=_VOLATILE,
+    ) as run:
+        result_path = config.out / "result.json"
+        if run.complete:
+            log.info("%s is already trained", config.out)
+            return TrainResult(**read_json(result_path, "training result") | {"directory": config.out})
+        _write_data_report(config, prepared)
+        result = _train(config, prepared, run.manifest.wall_time_s, started)
+        write_json(result_path, asdict(result) | {"directory": str(config.out)})
+        run.mark_complete()
+    shutil.rmtree(config.out / "checkpoints", ignore_errors=True)
+    return result
+
+
+def _prepare(config: TrainConfig) -> _Prepared:
+    """Read and check everything that needs no weights."""
+    traces = read_jsonl(config.traces, Trace, "traces")
+    if config.dtype == "float16" and not torch.cuda.is_available():
+        raise ConfigError(
+            "dtype is float16, but there is no CUDA device",
+            required="a CUDA device: float16 training scales its loss there",
+            fix="use bfloat16 or float32",
+        )
+    tokenizer = load_tokenizer(config.student.model)
+    teacher_tokenizer, vocabulary = None, None
+    if config.objective.needs_teacher:
+        assert config.teacher is not None
+        teacher_tokenizer = load_tokenizer(config.teacher)
+        vocabulary = require_one_vocabulary(
+            tokenizer, teacher_tokenizer, student_name=config.student.model, teacher_name=config.teacher
+        )
+    rendered = render_traces(traces, tokenizer, config.tools_in_prompt, teacher_tokenizer)
+    kept, left_out = drop_long(rendered, config.max_example_tokens)
+    if left_out:
+        log.warning(
+            "%d of %d traces have more than max_example_tokens %d tokens and are left out (data.json names them)",
+            len(left_out),
+            len(traces),
+            config.max_example_tokens,
+        )
+    train, held_out = hold_out(kept, config.held_out_fraction, config.seed)
+    return _Prepared(tokenizer, teacher_tokenizer, vocabulary, train, held_out, left_out, tools_of(traces))
+
+
+def _write_data_report(config: TrainConfig, prepared: _Prepared) -> None:
+    report = {
+        "train_examples": len(prepared.train),
+        "held_out_examples": len(prepared.held_out),
+        "left_out": prepared.left_out,
+        "student": length_statistics(prepared.train),
+    }
+    write_json(config.out / "data.json", report)
+    log.info("%d examples, %d held out; tokens %s", len(prepared.train), len(prepared.held_out), report["student"])
+
+
+def _train(config: TrainConfig, prepared: _Prepared, earlier_s: float, started: float) -> TrainResult:
+    checkpoints = config.out / "checkpoints"
+    args = _arguments(config, checkpoints, has_held_out=bool(prepared.held_out))
+    set_seed(config.seed)
+    student, base = _load_student(config)
+    use_cache = student.model.config.use_cache
+    teacher, projectors = _load_teacher(config, prepared, student, args.device)
+    student.model.to(args.device)
+    collator = Collator(
+        student=_layout(config, student.model, student.head, prepared.train, "student", student.autocast),
+        teacher=_layout(config, teacher.model, teacher.head, prepared.train, "teacher", None) if teacher else None,
+        class_weights=config.objective.class_weights,
+        hidden_positions=config.objective.hidden_positions,
+    )
+    checkpoint = last_sealed(checkpoints)
+    metrics = MetricsLog(config.out / "metrics.jsonl", require_step(checkpoint))
+    stop = GracefulStop()
+    trainer = DistillTrainer(
+        student,
+        args,
+        objective=config.objective,
+        collator=collator,
+        train_examples=prepared.train,
+        held_out_examples=prepared.held_out,
+        teacher=teacher,
+        projectors=projectors,
+        callbacks=[metrics, stop],
+    )
+    trainer.remove_callback(PrinterCallback)
+    if checkpoint is not None:
+        log.info("going on from %s", checkpoint)
+    with stop.listening():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+    losses = [line.loss for line in metrics.lines if line.loss is not None]
+    held_out = [line for line in metrics.lines if line.held_out_ce is not None]
+    student.model.config.use_cache = use_cache
+    if args.should_save:
+        _save(config, student, prepared, base, projectors)
+    trainer.accelerator.wait_for_everyone()
+    return TrainResult(
+        directory=config.out,
+        steps=trainer.state.global_step,
+        examples=len(prepared.train),
+        train_loss=losses[-1],
+        held_out_ce=held_out[-1].held_out_ce if held_out else None,
+        held_out_token_accuracy=held_out[-1].held_out_token_accuracy if held_out else None,
+        seconds=round(earlier_s + time.monotonic() - started, 3),
+    )
+
+
+def _arguments(config: TrainConfig, checkpoints: Path, *, has_held_out: bool) -> TrainingArguments:
+    if config.device.startswith("cuda:"):
+        os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
+    schedule = {"constant": "constant_with_warmup"}.get(config.learning_rate_schedule, config.learning_rate_schedule)
+    args = TrainingArguments(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=config.examples_per_pack,
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=schedule,
+        warmup_steps=config.warmup_fraction,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        logging_steps=config.log_steps,
+        logging_nan_inf_filter=False,
+        save_steps=config.save_steps,
+        # One more than needed: the newest one is sealed only after the Trainer has removed old ones.
+        save_total_limit=2,
+        eval_strategy="steps" if has_held_out else "no",
+        eval_steps=config.save_steps,
+        seed=config.seed,
+        fp16=config.dtype == "float16",
+        activation_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        use_cpu=config.device == "cpu",
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=not sys.stderr.isatty(),
+    )
+    num_parallel = config.examples_per_pack * args.world_size
+    if config.examples_per_step % num_parallel:
+        raise ConfigError(
+            f"examples_per_step is {config.examples_per_step}, but {args.world_size} processes with examples_per_pack "
+            f"{config.examples_per_pack} take {num_parallel} at a time",
+            required="a multiple of examples_per_pack times the number of processes",
+            fix="change examples_per_step or examples_per_pack",
+        )
+    args.gradient_accumulation_steps = config.examples_per_step // num_parallel
+    return args
+
+
+def _load_student(config: TrainConfig) -> tuple[StudentSide, ModelRef]:
+    """The student, ready to be trained, and what its card calls its base."""
+    full = isinstance(config.tuning, FullTuning)
+    # Small updates vanish in bfloat16: weights that are trained are float32, and only products use config.dtype.
+    loaded = load_model(config.student.model, dtype="float32" if full else config.dtype, device="cpu")
+    model: PreTrainedModel | PeftModel = loaded.model
+    params: dict[str, object] = {}
+    if isinstance(config.student, FromTeacherLayers):
+        keep = layers_to_keep(model.config.get_text_config().num_hidden_layers, config.student)
+        model = cut_layers(model, keep)
+        params["keep_layers"] = keep
+    head = model.get_output_embeddings()
+    if isinstance(config.tuning, LoraTuning):
+        model = apply_lora(model, config.tuning)
+    autocast = torch.bfloat16 if config.dtype == "bfloat16" else None
+    if autocast is not None:
+        for module in model.modules():
+            if isinstance(module, BaseTunerLayer):
+                # Autocast chooses the precision; peft would first copy each input to float32.
+                module.cast_input_dtype_enabled = False
+    base = ModelRef(model=config.student.model, revision=loaded.ref.revision, params=params)
+    return StudentSide(model, head, autocast), base
+
+
+def _load_teacher(
+    config: TrainConfig, prepared: _Prepared, student: StudentSide, device: torch.device
+) -> tuple[OnlineTeacher | None, Projectors | None]:
+    if not config.objective.needs_teacher:
+        return None, None
+    assert config.teacher is not None and prepared.vocabulary is not None
+    model = load_model(config.teacher, dtype=config.dtype, device=str(device)).model
+    model.requires_grad_(False)
+    projectors = None
+    if config.objective.hidden_weight:
+        student_shape = student.model.config.get_text_config()
+        teacher_shape = model.config.get_text_config()
+        pairs = pair_layers(
+            config.objective.layer_map,
+            num_pairs=config.objective.num_layer_pairs,
+            student_layers=student_shape.num_hidden_layers,
+            teacher_layers=teacher_shape.num_hidden_layers,
+        )
+        projectors = Projectors(pairs, student_shape.hidden_size, teacher_shape.hidden_size)
+    teacher = OnlineTeacher(
+        model=model,
+        head=model.get_output_embeddings(),
+        vocabulary_size=prepared.vocabulary.size,
+        layers=tuple(teacher_layer for _, teacher_layer in projectors.pairs) if projectors else (),
+        needs_logits=config.objective.kd_weight > 0,
+    )
+    return teacher, projectors
+
+
+def _layout(
+    config: TrainConfig,
+    model: PreTrainedModel | PeftModel,
+    head: nn.Module,
+    examples: Sequence[Example],
+    name: str,
+    autocast: torch.dtype | None,
+) -> Layout:
+    sequences = [example.student_ids if name == "student" else example.teacher_ids for example in examples]
+    shape = model.config.get_text_config()
+    return Layout(
+        packed=packing_is_exact(model, head, sequences, name=name, autocast=autocast),
+        max_tokens=config.pack_tokens,
+        # Attention runs at about half the speed of matrix products, which cost 24 H^2 against its 4 H T per token.
+        attention_tokens=3 * shape.hidden_size,
+        pad_id=shape.pad_token_id or 0,
+    )
+
+
+def _save(
+    config: TrainConfig, student: StudentSide, prepared: _Prepared, base: ModelRef, projectors: Projectors | None
+) -> None:
+    card = StudentCard(tools_in_prompt=config.tools_in_prompt, tools=prepared.tools, base=base)
+    model = student.model
+    if projectors is not None and projectors.maps:
+        with storage_errors(config.out, "write"):
+            projectors.save(config.out / PROJECTORS_NAME)
+    if isinstance(model, PeftModel):
+        save_student(model, prepared.tokenizer, config.out / "adapter", card)
+        if not config.merge:
+            return
+        model = model.merge_and_unload()
+    save_student(model.to(getattr(torch, config.dtype)), prepared.tokenizer, config.out / "merged", card)

@@ -1,0 +1,1 @@
+"""`fcdistill eval`: read suites, score predictions, summarise with intervals."""

@@ -1,0 +1,154 @@
+"""Answers as records: from a model's text, or from a file of saved answers.
+
+A call that a strict JSON reader may not accept (lone surrogates, absurd nesting) is a parse error like any other. What
+an answer is worth is not known here (`scoring`).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticSerializationError
+
+from fcdistill.errors import DataError
+from fcdistill.records import FinishReason, ParseError, Prediction, SavedPrediction, ToolCall
+from fcdistill.storage import StrictJsonError, loads_strict, read_jsonl
+from fcdistill.toolcalls import parse_output
+
+__all__ = ["prediction_from_text", "read_predictions"]
+
+_MAX_NESTING = 64
+_FINISH_REASONS: dict[str | None, FinishReason] = {
+    "stop": "stop",
+    "tool_calls": "stop",
+    "function_call": "stop",
+    "call_complete": "call_complete",
+    "length": "length",
+    "error": "error",
+}
+"""Our words and the OpenAI API's; anything else is `unknown`."""
+
+
+def prediction_from_text(
+    id: str,
+    text: str,
+    finish_reason: FinishReason = "unknown",
+    *,
+    latency_s: float | None = None,
+    prompt_tokens: int | None = None,
+    completion_tokens: int | None = None,
+    error: str | None = None,
+) -> Prediction:
+    """The record of one output text, its calls read in whatever dialect they stand.
+
+    Args:
+        id: the case's id.
+        text: the raw output without its stop token; lone surrogates become U+FFFD.
+        finish_reason: why the output ended.
+        latency_s: seconds for this answer.
+        prompt_tokens: tokens of the prompt.
+        completion_tokens: tokens of the output.
+        error: why there is no answer, where the backend failed.
+    """
+    text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    parsed = parse_output(text, truncated=finish_reason == "length")
+    calls, parse_errors = _storable(parsed.calls)
+    return Prediction(
+        id=id,
+        text=text,
+        calls=calls,
+        parse_errors=(*parsed.errors, *parse_errors),
+        finish_reason=finish_reason,
+        latency_s=latency_s,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        error=error,
+    )
+
+
+def read_predictions(path: Path, known_ids: frozenset[str], safe_names: Mapping[str, str]) -> dict[str, Prediction]:
+    """Saved answers by case id.
+
+    Args:
+        path: JSONL of `{id, text}`, `{id, tool_calls}`, or an earlier eval's predictions.jsonl.
+        known_ids: ids of all cases of the suite.
+        safe_names: a tool's original name to its name in the catalogue, where the two differ.
+
+    Raises:
+        DataError: a line is malformed, an id stands twice or belongs to no case.
+    """
+    saved = read_jsonl(path, SavedPrediction, "predictions")
+    unknown = [line.id for line in saved if line.id not in known_ids]
+    if unknown:
+        raise DataError(
+            f"predictions {path}: {len(unknown)} of {len(saved)} ids belong to no case, the first is {unknown[0]!r}",
+            required="ids of the suite's cases",
+            fix="give the predictions of this suite, or remove the others",
+        )
+    return {line.id: _prediction(line, safe_names) for line in saved}
+
+
+def _prediction(line: SavedPrediction, safe_names: Mapping[str, str]) -> Prediction:
+    prediction = prediction_from_text(
+        line.id,
+        line.text or "",
+        _FINISH_REASONS.get(line.finish_reason, "unknown"),
+        latency_s=line.latency_s,
+        prompt_tokens=line.prompt_tokens,
+        completion_tokens=line.completion_tokens,
+        error=line.error,
+    )
+    read: list[ToolCall | ParseError] | None = None
+    if line.tool_calls:
+        read = [_read_call(item) for item in line.tool_calls]
+    elif line.calls is not None:
+        read = [*line.calls, *line.parse_errors]
+    if read is not None:
+        calls, unstorable = _storable(tuple(item for item in read if isinstance(item, ToolCall)))
+        parse_errors = tuple(item for item in read if isinstance(item, ParseError))
+        prediction = prediction.model_copy(update={"calls": calls, "parse_errors": (*parse_errors, *unstorable)})
+    if safe_names:
+        renamed = [call.model_copy(update={"name": safe_names.get(call.name, call.name)}) for call in prediction.calls]
+        prediction = prediction.model_copy(update={"calls": tuple(renamed)})
+    return prediction
+
+
+def _read_call(item: Any) -> ToolCall | ParseError:
+    call = item.get("function", item) if isinstance(item, dict) else item
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+        return ParseError(kind="not_a_call", detail="a tool call without a name", start=0, end=0)
+    arguments = call.get("arguments")
+    if arguments is None or arguments == "":
+        arguments = {}  # some servers write no arguments so
+    if isinstance(arguments, str):
+        try:
+            arguments = loads_strict(arguments)
+        except StrictJsonError as error:
+            return ParseError(kind=error.kind, detail=f"{call['name']}: arguments are no JSON: {error}", start=0, end=0)
+    if not isinstance(arguments, dict):
+        return ParseError(kind="not_a_call", detail=f"{call['name']}: arguments are no object", start=0, end=0)
+    return ToolCall(name=call["name"], arguments=arguments)
+
+
+def _storable(calls: tuple[ToolCall, ...]) -> tuple[tuple[ToolCall, ...], tuple[ParseError, ...]]:
+    defects = {index: defect for index, call in enumerate(calls) if (defect := _defect(call))}
+    return (
+        tuple(call for index, call in enumerate(calls) if index not in defects),
+        tuple(ParseError(kind="invalid_json", detail=defect, start=0, end=0) for defect in defects.values()),
+    )
+
+
+def _defect(call: ToolCall) -> str:
+    level: list[Any] = [call.arguments]
+    for _ in range(_MAX_NESTING):
+        inner = [item for value in level for item in (value.values() if isinstance(value, dict) else value)]
+        level = [item for item in inner if isinstance(item, dict | list)]
+        if not level:
+            break
+    else:
+        return f"arguments nest deeper than {_MAX_NESTING} levels"
+    try:
+        call.model_dump_json()
+    except PydanticSerializationError:
+        return "a string holds a lone surrogate, which is no Unicode text"
+    return ""

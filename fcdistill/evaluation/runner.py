@@ -1,0 +1,169 @@
+"""`fcdistill eval`: ask the cases that have no answer yet, score all answers, write the files.
+
+A run directory holds `predictions.jsonl` (appended while the run goes on, so that a killed run resumes),
+`scores.jsonl`, `report.json` and `manifest.json`. How a report is shown is not known here (`reporting`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fcdistill.backends.base import Backend, Completion, Request
+from fcdistill.config import EvalConfig
+from fcdistill.evaluation.predictions import prediction_from_text, read_predictions
+from fcdistill.evaluation.scoring import Scorer
+from fcdistill.evaluation.stats import summarise
+from fcdistill.evaluation.suites import Suite, read_suite
+from fcdistill.records import Prediction, Report, Score
+from fcdistill.storage import Journal, RunDirectory, sha256_json, write_json, write_jsonl
+
+__all__ = ["Evaluation", "exit_code", "run_eval"]
+
+_VOLATILE = frozenset({"default_equals_omitted", "limit", "out"})
+"""Config fields that change no answer: with others, the answers that are there already still stand."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an eval run found.
+
+    Attributes:
+        report: the figures, as in report.json.
+        suite: the evaluated cases and their tools.
+        scores: one verdict per scored case, in the cases' order.
+        predictions: the answers by case id; an unscored case may have none.
+    """
+
+    report: Report
+    suite: Suite
+    scores: tuple[Score, ...]
+    predictions: dict[str, Prediction]
+
+
+def exit_code(report: Report) -> int:
+    """0 where every case was scored, 3 where the run is incomplete."""
+    return 3 if report.num_unscored else 0
+
+
+def run_eval(
+    config: EvalConfig, backend: Backend | None = None, on_progress: Callable[[int, int], None] | None = None
+) -> Evaluation:
+    """Evaluate a model, or saved predictions, on a suite.
+
+    Cases that an earlier run in the same directory answered are not asked again; cases on which the backend failed are.
+
+    Args:
+        config: what to evaluate.
+        backend: who answers; None where `config.predictions` is given.
+        on_progress: is told how many of how many cases have an answer, at the start and whenever that changes.
+
+    Raises:
+        DataError: the suite, the predictions or the run directory are unusable.
+        CatalogError: the suite's catalogue is unusable.
+        BackendError: the backend stopped answering; what it answered is kept.
+        StorageError: the disk refused, or another process works in the directory.
+        ValueError: a backend and `config.predictions` are both given, or neither.
+    """
+    if (backend is None) == (config.predictions is None):
+        raise ValueError("run_eval needs a backend exactly where config.predictions is not given")
+    whole_suite = read_suite(config.cases, config.tools)
+    suite = whole_suite.first(config.limit)
+    inputs = [path for path in (config.cases, config.tools, config.predictions) if path is not None]
+    with RunDirectory(
+        config.out,
+        stage="eval",
+        config=config.model_dump(mode="json"),
+        inputs=inputs,
+        seed=config.decode.seed,
+        model=None if backend is None else backend.ref,
+        volatile=_VOLATILE,
+    ) as run:
+        if run.complete:
+            run.reopen()
+        if config.predictions is not None:
+            known_ids = frozenset(case.id for case in whole_suite.cases)
+            predictions = read_predictions(config.predictions, known_ids, suite.safe_names)
+            if on_progress is not None:
+                on_progress(sum(case.id in predictions for case in suite.cases), len(suite.cases))
+        else:
+            assert backend is not None
+            predictions = _ask(config, backend, suite, run.path / "predictions.jsonl", on_progress)
+        evaluation = _evaluate(config, backend, suite, predictions)
+        ordered = [predictions[case.id] for case in whole_suite.cases if case.id in predictions]
+        write_jsonl(run.path / "predictions.jsonl", ordered)
+        write_jsonl(run.path / "scores.jsonl", evaluation.scores)
+        write_json(run.path / "report.json", evaluation.report.model_dump(mode="json"))
+        if exit_code(evaluation.report) == 0:
+            run.mark_complete()
+    return evaluation
+
+
+def _ask(
+    config: EvalConfig,
+    backend: Backend,
+    suite: Suite,
+    journal_path: Path,
+    on_progress: Callable[[int, int], None] | None,
+) -> dict[str, Prediction]:
+    with Journal(journal_path, Prediction) as journal:
+        predictions = {prediction.id: prediction for prediction in journal.records}
+        answered = {case_id for case_id, prediction in predictions.items() if prediction.error is None}
+        num_cases = len(suite.cases)
+        requests = [
+            Request(id=case.id, messages=case.messages, specs=suite.specs[case.id])
+            for case in suite.cases
+            if case.id not in answered
+        ]
+        num_done = num_cases - len(requests)
+        if on_progress is not None:
+            on_progress(num_done, num_cases)
+        if not requests:
+            return predictions
+        for completion in backend.complete(requests, config.decode):
+            prediction = _prediction(completion)
+            journal.append([prediction])
+            predictions[prediction.id] = prediction
+            num_done += 1
+            if on_progress is not None:
+                on_progress(num_done, num_cases)
+        return predictions
+
+
+def _prediction(completion: Completion) -> Prediction:
+    return prediction_from_text(
+        completion.id,
+        completion.text,
+        completion.finish_reason,
+        latency_s=completion.latency_s,
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
+        error=completion.error,
+    )
+
+
+def _evaluate(
+    config: EvalConfig, backend: Backend | None, suite: Suite, predictions: dict[str, Prediction]
+) -> Evaluation:
+    scorers: dict[int, Scorer] = {}  # by identity: cases of one catalogue share one tuple of specs
+    scores: list[Score] = []
+    unscored_ids: list[str] = []
+    for case in suite.cases:
+        prediction = predictions.get(case.id)
+        if prediction is None or prediction.error is not None:
+            unscored_ids.append(case.id)
+        else:
+            specs = suite.specs[case.id]
+            if id(specs) not in scorers:
+                scorers[id(specs)] = Scorer(specs, default_equals_omitted=config.default_equals_omitted)
+            scores.append(scorers[id(specs)].score(case, prediction))
+    report = summarise(
+        scores,
+        predictions,
+        unscored_ids=unscored_ids,
+        model=None if backend is None else backend.ref,
+        cases_sha256=suite.cases_sha256,
+        tools_sha256=suite.tools_sha256,
+        decode_sha256=None if backend is None else sha256_json(config.decode.model_dump(mode="json")),
+        default_equals_omitted=config.default_equals_omitted,
+    )
+    return Evaluation(report=report, suite=suite, scores=tuple(scores), predictions=predictions)

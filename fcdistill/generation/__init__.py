@@ -1,0 +1,1 @@
+"""`fcdistill generate`: plan, synthesize, verify and deduplicate tool-call traces."""

@@ -1,0 +1,455 @@
+"""`fcdistill generate`: from plan to verified traces, resumable at any instant.
+
+The plan is cut into fixed chunks. A chunk's outcomes go to `journal.jsonl` in one durable append; a run that takes up
+the work again asks only for chunks that are not there yet, with the same seeds, so that it ends with the same set.
+`traces.jsonl`, `rejects.jsonl` and `stats.json` are computed from the journal when all chunks are done.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from fcdistill.backends.base import Backend, Completion, Request
+from fcdistill.catalog import Catalog
+from fcdistill.config import DecodeSettings, GenerateConfig
+from fcdistill.errors import BackendError, DataError
+from fcdistill.generation.dedupe import Contamination, request_key, request_text
+from fcdistill.generation.phrasing import ValueBook, read_value_book
+from fcdistill.generation.plan import PlanItem, calls_group, make_plan
+from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
+from fcdistill.generation.verify import Verifier
+from fcdistill.records import (
+    Category,
+    Check,
+    EvalCase,
+    GenerationStats,
+    Message,
+    ModelRef,
+    Outcome,
+    PlannedKept,
+    Reject,
+    SeedRequest,
+    StageCount,
+    ToolCall,
+    Trace,
+    TraceMeta,
+    WorkedExample,
+)
+from fcdistill.storage import Journal, RunDirectory, read_json, read_jsonl, write_json, write_jsonl
+from fcdistill.toolcalls import parse_output
+from fcdistill.validation import CallValidator
+
+__all__ = ["run_generation"]
+
+_CHUNK = 64
+_CHECK_ORDER = (
+    "backend", "request", "parse", "tool", "schema", "count", "repair", "grounding", "question", "duplicate",
+    "contaminated",
+)  # fmt: skip
+
+
+@dataclass
+class _Draft:
+    """What is known of an item while it is being made."""
+
+    item: PlanItem
+    request: str = ""
+    answer: Message = field(default_factory=lambda: Message(role="assistant"))
+    checks: list[Check] = field(default_factory=list)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def failed(self) -> Check | None:
+        return next((check for check in self.checks if not check.ok), None)
+
+    def count(self, completion: Completion) -> None:
+        self.prompt_tokens += completion.prompt_tokens or 0
+        self.completion_tokens += completion.completion_tokens or 0
+
+
+def run_generation(
+    config: GenerateConfig,
+    backend: Callable[[], Backend],
+    catalog: Catalog,
+    *,
+    retry_rejects: bool = False,
+    on_progress: Callable[[int, int, int], None] | None = None,
+) -> GenerationStats:
+    """Generate, verify and write traces; a finished directory returns its stats at once.
+
+    Args:
+        config: what to make.
+        backend: opens the teacher; called only when there is work for it.
+        catalog: the tools.
+        retry_rejects: give every rejected item of a finished run one more attempt.
+        on_progress: called with (items done, items in all, traces kept) after every chunk.
+
+    Raises:
+        FcdistillError: inputs are unusable, the directory holds another run, or the teacher stopped answering.
+    """
+    book = read_value_book(config.values, catalog)
+    examples = read_jsonl(config.examples, WorkedExample, "examples file") if config.examples else []
+    seeds = read_jsonl(config.seeds, SeedRequest, "seeds file") if config.seeds else []
+    cases = [case for path in config.decontaminate for case in read_jsonl(path, EvalCase, "eval cases")]
+    validator = CallValidator(catalog.specs)
+    _require_valid_examples(examples, validator, config)
+    plan = make_plan(config, catalog, validator, book, seeds)
+    if not plan:
+        raise DataError(
+            "there is nothing to generate: no call-first traces are planned and there are no seeds",
+            required="num_call_first above 0, or a seeds file",
+            fix="set one of them in the generate section",
+        )
+    inputs = [path for path in (config.values, config.examples, config.seeds, *config.decontaminate) if path]
+    with (
+        RunDirectory(
+            config.out,
+            stage="generate",
+            config={**config.model_dump(mode="json"), "catalog_sha256": catalog.sha256},
+            inputs=inputs,
+            seed=config.seed,
+            volatile=frozenset({"out"}),
+        ) as run,
+        Journal(config.out / "journal.jsonl", Outcome) as journal,
+    ):
+        if run.complete and not retry_rejects:
+            return GenerationStats.model_validate(read_json(config.out / "stats.json", "stats file"))
+        attempts = _attempts(config, next_round=run.complete)
+        if run.complete:
+            run.reopen()
+        generator = _Generator(config, catalog, book, examples, validator, plan, journal, on_progress)
+        generator.work(backend, attempts)
+        stats = generator.finish(Contamination(cases))
+        run.mark_complete()
+        return stats
+
+
+def _attempts(config: GenerateConfig, *, next_round: bool) -> int:
+    """Attempts that every item has; each `--retry-rejects` of a finished run adds one, for good."""
+    path = config.out / "attempts.json"
+    attempts = int(read_json(path)) if path.exists() else config.attempts
+    if next_round:
+        attempts += 1
+        write_json(path, attempts)
+    return attempts
+
+
+def _require_valid_examples(
+    examples: Sequence[WorkedExample], validator: CallValidator, config: GenerateConfig
+) -> None:
+    for example in examples:
+        for call in example.calls:
+            violations = validator.check_call(call)
+            if violations:
+                raise DataError(
+                    f"examples file {config.examples}, example {example.id}: {call.name}{violations[0].pointer}: "
+                    f"{violations[0].detail}",
+                    required="calls that satisfy the catalogue",
+                    fix="correct the example",
+                )
+
+
+class _Generator:
+    """One run over one plan."""
+
+    def __init__(
+        self,
+        config: GenerateConfig,
+        catalog: Catalog,
+        book: ValueBook,
+        examples: Sequence[WorkedExample],
+        validator: CallValidator,
+        plan: Sequence[PlanItem],
+        journal: Journal[Outcome],
+        on_progress: Callable[[int, int, int], None] | None,
+    ) -> None:
+        self._config = config
+        self._catalog = catalog
+        self._verifier = Verifier(catalog, validator, book)
+        self._prompter = Prompter(catalog, book, examples)
+        self._examples = examples
+        self._plan = plan
+        self._journal = journal
+        self._on_progress = on_progress or (lambda done, total, kept: None)
+        self._backend: Backend | None = None
+
+    def work(self, backend: Callable[[], Backend], attempts: int) -> None:
+        """Make up to `attempts` tries at every item that no earlier try has settled."""
+        try:
+            for attempt in range(attempts):
+                for chunk in self._chunks(attempt):
+                    done = {outcome.id for outcome in self._journal.records if outcome.attempt == attempt}
+                    if all(item.id in done for item in chunk):
+                        continue
+                    if self._backend is None:
+                        self._backend = backend()
+                    started = time.monotonic()
+                    drafts = self._make(chunk, attempt)
+                    seconds = (time.monotonic() - started) / len(chunk)
+                    outcomes = [self._outcome(draft, attempt, seconds) for draft in drafts if draft.item.id not in done]
+                    self._journal.append(outcomes)
+                    self._report()
+        finally:
+            if self._backend is not None:
+                self._backend.close()
+
+    def _chunks(self, attempt: int) -> Iterator[list[PlanItem]]:
+        """The fixed chunks of an attempt: what earlier attempts left, items with one kind of prompt together."""
+        settled = {o.id for o in self._journal.records if o.attempt < attempt and o.failed is None}
+        pending = [item for item in self._plan if item.id not in settled]
+        groups: dict[tuple[str, str], list[PlanItem]] = {}
+        for item in pending:
+            several = "several" if len(item.calls) > 1 else item.calls[0].name if item.calls else ""
+            kind = "no_call" if item.category in ("clarify", "irrelevance") else several
+            groups.setdefault((item.source, kind), []).append(item)
+        ordered = [item for group in groups.values() for item in group]
+        for start in range(0, len(ordered), _CHUNK):
+            yield ordered[start : start + _CHUNK]
+
+    def _make(self, chunk: Sequence[PlanItem], attempt: int) -> list[_Draft]:
+        drafts = [_Draft(item, request=item.request) for item in chunk]
+        self._write([draft for draft in drafts if draft.item.source == "call_first"], attempt)
+        self._answer([draft for draft in drafts if draft.item.source == "request_first"], attempt)
+        self._ask_back(
+            [draft for draft in drafts if draft.item.category == "clarify" and draft.failed is None], attempt
+        )
+        for draft in drafts:
+            if draft.item.category == "irrelevance":
+                draft.answer = Message(role="assistant", content=self._config.no_call_answer)
+            if draft.item.register == "typos" and draft.failed is None:
+                draft.request = add_typos(draft.request, f"{self._config.seed}/{draft.item.id}")
+        return drafts
+
+    def _write(self, drafts: Sequence[_Draft], attempt: int) -> None:
+        """Call-first: the teacher writes the request, the checks compare it with the sampled calls."""
+        settings = self._settings(attempt, sampled=True)
+        requests = [self._prompter.write_request(draft.item) for draft in drafts]
+        for draft, completion in self._ask(drafts, requests, settings):
+            draft.request = clean_request(completion.text)
+            item = draft.item
+            draft.checks.append(self._verifier.check_request(draft.request))
+            if draft.failed is not None:
+                continue
+            if item.category in ("clarify", "irrelevance"):
+                draft.checks.append(self._verifier.check_grounding(draft.request, item.calls, item.now))
+            else:
+                draft.checks.append(self._verifier.check_schema(item.calls))
+                self._ground(draft, item.calls)
+
+    def _ground(self, draft: _Draft, calls: Sequence[ToolCall]) -> None:
+        """Check the calls against the request; where they differ, try the calls that the request does ask for."""
+        now = draft.item.now
+        check = self._verifier.check_grounding(draft.request, calls, now)
+        if not check.ok:
+            repaired = self._verifier.repaired(draft.request, calls, now)
+            if repaired is not None:
+                draft.checks.append(Check(name="repair", ok=True, detail=check.detail))
+                check, calls = Check(name="grounding", ok=True), repaired
+        draft.checks.append(check)
+        draft.answer = Message.calling([self._verifier.in_schema_order(call) for call in calls])
+
+    def _answer(self, drafts: Sequence[_Draft], attempt: int) -> None:
+        """Request-first: the teacher answers blindly, the checks judge the answer."""
+        settings = self._settings(attempt, sampled=attempt > 0)
+        asked = [draft for draft in drafts if draft.item.category not in ("clarify", "irrelevance")]
+        requests = [self._prompter.answer(draft.item, draft.request) for draft in asked]
+        for draft, completion in self._ask(asked, requests, settings):
+            output = parse_output(completion.text, truncated=completion.finish_reason == "length")
+            draft.checks += self._verifier.check_output(output, draft.item.category)
+            if not output.calls:
+                draft.answer = Message(role="assistant", content=completion.text)
+                if draft.failed is None:
+                    detail = "the teacher made no call, and no hint says that none is right"
+                    draft.checks.append(Check(name="count", ok=False, detail=detail))
+                continue
+            draft.answer = Message.calling(output.calls)
+            if draft.failed is None:
+                self._ground(draft, output.calls)
+
+    def _ask_back(self, drafts: Sequence[_Draft], attempt: int) -> None:
+        settings = self._settings(attempt, sampled=attempt > 0)
+        requests = [
+            self._prompter.ask_back(
+                draft.item.id, draft.request, draft.item.missing.rpartition(".")[2].replace("_", " ")
+            )
+            for draft in drafts
+        ]
+        for draft, completion in self._ask(drafts, requests, settings):
+            question = completion.text.strip()
+            draft.answer = Message(role="assistant", content=question)
+            good = question.endswith("?") and "\n" not in question and not parse_output(question).calls
+            detail = "" if good else "the answer is not one question"
+            draft.checks.append(Check(name="question", ok=good, detail=detail))
+
+    def _ask(
+        self, drafts: Sequence[_Draft], requests: Sequence[Request], settings: DecodeSettings
+    ) -> Iterator[tuple[_Draft, Completion]]:
+        """Every draft with its completion; a request that failed becomes a failed check and is left out."""
+        if not drafts:
+            return
+        assert self._backend is not None
+        by_id = {draft.item.id: draft for draft in drafts}
+        completions = {completion.id: completion for completion in self._backend.complete(requests, settings)}
+        for identity, draft in by_id.items():
+            completion = completions.get(identity)
+            if completion is None:
+                raise BackendError(
+                    f"the teacher's backend gave no answer to {identity}",
+                    required="one completion per request",
+                    fix="run the same command again; finished work is kept",
+                )
+            draft.count(completion)
+            if completion.error is not None:
+                draft.checks.append(Check(name="backend", ok=False, detail=completion.error))
+            else:
+                yield draft, completion
+
+    def _settings(self, attempt: int, *, sampled: bool) -> DecodeSettings:
+        return DecodeSettings(
+            max_new_tokens=self._config.max_new_tokens,
+            sampling_temperature=self._config.sampling_temperature if sampled else 0.0,
+            top_p=0.95 if sampled else 1.0,
+            seed=self._config.seed * 1000 + attempt,
+        )
+
+    def _outcome(self, draft: _Draft, attempt: int, seconds: float) -> Outcome:
+        item = draft.item
+        assert self._backend is not None
+        trace = self._trace(
+            item.id,
+            item.system,
+            draft.request,
+            draft.answer,
+            split_group=calls_group(draft.answer.calls) if draft.answer.calls and item.calls else item.split_group,
+            meta=TraceMeta(
+                source=item.source,
+                category=item.category or _category(draft.answer.calls),
+                plan_cell=item.cell,
+                teacher=self._backend.ref,
+                checks=tuple(draft.checks),
+                attempt=attempt,
+            ),
+        )
+        return Outcome(
+            id=item.id,
+            attempt=attempt,
+            candidate=trace,
+            prompt_tokens=draft.prompt_tokens,
+            completion_tokens=draft.completion_tokens,
+            seconds=round(seconds, 4),
+        )
+
+    def _trace(
+        self, identity: str, system: str, request: str, answer: Message, *, split_group: str, meta: TraceMeta
+    ) -> Trace:
+        context = [Message(role="system", content=system)] if system else []
+        messages = (*context, Message(role="user", content=request), answer)
+        return Trace(id=identity, messages=messages, tools=self._catalog.tools, split_group=split_group, meta=meta)
+
+    def _report(self) -> None:
+        last = self._last_outcomes()
+        self._on_progress(len(last), len(self._plan), sum(outcome.failed is None for outcome in last.values()))
+
+    def _last_outcomes(self) -> dict[str, Outcome]:
+        return {outcome.id: outcome for outcome in self._journal.records}
+
+    def finish(self, contamination: Contamination) -> GenerationStats:
+        """Drop duplicates and contaminated traces, write the files, return the counts."""
+        last = self._last_outcomes()
+        candidates = [*self._example_traces(), *(last[item.id].candidate for item in self._plan)]
+        kept: list[Trace] = []
+        rejects: list[Reject] = []
+        stages: Counter[tuple[str, bool]] = Counter(
+            (check.name, check.ok) for outcome in self._journal.records for check in outcome.candidate.meta.checks
+        )
+        first_by_key: dict[str, str] = {}
+        for trace in candidates:
+            failed = next((check for check in trace.meta.checks if not check.ok), None)
+            if failed is None:
+                for check in self._collection_checks(trace, first_by_key, contamination):
+                    stages[check.name, check.ok] += 1
+                    if not check.ok:
+                        failed = check
+                        break
+            if failed is None:
+                kept.append(trace)
+            else:
+                rejects.append(Reject(id=trace.id, check=failed.name, detail=failed.detail, candidate=trace))
+        write_jsonl(self._config.out / "traces.jsonl", kept)
+        write_jsonl(self._config.out / "rejects.jsonl", rejects)
+        stats = self._stats(candidates, kept, rejects, stages)
+        write_json(self._config.out / "stats.json", stats.model_dump(mode="json"))
+        return stats
+
+    def _example_traces(self) -> Iterator[Trace]:
+        """The team's worked examples are traces too: right by their authors' word, checked against the schemas."""
+        for example in self._examples:
+            answer = (
+                Message.calling(example.calls) if example.calls else Message(role="assistant", content=example.text)
+            )
+            meta = TraceMeta(
+                source="import",
+                category=example.category,
+                plan_cell=f"example/{example.category}",
+                teacher=ModelRef(model="worked example"),
+                checks=(Check(name="schema", ok=True),),
+            )
+            group = f"example-{example.id}"
+            yield self._trace(example.id, example.system, example.request, answer, split_group=group, meta=meta)
+
+    def _collection_checks(
+        self, trace: Trace, first_by_key: dict[str, str], contamination: Contamination
+    ) -> Iterator[Check]:
+        text = request_text(trace)
+        first = first_by_key.setdefault(request_key(text), trace.id)
+        yield Check(name="duplicate", ok=first == trace.id, detail="" if first == trace.id else f"repeats {first}")
+        case = contamination.find(text)
+        detail = f"shares its wording with eval case {case}" if case else ""
+        yield Check(name="contaminated", ok=case is None, detail=detail)
+
+    def _stats(
+        self,
+        candidates: Sequence[Trace],
+        kept: Sequence[Trace],
+        rejects: Sequence[Reject],
+        stages: Counter[tuple[str, bool]],
+    ) -> GenerationStats:
+        outcomes = self._journal.records
+        seconds = sum(outcome.seconds for outcome in outcomes)
+        completion_tokens = sum(outcome.completion_tokens for outcome in outcomes)
+        tools = Counter(call.name for trace in kept for call in trace.answer.calls)
+        return GenerationStats(
+            planned=len(candidates),
+            kept=len(kept),
+            rejected=len(rejects),
+            attempts=len(outcomes),
+            stages={
+                name: StageCount(checked=stages[name, True] + stages[name, False], passed=stages[name, True])
+                for name in _CHECK_ORDER
+                if stages[name, True] + stages[name, False]
+            },
+            by_source=_planned_kept(candidates, kept, lambda trace: trace.meta.source),
+            by_category=_planned_kept(candidates, kept, lambda trace: trace.meta.category),
+            calls_by_tool={spec.name: tools[spec.name] for spec in self._catalog.specs},
+            prompt_tokens=sum(outcome.prompt_tokens for outcome in outcomes),
+            completion_tokens=completion_tokens,
+            seconds=round(seconds, 2),
+            completion_tokens_per_s=round(completion_tokens / seconds, 2) if seconds else None,
+        )
+
+
+def _planned_kept(
+    candidates: Iterable[Trace], kept: Iterable[Trace], key: Callable[[Trace], str]
+) -> dict[str, PlannedKept]:
+    planned, kept_counts = Counter(map(key, candidates)), Counter(map(key, kept))
+    return {name: PlannedKept(planned=planned[name], kept=kept_counts[name]) for name in sorted(planned)}
+
+
+def _category(calls: Sequence[ToolCall]) -> Category:
+    if not calls:
+        return "irrelevance"
+    if len(calls) == 1:
+        return "simple"
+    return "parallel" if len({call.name for call in calls}) == 1 else "parallel_multiple"

@@ -1,0 +1,277 @@
+"""What is to be generated: a list of items, decided before any model is asked, the same for the same configuration.
+
+A call-first item holds sampled calls and the facts that the request must say; a request-first item holds a user's seed.
+Cells (tool, arity, optional arguments, register) make coverage countable.
+"""
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from fcdistill.catalog import Catalog
+from fcdistill.config import GenerateConfig
+from fcdistill.generation.arguments import ArgumentSampler, optional_parameters, required_parameters
+from fcdistill.generation.phrasing import ValueBook, instant, property_schema, spoken_forms
+from fcdistill.records import Category, SeedRequest, ToolCall, ToolSpec
+from fcdistill.storage import sha256_json
+from fcdistill.validation import CallValidator
+
+__all__ = ["REGISTERS", "PlanItem", "calls_group", "make_plan", "time_context"]
+
+REGISTERS = ("casual", "terse", "polite", "question", "rambling", "typos")
+
+# Shares of the call-first items that call at least one tool.
+_PARALLEL, _PARALLEL_MULTIPLE = 0.12, 0.2
+
+_TOPICS = (
+    "history, capital cities, a poem, a joke, a cooking recipe, translation, mathematics, football results, a taxi, "
+    "a flight, a hotel, an e-mail, a phone call, film tips, the news, share prices, homework, small talk, a "
+    "compliment, a thank-you, astronomy, animals, spelling, politics, medicine, the meaning of a word, a video "
+    "call, a restaurant table, gardening, car repair, a birthday present, philosophy, programming, an old friend, a "
+    "book, the traffic, dreams, language learning, the oven, the blinds, the doorbell camera, the washing machine, "
+    "the sprinkler, the coffee machine, the television"
+).split(", ")
+
+
+@dataclass(frozen=True)
+class PlanItem:
+    """One trace to be made.
+
+    Attributes:
+        id: stable over runs.
+        source: the road.
+        category: BFCL's word, or `clarify`; a hint for a request-first item, None where its author gave none.
+        cell: coverage cell.
+        calls: the sampled calls; for a clarify item what the request does say; empty for request-first.
+        facts: per call the spoken form of each argument.
+        missing: the parameter that a clarify request leaves out, as `tool.param`.
+        topic: what an irrelevance request is about.
+        register: how the request is phrased.
+        request: the user's text of a request-first item.
+        system: context that the request comes with.
+        now: the current time that `system` gives.
+        split_group: items that share arguments or a seed share it.
+    """
+
+    id: str
+    source: Literal["call_first", "request_first"]
+    category: Category | None
+    cell: str
+    split_group: str
+    calls: tuple[ToolCall, ...] = ()
+    facts: tuple[tuple[tuple[str, str], ...], ...] = ()
+    missing: str = ""
+    topic: str = ""
+    register: str = "casual"
+    request: str = ""
+    system: str = ""
+    now: datetime | None = None
+
+
+def time_context(now: datetime) -> str:
+    """The system message that tells the current time."""
+    return f"Current time: {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} ({now:%A})."
+
+
+def calls_group(calls: Sequence[ToolCall]) -> str:
+    """The split group of traces that answer with these calls."""
+    return f"calls-{sha256_json([call.model_dump(mode='json') for call in calls])[:16]}"
+
+
+def make_plan(
+    config: GenerateConfig, catalog: Catalog, validator: CallValidator, book: ValueBook, seeds: Sequence[SeedRequest]
+) -> list[PlanItem]:
+    """All items, call-first before request-first.
+
+    Raises:
+        ConfigError: arguments can't be sampled for some parameter.
+    """
+    planner = _Planner(config, catalog, validator, book)
+    chosen = seeds if config.num_request_first is None else seeds[: config.num_request_first]
+    return [*planner.call_first(), *(_seed_item(seed) for seed in chosen)]
+
+
+def _seed_item(seed: SeedRequest) -> PlanItem:
+    now = None
+    if seed.system.startswith("Current time: "):
+        now = instant(seed.system.removeprefix("Current time: ").split(" ")[0].rstrip("."))
+    return PlanItem(
+        id=f"request-first-{seed.id}",
+        source="request_first",
+        category=seed.category,
+        cell=f"seed/{seed.category or 'unknown'}",
+        split_group=f"seed-{seed.id}",
+        request=seed.text,
+        system=seed.system,
+        now=now,
+    )
+
+
+class _Planner:
+    def __init__(self, config: GenerateConfig, catalog: Catalog, validator: CallValidator, book: ValueBook) -> None:
+        self._config = config
+        self._specs = catalog.specs
+        self._book = book
+        self._random = random.Random(config.seed)
+        self._sampler = ArgumentSampler(validator, book, seed=config.seed, now=config.current_time)
+        self._registers = itertools.cycle(REGISTERS)
+        self._topics = _foreign_topics(catalog)
+
+    def call_first(self) -> Iterator[PlanItem]:
+        total = self._config.num_call_first
+        num_no_call = round(total * self._config.no_call_fraction)
+        num_clarify = num_no_call // 2 if any(required_parameters(spec) for spec in self._specs) else 0
+        num_calling = total - num_no_call
+        several = len(self._specs) > 1
+        num_parallel = round(num_calling * _PARALLEL)
+        num_mixed = round(num_calling * _PARALLEL_MULTIPLE) if several else 0
+        counts: list[tuple[Category, int]] = [
+            ("simple", num_calling - num_parallel - num_mixed),
+            ("parallel", num_parallel),
+            ("parallel_multiple", num_mixed),
+            ("clarify", num_clarify),
+            ("irrelevance", num_no_call - num_clarify),
+        ]
+        numbers = itertools.count(1)
+        for category, count in counts:
+            tools = self._tool_groups(category)
+            for _ in range(count):
+                yield self._item(
+                    f"call-first-{next(numbers):05d}", category, next(tools) if category != "irrelevance" else ()
+                )
+
+    def _tool_groups(self, category: Category) -> Iterator[tuple[ToolSpec, ...]]:
+        """Tools of the coming items, each equally often."""
+        callable_specs = [spec for spec in self._specs if category != "clarify" or required_parameters(spec)]
+        # A tool without parameters can't be called twice in one answer.
+        repeatable = [
+            spec
+            for spec in callable_specs
+            if property_schema(spec.parameters, []) and spec.parameters.get("properties")
+        ]
+        while True:
+            deck = self._random.sample(callable_specs, len(callable_specs))
+            if category == "parallel":
+                yield from ((spec,) * self._random.choice((2, 2, 3)) for spec in deck if spec in repeatable)
+                if not repeatable:
+                    yield from ((spec,) for spec in deck)
+            elif category == "parallel_multiple":
+                for spec in deck:
+                    others = [other for other in callable_specs if other is not spec]
+                    size = min(self._random.choice((1, 1, 2)), len(others))
+                    yield (spec, *self._random.sample(others, size))
+            else:
+                yield from ((spec,) for spec in deck)
+
+    def _item(self, identity: str, category: Category, specs: tuple[ToolSpec, ...]) -> PlanItem:
+        register = next(self._registers)
+        if category == "irrelevance":
+            topic = self._random.choice(self._topics)
+            return PlanItem(
+                id=identity, source="call_first", category=category, cell=f"irrelevance/{register}",
+                split_group=f"topic-{topic}", topic=topic, register=register,
+            )  # fmt: skip
+        calls: list[ToolCall] = []
+        subsets: list[str] = []
+        for spec in specs:
+            for _ in range(20):  # parallel calls of one tool must differ
+                optional = self._optional(spec, most=1 if len(specs) > 1 else None)
+                call = self._sampler.sample(spec, optional)
+                if call not in calls:
+                    break
+            else:
+                continue
+            calls.append(call)
+            subsets.append(f"{spec.name}[{','.join(optional)}]")
+        missing = ""
+        if category == "clarify":
+            name = self._random.choice(required_parameters(specs[0]))
+            kept = {key: value for key, value in calls[0].arguments.items() if key != name}
+            calls, missing = [ToolCall(name=specs[0].name, arguments=kept)], f"{specs[0].name}.{name}"
+        now = self._now(calls, specs)
+        return PlanItem(
+            id=identity,
+            source="call_first",
+            category="simple" if category == "parallel" and len(calls) == 1 else category,
+            cell=f"{category}/{'+'.join(subsets)}/{register}",
+            split_group=calls_group(calls),
+            calls=tuple(calls),
+            facts=tuple(self._facts(call, spec, now) for call, spec in zip(calls, specs, strict=False)),
+            missing=missing,
+            register=register,
+            system=time_context(now) if now else "",
+            now=now,
+        )
+
+    def _optional(self, spec: ToolSpec, most: int | None) -> list[str]:
+        names = optional_parameters(spec)
+        chosen = [name for name in names if self._random.random() < 0.4]
+        if most is not None:
+            chosen = self._random.sample(chosen, min(most, len(chosen)))
+        return [name for name in names if name in chosen]
+
+    def _now(self, calls: Sequence[ToolCall], specs: Sequence[ToolSpec]) -> datetime | None:
+        """A current time, where some argument is a date-time and the request shall say it relatively."""
+        times = [
+            when
+            for call, spec in zip(calls, specs, strict=False)
+            for name, value in call.arguments.items()
+            if (property_schema(spec.parameters, [name]) or {}).get("format") == "date-time"
+            and (when := instant(value)) is not None
+        ]
+        if not times or self._random.random() < 0.4:
+            return None
+        ahead = timedelta(days=self._random.choice((0, 1, 1, 1, 2, 3, 5)), hours=self._random.randint(1, 12))
+        return (min(times) - ahead).replace(minute=self._random.choice((0, 5, 15, 30, 45)))
+
+    def _facts(self, call: ToolCall, spec: ToolSpec, now: datetime | None) -> tuple[tuple[str, str], ...]:
+        said = []
+        for name, value in call.arguments.items():
+            path = f"{spec.name}.{name}"
+            entry = self._book.entry(path, value)
+            if entry is not None and any(other in call.arguments for other in entry.implied_by):
+                continue
+            schema = property_schema(spec.parameters, [name]) or {}
+            said.append((name.replace("_", " "), self._say(value, path, schema, now)))
+        return tuple(said)
+
+    def _say(self, value: object, path: str, schema: dict[str, object], now: datetime | None) -> str:
+        forms = spoken_forms(value, path, schema, self._book, now)
+        if forms:
+            # The plainest forms most often, the rarer ones now and then.
+            relative = [form for form in forms if now is not None and not any(year in form for year in ("202", "203"))]
+            pool = relative or forms
+            return (
+                self._random.choice(pool[: max(4, len(pool) // 3)])
+                if schema.get("format") or len(pool) > 4
+                else self._random.choice(pool)
+            )
+        if isinstance(value, list):
+            items = schema.get("items")
+            inner = items if isinstance(items, dict) else {}
+            said = [self._say(item, path, inner, now) for item in value]
+            return " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)
+        if isinstance(value, dict):
+            parts = []
+            for key, part in value.items():
+                properties = schema.get("properties")
+                inner = properties.get(key, {}) if isinstance(properties, dict) else {}
+                parts.append((key, self._say(part, f"{path}.{key}", inner, now)))
+            # A count stands before what it counts, as people say it: "3 lemons".
+            numbers = [said for key, said in parts if isinstance(value[key], int | float)]
+            return " ".join(numbers + [said for key, said in parts if not isinstance(value[key], int | float)])
+        return str(value)
+
+
+def _foreign_topics(catalog: Catalog) -> list[str]:
+    """Topics that no tool of the catalogue speaks of."""
+    known = (
+        " ".join(f"{spec.name} {spec.description} {spec.parameters}" for spec in catalog.specs)
+        .lower()
+        .replace("_", " ")
+    )
+    words = set(known.replace(",", " ").replace(".", " ").replace("'", " ").split())
+    return [topic for topic in _TOPICS if not any(len(word) > 3 and word in words for word in topic.split())]

@@ -1,0 +1,223 @@
+"""What the teacher is asked: prompts that make it write requests, ask back, and answer.
+
+Worked examples of the team come first where there are some, since a small teacher follows examples better than
+instructions; else neutral ones of the kit. All prompts of one kind share their beginning, so that a backend computes
+it once. Nothing here calls a model.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+
+from fcdistill.backends.base import Request
+from fcdistill.catalog import Catalog
+from fcdistill.generation.phrasing import ValueBook, property_schema, spoken_forms
+from fcdistill.generation.plan import PlanItem
+from fcdistill.generation.words import words_of
+from fcdistill.records import Message, ToolCall, WorkedExample
+
+__all__ = ["Prompter", "add_typos", "clean_request"]
+
+_WRITER = (
+    "You write what people say to an assistant that can call functions. You get an intent, the facts and a style. "
+    "Write one request, in the user's voice, that contains every fact and nothing else. Never answer it."
+)
+_ASKER = "A user's request lacks one piece of information. Ask for it in one short, friendly question."
+_STYLES = {
+    "casual": "casual",
+    "terse": "terse, a few words",
+    "polite": "polite",
+    "question": "as a question",
+    "rambling": "chatty, with a reason",
+    "typos": "casual",
+}
+_NEUTRAL = (
+    ("book_table: Reserve a table in a restaurant.", "people: 4; time: 7:30 pm; restaurant: Luigi's", "polite",
+     "Could you please get us a table for 4 at Luigi's at 7:30 pm?"),
+    ("get_route: Get directions to a place.", "destination: Oslo airport; mode: by train", "terse, a few words",
+     "route to Oslo airport by train"),
+    ("set_fan: Switch a fan on or off.", "state: off; place: attic", "casual", "hey, switch off the fan in the attic"),
+    ("send_money: Send money to a contact.", "amount: 25; recipient: Priya; note: pizza", "casual",
+     "send 25 to Priya for the pizza"),
+    ("get_stock_price: Read the price of a share.", "company: Nokia", "as a question",
+     "How much is a Nokia share right now?"),
+    ("book_table: Reserve a table in a restaurant. / get_route: Get directions to a place.",
+     "people: 2; restaurant: Noma / destination: Noma", "chatty, with a reason",
+     "We are finally going out tonight, so reserve a table for 2 at Noma and then tell me how to get to Noma."),
+)  # fmt: skip
+_NEUTRAL_TOPICS = (
+    ("the moon", "casual", "how far away is the moon actually"),
+    ("a taxi", "polite", "Could you call me a taxi to the station, please?"),
+    ("a compliment", "terse, a few words", "well done, you"),
+)
+_NEUTRAL_QUESTIONS = (
+    ("Book a table at Luigi's", "people", "For how many people should I book the table?"),
+    ("Send some money to Priya", "amount", "How much money should I send to Priya?"),
+)
+_MAX_EXAMPLES = 6
+
+
+class Prompter:
+    """Builds the prompts for one catalogue and one set of worked examples."""
+
+    def __init__(self, catalog: Catalog, book: ValueBook, examples: Sequence[WorkedExample]) -> None:
+        self._catalog = catalog
+        self._book = book
+        self._examples = examples
+
+    def write_request(self, item: PlanItem) -> Request:
+        """Ask the teacher to write the request of a call-first item."""
+        if item.category == "irrelevance":
+            return self._write_foreign(item)
+        turns: list[Message] = [Message(role="system", content=_WRITER)]
+        shown = self._shown_for(item)
+        if shown:
+            for example in shown:
+                intents, facts = self._describe(example.calls, example)
+                turns += _turn(_brief(intents, facts, _style_of(example.request)), example.request)
+        else:
+            for intent, said, style, request in _NEUTRAL:
+                turns += _turn(_brief(intent, said, style), request)
+        intents = " / ".join(self._intent(call.name) for call in item.calls)
+        facts = " / ".join(_facts(said) for said in item.facts)
+        turns.append(Message(role="user", content=_brief(intents, facts, _STYLES[item.register])))
+        return Request(id=item.id, messages=tuple(turns))
+
+    def _write_foreign(self, item: PlanItem) -> Request:
+        turns = [Message(role="system", content=_WRITER)]
+        for topic, style, request in _NEUTRAL_TOPICS:
+            turns += _turn(f"Topic: {topic}\nStyle: {style}", request)
+        turns.append(Message(role="user", content=f"Topic: {item.topic}\nStyle: {_STYLES[item.register]}"))
+        return Request(id=item.id, messages=tuple(turns))
+
+    def ask_back(self, identity: str, request: str, missing: str) -> Request:
+        """Ask the teacher for the question that a request without `missing` deserves ("" where it is not known)."""
+        turns = [Message(role="system", content=_ASKER)]
+        own = [(example.request, example.text) for example in self._examples if example.category == "clarify"]
+        for text, question in own or [(text, question) for text, _, question in _NEUTRAL_QUESTIONS]:
+            turns += _turn(f"Request: {text}", question)
+        # What is missing is named in the system of the kit's plan only; the user's text must speak for itself.
+        content = f"Request: {request}" + (f"\nMissing: {missing}" if missing and not own else "")
+        turns.append(Message(role="user", content=content))
+        return Request(id=identity, messages=tuple(turns))
+
+    def answer(self, item: PlanItem, request: str) -> Request:
+        """Ask the teacher to answer a request blindly: it sees the tools, worked examples and the request only."""
+        turns: list[Message] = []
+        for example in self._answer_examples():
+            turns.append(Message(role="user", content=_with_context(example.system, example.request)))
+            turns.append(
+                Message.calling(example.calls) if example.calls else Message(role="assistant", content=example.text)
+            )
+        turns.append(Message(role="user", content=_with_context(item.system, request)))
+        return Request(id=item.id, messages=tuple(turns), specs=self._catalog.specs)
+
+    def _answer_examples(self) -> list[WorkedExample]:
+        """One example per tool and two per other category: enough to show the conventions."""
+        chosen: list[WorkedExample] = []
+        for spec in self._catalog.specs:
+            chosen += [e for e in self._examples if len(e.calls) == 1 and e.calls[0].name == spec.name][:1]
+        for category in ("parallel", "parallel_multiple", "clarify", "irrelevance"):
+            chosen += [example for example in self._examples if example.category == category][:2]
+        return chosen
+
+    def _shown_for(self, item: PlanItem) -> list[WorkedExample]:
+        if len(item.calls) > 1:
+            several = [example for example in self._examples if len(example.calls) > 1]
+            return several[: _MAX_EXAMPLES + 2]
+        name = item.calls[0].name
+        same = [example for example in self._examples if [call.name for call in example.calls] == [name]]
+        if not same:
+            return []
+        others = [e for e in self._examples if len(e.calls) == 1 and e not in same]
+        return [*others[:: max(1, len(others) // 3)][:2], *same[:_MAX_EXAMPLES]]
+
+    def _describe(self, calls: Iterable[ToolCall], example: WorkedExample) -> tuple[str, str]:
+        """Intent and facts of a worked example, in the words that its request uses where they can be found."""
+        words = {word.text for word in words_of(example.request)}
+        intents, facts = [], []
+        for call in calls:
+            spec = self._catalog.by_name[call.name]
+            said = []
+            for name, value in call.arguments.items():
+                path = f"{call.name}.{name}"
+                entry = self._book.entry(path, value)
+                if entry is not None and any(other in call.arguments for other in entry.implied_by):
+                    continue
+                schema = property_schema(spec.parameters, [name]) or {}
+                forms = spoken_forms(value, path, schema, self._book, None) or [_plain(value)]
+                used = [form for form in forms if {word.text for word in words_of(form)} <= words]
+                said.append((name.replace("_", " "), (used or forms)[0]))
+            intents.append(self._intent(call.name))
+            facts.append(_facts(said))
+        return " / ".join(intents), " / ".join(facts)
+
+    def _intent(self, name: str) -> str:
+        first = self._catalog.by_name[name].description.split(". ")[0].rstrip(".")
+        return f"{name.replace('_', ' ')}: {first}."
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(_plain(item) for item in value)
+    if isinstance(value, dict):
+        return " ".join(str(part) for _, part in sorted(value.items(), key=lambda pair: isinstance(pair[1], str)))
+    return str(value).replace("_", " ")
+
+
+def _brief(intent: str, facts: str, style: str) -> str:
+    return f"Intent: {intent}\nFacts: {facts}\nStyle: {style}"
+
+
+def _facts(said: Iterable[tuple[str, str]]) -> str:
+    return "; ".join(f"{name}: {form}" for name, form in said) or "none"
+
+
+def _turn(user: str, assistant: str) -> list[Message]:
+    return [Message(role="user", content=user), Message(role="assistant", content=assistant)]
+
+
+def _with_context(system: str, request: str) -> str:
+    # In the user's turn, not in a system message: the tools stand before it and their keys and values stay shared.
+    return f"({system})\n{request}" if system else request
+
+
+def _style_of(request: str) -> str:
+    words = request.split()
+    if len(words) <= 5:
+        return _STYLES["terse"]
+    if any(word.lower().strip(",") in ("please", "could", "would") for word in words):
+        return _STYLES["polite"]
+    if request.endswith("?"):
+        return _STYLES["question"]
+    return _STYLES["rambling"] if "," in request else _STYLES["casual"]
+
+
+def clean_request(text: str) -> str:
+    """A written request without the quotes and labels that models put around it."""
+    text = text.strip()
+    for label in ("Request:", "User:"):
+        text = text.removeprefix(label).strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'“”":
+        text = text[1:-1].strip()
+    return text
+
+
+def add_typos(text: str, seed: str) -> str:
+    """The text with one or two slips of the finger in its longer plain words; numbers and names stay.
+
+    Deterministic in `seed`. Words with a capital letter are left alone, since they may be names.
+    """
+    generator = random.Random(seed)
+    words = text.split(" ")
+    candidates = [index for index, word in enumerate(words) if len(word) > 3 and word.isalpha() and word.islower()]
+    for index in generator.sample(candidates, min(len(candidates), generator.choice((1, 2)))):
+        word = words[index]
+        at = generator.randrange(1, len(word) - 1)
+        words[index] = generator.choice(
+            (
+                word[:at] + word[at + 1 :],
+                word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+                word[:at] + word[at] + word[at:],
+            )
+        )
+    return " ".join(words)

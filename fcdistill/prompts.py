@@ -1,0 +1,341 @@
+"""The only renderer: conversations and tools to token ids, the same for training, evaluation and serving.
+
+Prompt and completion are tokenised separately, so the prompt that a model is trained on is, id by id, the prompt that
+it is later asked with. Every completion token has a class (`toolcalls.class_spans`), and the last one is the stop
+token. How a chat is laid out belongs to the tokenizer's chat template; a tokenizer whose template loses tools, calls
+or results gets one of the kit's. Models, padding, packing and losses are not known here.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from fcdistill.config import TokenClass, ToolsInPrompt
+from fcdistill.errors import ModelError
+from fcdistill.records import FunctionCall, FunctionTool, Message, ToolCall, ToolSpec
+from fcdistill.signatures import compact_signature
+from fcdistill.storage import loads_strict, sha256_json
+from fcdistill.toolcalls import class_spans
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = [
+    "RenderedExample",
+    "compact_signature",
+    "prepare_tokenizer",
+    "render_example",
+    "render_prompt",
+    "stop_token_ids",
+    "template_sha256",
+    "tokenizer_sha256",
+]
+
+_CLASS_PRIORITY: tuple[TokenClass, ...] = ("arg_value", "arg_key", "name", "text", "structure")
+"""Which class a token takes that covers equally many characters of several."""
+
+_PROBE_TOOL = ToolSpec(
+    name="probe_tool",
+    description="probe-description",
+    parameters={"type": "object", "properties": {"probe_key": {"type": "string"}}},
+)
+_PROBE_CALL = ToolCall(name="probe_tool", arguments={"probe_key": "probe-value"})
+_PROBE_REQUEST = Message(role="user", content="probe-request")
+_PROBE_RESULT = Message(role="tool", content="probe-result")
+_EXAMPLE_CALL = ToolCall(name="TOOL", arguments={"ARGUMENT": "VALUE"})
+
+
+@dataclass(frozen=True)
+class RenderedExample:
+    """A conversation as a model is trained on it.
+
+    Attributes:
+        prompt_ids: up to and including the generation prompt.
+        completion_ids: the answer; the last id is the stop token.
+        completion_classes: one per completion token.
+        completion_text: the answer's text, with the stop token.
+        request_start: index in `prompt_ids` where the last user message begins; their number where there is none.
+    """
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    completion_classes: list[TokenClass]
+    completion_text: str
+    request_start: int
+
+
+def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Give the tokenizer what the kit relies on: a pad token and a template that shows tools, calls and results.
+
+    A template of its own that does so is kept. Where transformers can store how answers are parsed
+    (`response_template`), that is set too. Doing it twice changes nothing.
+
+    Raises:
+        ModelError: the tokenizer has no end-of-sequence token or can't say which characters a token covers.
+    """
+    if tokenizer.eos_token is None:
+        raise ModelError(
+            f"tokenizer {tokenizer.name_or_path!r} has no end-of-sequence token",
+            required="a token that ends an answer",
+            fix="set eos_token in its tokenizer_config.json",
+        )
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"tokenizer {tokenizer.name_or_path!r} does not report the characters that a token covers",
+            required="a tokenizer with a tokenizer.json (a fast tokenizer)",
+            fix="convert it with transformers' AutoTokenizer and save it",
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if not _shows_tools(tokenizer):
+        tokenizer.chat_template = _kit_template(tokenizer)
+    if hasattr(tokenizer, "response_template") and tokenizer.response_template is None:
+        tokenizer.response_template = _response_template(tokenizer)
+
+
+def render_prompt(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Message],
+    specs: Sequence[ToolSpec],
+    style: ToolsInPrompt,
+) -> list[int]:
+    """The ids that a model is asked with, up to and including the generation prompt.
+
+    Raises:
+        ModelError: the tokenizer's template refuses the conversation.
+    """
+    text = _render(tokenizer, *_styled(tokenizer, messages, specs, style), add_generation_prompt=True)
+    return _encode(tokenizer, text)[0]
+
+
+def render_example(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Message],
+    specs: Sequence[ToolSpec],
+    style: ToolsInPrompt,
+) -> RenderedExample:
+    """A conversation whose last message is the supervised answer.
+
+    Raises:
+        ModelError: the tokenizer's template refuses the conversation, or renders the answer as something else than
+            the prompt's continuation.
+    """
+    shown, tools = _styled(tokenizer, messages, specs, style)
+    prompt = _render(tokenizer, shown[:-1], tools, add_generation_prompt=True)
+    full = _render(tokenizer, shown, tools)
+    if not full.startswith(prompt):
+        common = len(os.path.commonprefix([prompt, full]))
+        raise ModelError(
+            f"the chat template of {tokenizer.name_or_path!r} does not render an answer as the continuation of its "
+            f"prompt: the prompt goes on with {prompt[common : common + 60]!r}, the conversation with "
+            f"{full[common : common + 60]!r}",
+            required="a template whose text with the answer starts with the text without it",
+            fix="use the model with another chat template (chat_template.jinja in its directory)",
+        )
+    stop = _stop_token(tokenizer)
+    answer = full[len(prompt) :]
+    body = answer[: answer.rindex(stop)] if stop in answer else answer
+    prompt_ids, prompt_offsets = _encode(tokenizer, prompt)
+    completion_ids, offsets = _encode(tokenizer, body)
+    request = _request_position(tokenizer, shown[:-1], tools, prompt)
+    return RenderedExample(
+        prompt_ids=prompt_ids,
+        completion_ids=[*completion_ids, tokenizer.convert_tokens_to_ids(stop)],
+        completion_classes=[*_token_classes(body, offsets), "stop"],
+        completion_text=body + stop,
+        request_start=sum(end <= request for _, end in prompt_offsets),
+    )
+
+
+def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Ids that end an answer: the one that the template writes after it, then end-of-sequence where it is another."""
+    ids = [tokenizer.convert_tokens_to_ids(_stop_token(tokenizer)), tokenizer.eos_token_id]
+    return list(dict.fromkeys(ids))
+
+
+def template_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Hex SHA-256 of the chat template."""
+    return sha256_json(tokenizer.chat_template)
+
+
+def tokenizer_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Hex SHA-256 of what turns text into ids; padding and truncation, which every call may change, are left out."""
+    backend = loads_strict(tokenizer.backend_tokenizer.to_str())
+    kept = {key: value for key, value in backend.items() if key not in ("padding", "truncation")}
+    return sha256_json({"tokenizer": kept, "special_tokens": tokenizer.special_tokens_map})
+
+
+def _styled(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], specs: Sequence[ToolSpec], style: ToolsInPrompt
+) -> tuple[list[Message], list[ToolSpec]]:
+    """The messages and template tools of a prompt style.
+
+    The tools come before the user's own system text, so that prompts share their beginning where that text varies.
+    """
+    shown = list(messages)
+    if style == "full":
+        return shown, list(specs)
+    if style == "compact" and specs:
+        example = _answer_text(tokenizer, Message.calling([_EXAMPLE_CALL]))
+        signatures = "\n".join(compact_signature(spec) for spec in specs)
+        text = (
+            f"You can call these tools; an argument with ? is optional, give it only when the request does:\n"
+            f"{signatures}\n\n"
+            f"To call tools, answer with one call per tool and nothing else, each written like this:\n{example}\n"
+            f"When no tool fits or a required value is missing, answer in words."
+        )
+        if shown and shown[0].role == "system":
+            own = shown.pop(0).content
+            text = f"{text}\n\n{own}" if own else text
+        shown.insert(0, Message(role="system", content=text))
+    return shown, []
+
+
+def _template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages as templates expect them: arguments as objects, no nulls, calls and results tied by id.
+
+    Missing ids are filled in as nine alphanumeric characters, since Mistral's templates refuse others.
+    """
+    shown: list[dict[str, Any]] = []
+    unanswered: list[FunctionCall] = []
+    num_calls = 0
+    for message in messages:
+        fields = message.model_dump(mode="json")
+        if message.tool_calls:
+            calls = []
+            for call in message.tool_calls:
+                num_calls += 1
+                calls.append(call if call.id else call.model_copy(update={"id": f"call{num_calls:05d}"}))
+            fields["tool_calls"] = [call.model_dump(mode="json") for call in calls]
+            unanswered = calls
+        if message.role == "tool":
+            answers = [call for call in unanswered if message.tool_call_id in (None, call.id)]
+            if answers:
+                unanswered = [call for call in unanswered if call is not answers[0]]
+                fields.setdefault("tool_call_id", answers[0].id)
+                fields.setdefault("name", answers[0].function.name)
+        shown.append(fields)
+    return shown
+
+
+def _render(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Message],
+    specs: Sequence[ToolSpec],
+    *,
+    add_generation_prompt: bool = False,
+) -> str:
+    tools = [FunctionTool(function=spec).model_dump(mode="json") for spec in specs]
+    try:
+        text = tokenizer.apply_chat_template(
+            _template_messages(messages),
+            tools=tools or None,
+            add_generation_prompt=add_generation_prompt,
+            tokenize=False,
+        )
+    except Exception as error:  # a template is a foreign program and may raise anything
+        raise ModelError(
+            f"the chat template of {tokenizer.name_or_path!r} refuses a conversation with roles "
+            f"{[message.role for message in messages]}: {error}",
+            required="a template that renders these roles",
+            fix="change the conversation, or use the model with another chat template",
+        ) from error
+    return str(text)
+
+
+def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
+    return encoded["input_ids"], encoded["offset_mapping"]
+
+
+def _token_classes(text: str, offsets: Sequence[tuple[int, int]]) -> list[TokenClass]:
+    by_character = [kind for start, end, kind in class_spans(text) for _ in range(start, end)]
+    classes: list[TokenClass] = []
+    for start, end in offsets:
+        counts = Counter(by_character[start:end] or by_character[start : start + 1] or by_character[-1:])
+        most = max(counts.values(), default=0)
+        classes.append(next((kind for kind in _CLASS_PRIORITY if counts[kind] == most), "structure"))
+    return classes
+
+
+def _request_position(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], specs: Sequence[ToolSpec], prompt: str
+) -> int:
+    """Character of the prompt where the last user message's content begins: where another content changes the text."""
+    users = [index for index, message in enumerate(messages) if message.role == "user"]
+    if not users:
+        return len(prompt)
+    content = messages[users[-1]].content.lstrip()
+    changed = list(messages)
+    changed[users[-1]] = Message(role="user", content="B" if content.startswith("A") else "A")
+    other = _render(tokenizer, changed, specs, add_generation_prompt=True)
+    return len(os.path.commonprefix([prompt, other]))
+
+
+def _answer_text(tokenizer: "PreTrainedTokenizerBase", answer: Message) -> str:
+    """How the template writes an answer, without the stop token and what follows it."""
+    text = _after_prompt(tokenizer, answer)
+    stop = _stop_token(tokenizer)
+    return (text[: text.rindex(stop)] if stop in text else text).strip()
+
+
+def _after_prompt(tokenizer: "PreTrainedTokenizerBase", answer: Message) -> str:
+    prompt = _render(tokenizer, [_PROBE_REQUEST], [], add_generation_prompt=True)
+    full = _render(tokenizer, [_PROBE_REQUEST, answer], [])
+    return full[len(os.path.commonprefix([prompt, full])) :]
+
+
+def _stop_token(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """The first special token that the template writes after an answer, else the end-of-sequence token."""
+    after = _after_prompt(tokenizer, Message(role="assistant", content="probe-answer")).partition("probe-answer")[2]
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    found = [(after.index(token), token) for token in special if token in after]
+    return min(found)[1] if found else str(tokenizer.eos_token)
+
+
+def _shows_tools(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether the template shows tools, calls with arguments as an object, and results."""
+    conversation = [_PROBE_REQUEST, Message.calling([_PROBE_CALL]), _PROBE_RESULT]
+    try:
+        text = _render(tokenizer, conversation, [_PROBE_TOOL], add_generation_prompt=True)
+    except ModelError:
+        return False
+    shown = ("probe-description", "probe-request", "probe-value", "probe-result")
+    is_double_encoded = '\\"probe_key' in text
+    return all(sentinel in text for sentinel in shown) and not is_double_encoded
+
+
+def _kit_template(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """ChatML where the tokenizer has its tokens, else plain headings; begins with BOS where the tokenizer adds it."""
+    markers = [tokenizer(marker, add_special_tokens=False)["input_ids"] for marker in ("<|im_start|>", "<|im_end|>")]
+    knows_chatml = all(len(ids) == 1 and ids[0] != tokenizer.unk_token_id for ids in markers)
+    name = "hermes.jinja" if knows_chatml else "hermes_generic.jinja"
+    template = (resources.files("fcdistill") / "templates" / name).read_text(encoding="utf-8")
+    begins_with_bos = tokenizer.bos_token is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return ("{{- bos_token -}}\n" if begins_with_bos else "") + template
+
+
+def _response_template(tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any] | None:
+    """How transformers parses answers of this tokenizer's template; None where it does not write Hermes blocks."""
+    prompt = _render(tokenizer, [_PROBE_REQUEST], [], add_generation_prompt=True)
+    generation_prompt = prompt[len(_render(tokenizer, [_PROBE_REQUEST], [])) :]
+    if not generation_prompt or "<tool_call>" not in _answer_text(tokenizer, Message.calling([_PROBE_CALL])):
+        return None
+    stops = tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer))
+    call = {
+        "open_pattern": r"\s*<tool_call>",  # with the newline between blocks, which would else be content
+        "close": "</tool_call>",
+        "repeats": True,
+        "content": "json",
+        "transform": {"type": "function", "function": "{content}"},
+    }
+    content = {"close_pattern": r"\s*(?:" + "|".join(re.escape(stop) for stop in stops) + ")", "content": "text"}
+    return {
+        "defaults": {"role": "assistant"},
+        "start_anchor": generation_prompt,
+        "fields": {"tool_calls": call, "content": content},
+    }

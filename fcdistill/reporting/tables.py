@@ -1,0 +1,294 @@
+"""Evaluation reports as tables: for the terminal (rich) and as Markdown.
+
+Shows what `Report` holds and computes nothing of its own. What models wrote is shown as literal text: it can neither
+style a terminal nor break out of its block.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from fcdistill.records import Distribution, EvalCase, GenerationStats, Prediction, Rate, Report, Score, ToolCall
+
+__all__ = ["comparison_markdown", "render_comparison", "render_generation", "render_markdown", "render_terminal"]
+
+_NOTHING = "n/a"
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_LONGEST_TEXT = 2000
+_Row = tuple[str, ...]
+_Rows = list[_Row]
+
+
+def render_terminal(report: Report) -> Group:
+    """The report as something that rich prints: headline, figures, and tables per category, tool and error."""
+    parts: list[Text | Table] = [Text(_headline(report), style="bold")]
+    if report.num_unscored:
+        parts.append(Text(_unscored_notice(report), style="bold red"))
+    parts.append(_rich_table("Figures", ("figure", "value", "95% interval", "cases"), _figures(report)))
+    parts.append(_rich_table("Calls", _CONFUSION_HEAD, _confusion(report)))
+    for title, head, rows in _breakdowns(report):
+        parts.append(_rich_table(title, head, rows))
+    return Group(*parts)
+
+
+def render_markdown(
+    report: Report,
+    scores: Sequence[Score],
+    predictions: Mapping[str, Prediction],
+    cases: Iterable[EvalCase],
+    *,
+    max_failures: int | None = None,
+) -> str:
+    """The report as Markdown, with each wrong case: request, expected, got, and why.
+
+    Args:
+        report: the figures.
+        scores: the verdicts.
+        predictions: the answers by case id.
+        cases: the cases; those without a verdict are left out.
+        max_failures: show only the first so many wrong cases; the text says how many more there are.
+    """
+    lines = ["# Evaluation", "", f"**{_escaped(_headline(report))}**", ""]
+    if report.num_unscored:
+        lines += [f"**{_escaped(_unscored_notice(report))}**", ""]
+    lines += [*_markdown_table(("figure", "value", "95% interval", "cases"), _figures(report)), ""]
+    lines += ["## Calls", "", *_markdown_table(_CONFUSION_HEAD, _confusion(report)), ""]
+    for title, head, rows in _breakdowns(report):
+        lines += [f"## {title}", "", *_markdown_table(head, rows), ""]
+    lines += ["## Provenance", "", *_markdown_table(("what", "value"), _provenance(report)), ""]
+    by_id = {case.id: case for case in cases}
+    wrong = [score for score in scores if not score.correct and score.id in by_id]
+    if wrong:
+        shown = wrong[:max_failures]
+        lines += [f"## Wrong cases ({len(wrong)})", ""]
+        for score in shown:
+            lines += _failure(score, by_id[score.id], predictions[score.id])
+        if len(shown) < len(wrong):
+            lines += [f"{len(wrong) - len(shown)} more stand in scores.jsonl.", ""]
+    return "\n".join(lines)
+
+
+def render_generation(stats: GenerationStats) -> Group:
+    """What a generation made: counts per check, road, category and tool, and the teacher's speed."""
+    speed = stats.completion_tokens_per_s
+    headline = f"{stats.kept} of {stats.planned} planned traces kept in {stats.attempts} attempts"
+    if speed is not None:
+        headline += f"; {stats.completion_tokens} tokens written in {stats.seconds:.0f} s ({speed:.0f}/s)"
+    parts: list[Text | Table] = [Text(headline, style="bold")]
+    checks = [(name, str(count.checked), str(count.checked - count.passed)) for name, count in stats.stages.items()]
+    parts.append(_rich_table("Checks", ("check", "candidates", "failed"), checks))
+    for title, counts in (("Roads", stats.by_source), ("Categories", stats.by_category)):
+        rows = [(name, str(count.planned), str(count.kept)) for name, count in counts.items()]
+        parts.append(_rich_table(title, ("", "planned", "kept"), rows))
+    tools = [(name, str(count)) for name, count in stats.calls_by_tool.items()]
+    parts.append(_rich_table("Calls in kept traces", ("tool", "calls"), tools))
+    return Group(*parts)
+
+
+def render_comparison(rows: Sequence[tuple[str, Report]]) -> Table:
+    """Reports on one suite side by side, one row per (label, report)."""
+    return _rich_table(None, *_comparison(rows))
+
+
+def comparison_markdown(rows: Sequence[tuple[str, Report]]) -> str:
+    """What `render_comparison` shows, as a Markdown table."""
+    return "\n".join(_markdown_table(*_comparison(rows))) + "\n"
+
+
+_CONFUSION_HEAD = ("the case wants", "a call was made", "no call was made")
+
+
+def _headline(report: Report) -> str:
+    rate = report.call_accuracy
+    if rate.value is None:
+        return f"Call accuracy: {_NOTHING}, since none of {report.num_cases} cases was scored"
+    return f"Call accuracy {_percent(rate.value)} ({_interval(rate)}), {rate.successes} of {rate.n} cases right"
+
+
+def _unscored_notice(report: Report) -> str:
+    named = ", ".join(report.unscored_ids[:5]) + (", …" if report.num_unscored > 5 else "")
+    return f"Incomplete: {report.num_unscored} of {report.num_cases} cases have no answer ({named})"
+
+
+def _figures(report: Report) -> _Rows:
+    rates = (
+        ("call accuracy", report.call_accuracy),
+        ("parsed", report.parse_rate),
+        ("schema valid", report.schema_valid_rate),
+        ("names right", report.name_accuracy),
+    )
+    rows: _Rows = [(name, _percent(rate.value), _interval(rate), _cases(rate)) for name, rate in rates]
+    arguments = (
+        ("argument precision", report.argument_precision),
+        ("argument recall", report.argument_recall),
+        ("argument F1", report.argument_f1),
+    )
+    rows += [(name, _percent(value), "", "") for name, value in arguments]
+    for name, distribution, unit in _distributions(report):
+        if distribution.n:
+            rows += [
+                (f"{name}, {figure}", value, "", str(distribution.n))
+                for figure, value in _distribution_values(distribution, unit)
+            ]
+    return rows
+
+
+def _distributions(report: Report) -> tuple[tuple[str, Distribution, str], ...]:
+    return (
+        ("latency", report.latency_s, "s"),
+        ("prompt tokens", report.prompt_tokens, ""),
+        ("completion tokens", report.completion_tokens, ""),
+    )
+
+
+def _distribution_values(distribution: Distribution, unit: str) -> list[tuple[str, str]]:
+    found = (("mean", distribution.mean), ("p50", distribution.p50), ("p95", distribution.p95))
+    return [(figure, _quantity(value, unit)) for figure, value in found]
+
+
+def _confusion(report: Report) -> _Rows:
+    cells = report.call_confusion
+    return [
+        ("a call", str(cells.call_wanted_and_made), str(cells.call_wanted_not_made)),
+        ("no call", str(cells.no_call_wanted_but_made), str(cells.no_call_wanted_none_made)),
+    ]
+
+
+def _breakdowns(report: Report) -> list[tuple[str, _Row, _Rows]]:
+    found: list[tuple[str, _Row, _Rows]] = []
+    for title, head, rates in (
+        ("By category", "category", report.by_category),
+        ("By tool", "tool", report.by_tool),
+    ):
+        rows: _Rows = [(name, _percent(rate.value), _interval(rate), _cases(rate)) for name, rate in rates.items()]
+        found.append((title, (head, "call accuracy", "95% interval", "cases"), rows))
+    errors = sorted(report.errors.items(), key=lambda item: -item[1])
+    found.append(("Errors (primary)", ("error", "cases"), [(code, str(count)) for code, count in errors]))
+    return [part for part in found if part[2]]
+
+
+def _provenance(report: Report) -> _Rows:
+    model = report.model
+    return [
+        ("model", _NOTHING if model is None else f"{model.model} {model.revision}".strip()),
+        ("cases SHA-256", report.cases_sha256),
+        ("tools SHA-256", report.tools_sha256 or _NOTHING),
+        ("decode settings SHA-256", report.decode_sha256 or _NOTHING),
+        ("default equals omitted", "yes" if report.default_equals_omitted else "no"),
+        ("scorer version", str(report.scorer_version)),
+    ]
+
+
+def _comparison(rows: Sequence[tuple[str, Report]]) -> tuple[_Row, _Rows]:
+    head: _Row = (
+        "model",
+        "call\naccuracy",
+        "95%\ninterval",
+        "parsed",
+        "schema\nvalid",
+        "prompt\ntokens",
+        "latency\np50",
+    )
+    body: _Rows = [
+        (
+            label,
+            _percent(report.call_accuracy.value),
+            _interval(report.call_accuracy),
+            _percent(report.parse_rate.value),
+            _percent(report.schema_valid_rate.value),
+            _quantity(report.prompt_tokens.mean, ""),
+            _quantity(report.latency_s.p50, "s"),
+        )
+        for label, report in rows
+    ]
+    if any(report.num_unscored for _, report in rows):
+        head = (*head, "unscored")
+        body = [(*cells, str(report.num_unscored)) for cells, (_, report) in zip(body, rows, strict=True)]
+    return head, body
+
+
+def _failure(score: Score, case: EvalCase, prediction: Prediction) -> list[str]:
+    lines = [f"### {_escaped(score.id)} ({score.category}): {score.primary_error}", ""]
+    for message in case.messages:
+        text = message.content or _calls_json(message.calls)
+        lines += [f"{message.role}:", "", *_block(text), ""]
+    lines += ["Expected:", ""]
+    if case.behaviour == "call":
+        lines += _block("\nor\n".join(_calls_json(answer) for answer in case.expected))
+    else:
+        lines += ["no call, and a question" if case.behaviour == "clarify" else "no call"]
+    lines += ["", "Got:", "", *_block(_output(prediction)), ""]
+    lines += [f"- {error.code} {_escaped(error.path)}: {_escaped(error.detail)}" for error in score.errors]
+    return [*lines, ""]
+
+
+def _output(prediction: Prediction) -> str:
+    """The raw text, and the calls where an API returned them beside it."""
+    apart = not all(call.name in prediction.text for call in prediction.calls)
+    return "\n".join(filter(None, (prediction.text, _calls_json(prediction.calls) if apart else "")))
+
+
+def _calls_json(calls: Iterable[ToolCall]) -> str:
+    return "\n".join(json.dumps(call.model_dump(), ensure_ascii=False) for call in calls)
+
+
+def _block(text: str) -> list[str]:
+    """A fenced block whose fence is longer than any run of backticks inside."""
+    if len(text) > _LONGEST_TEXT:
+        text = f"{text[:_LONGEST_TEXT]}\n[{len(text) - _LONGEST_TEXT} more characters]"
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [f"{fence}text", _visible(text), fence]
+
+
+def _visible(text: str) -> str:
+    """The text with control and bidirectional characters replaced: they could hide or move what stands there."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+
+
+def _escaped(text: str) -> str:
+    """The text as one line of Markdown that means nothing but itself."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~!])", r"\\\1", " ".join(_visible(text).split()))
+
+
+def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [
+        "| " + " | ".join(name.replace("\n", " ") for name in head) + " |",
+        "|" + "|".join([" --- ", *(" ---: " for _ in head[1:])]) + "|",
+    ]
+    return lines + ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows]
+
+
+def _rich_table(title: str | None, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(head):
+        # Only labels may wrap in a narrow terminal; figures are never broken.
+        table.add_column(name, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_visible(cell)) for cell in row))
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return _NOTHING if value is None else f"{100 * value:.1f}%"
+
+
+def _interval(rate: Rate) -> str:
+    if rate.low is None or rate.high is None:
+        return _NOTHING
+    return f"{100 * rate.low:.1f}–{100 * rate.high:.1f}%"
+
+
+def _cases(rate: Rate) -> str:
+    return f"{rate.successes}/{rate.n}"
+
+
+def _quantity(value: float | None, unit: str) -> str:
+    if value is None:
+        return _NOTHING
+    return f"{value:.3g}\N{NO-BREAK SPACE}{unit}" if unit else f"{value:.0f}"

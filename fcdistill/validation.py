@@ -1,0 +1,288 @@
+"""Verdicts on tools' schemas and on calls: JSON Schema, and beyond it no argument that the schema does not declare.
+
+A schema is compiled once; a verdict is a list of violations, each with a JSON pointer into the arguments, the keyword
+that was broken and the error code that the scorer counts. Nothing here knows where calls come from or what the right
+answer would have been, and no schema is ever fetched. Which arguments count as undeclared is said in `declarations`.
+"""
+
+import difflib
+import functools
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jsonschema import (
+    Draft4Validator,
+    Draft6Validator,
+    Draft7Validator,
+    Draft201909Validator,
+    Draft202012Validator,
+    ValidationError,
+)
+from jsonschema.exceptions import best_match
+from jsonschema.protocols import Validator
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from fcdistill.declarations import EndlessReferenceError, Leaf, Level, Levels, Place, RemoteReferenceError
+from fcdistill.errors import CatalogError
+from fcdistill.records import CALL_ERRORS, CallError, ToolCall, ToolSpec
+
+__all__ = ["MAX_SCHEMA_DEPTH", "CallValidator", "Violation", "check_spec"]
+
+MAX_SCHEMA_DEPTH = 64
+"""Levels of nested arrays and objects that a tool's schema may have."""
+
+_DIALECTS: dict[str, type[Validator]] = {
+    str(dialect.META_SCHEMA["$schema"]).removesuffix("#"): dialect
+    for dialect in (Draft202012Validator, Draft201909Validator, Draft7Validator, Draft6Validator, Draft4Validator)
+}
+"""What `$schema` may say, with or without a `#` at its end."""
+
+_CODES: dict[str, CallError] = {
+    "required": "missing_required",
+    "additionalProperties": "extra_arg",
+    "unevaluatedProperties": "extra_arg",
+    "type": "wrong_type",
+    "enum": "enum_violation",
+    "const": "enum_violation",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One way in which a call breaks its tool's schema.
+
+    Attributes:
+        code: the error as the scorer counts it.
+        pointer: JSON pointer into the arguments, also for an argument that is missing; empty for the whole call.
+        keyword: the JSON Schema keyword that was broken.
+        detail: one sentence for a reader.
+    """
+
+    code: CallError
+    pointer: str
+    keyword: str
+    detail: str
+
+
+class CallValidator:
+    """Checks calls of these tools.
+
+    Raises:
+        CatalogError: a tool's schema has one of the problems that `check_spec` lists.
+    """
+
+    def __init__(self, specs: Iterable[ToolSpec]) -> None:
+        self._compiled = {spec.name: _compile(spec.name, json.dumps(spec.parameters, sort_keys=True)) for spec in specs}
+
+    def check_call(self, call: ToolCall) -> list[Violation]:
+        """All violations of a call, the most primary error first; none where the call is right."""
+        compiled = self._compiled.get(call.name)
+        if compiled is None:
+            close = difflib.get_close_matches(call.name, self._compiled, n=3)
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            return [Violation("unknown_function", "", "name", f"there is no tool {_quote(call.name)}{hint}")]
+        return compiled.check(call.arguments)
+
+
+def check_spec(spec: ToolSpec) -> list[str]:
+    """The problems of a tool's schema, each in one sentence; none where it can be used.
+
+    The schema must be valid in its dialect (`$schema`, draft-04 to 2020-12, the latter where it is not given), have
+    `"type": "object"` at the root, hold no more than `MAX_SCHEMA_DEPTH` levels, and refer only to itself.
+    """
+    schema = spec.parameters
+    if _is_deeper(schema, MAX_SCHEMA_DEPTH):
+        return [f"the schema is nested more than {MAX_SCHEMA_DEPTH} levels"]
+    dialect = _dialect(schema)
+    if dialect is None:
+        return [f"/$schema: unknown dialect {_quote(schema['$schema'])}; known are {', '.join(_DIALECTS)}"]
+    problems = _metaschema_problems(dialect, schema)
+    if schema.get("type") != "object":
+        problems.append(f"/type: the root must have type 'object', found {_quote(schema.get('type'))}")
+    return problems or _reference_problems(dialect, schema)
+
+
+def _dialect(schema: Mapping[str, Any]) -> type[Validator] | None:
+    if "$schema" not in schema:
+        return Draft202012Validator
+    named = schema["$schema"]
+    return _DIALECTS.get(named.removesuffix("#")) if isinstance(named, str) else None
+
+
+def _is_deeper(value: object, limit: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    children = value.values() if isinstance(value, dict) else value
+    return limit == 0 or any(_is_deeper(child, limit - 1) for child in children)
+
+
+def _metaschema_problems(dialect: type[Validator], schema: Any) -> list[str]:
+    judge = dialect(dialect.META_SCHEMA, format_checker=dialect.FORMAT_CHECKER)
+    problems = set()
+    for error in judge.iter_errors(schema):
+        while error.context:  # of alternatives, the metaschemas name the plain one first
+            error = error.context[0]
+        problems.add(f"{_pointer(error.absolute_path) or '/'}: {_cut(error.message, 200)}")
+    return sorted(problems)
+
+
+def _reference_problems(dialect: type[Validator], schema: dict[str, Any]) -> list[str]:
+    """What is wrong with the references of a schema that is valid otherwise, and with what they lead to."""
+    levels = Levels(dialect, schema)
+    problems: list[str] = []
+    pending = [levels.root]
+    reached: dict[int, Leaf] = {}
+    while pending:
+        leaf = pending.pop()
+        if leaf.key in reached or not isinstance(leaf.schema, dict):
+            continue
+        reached[leaf.key] = leaf
+        pending += leaf.subschemas()
+        for keyword, reference in leaf.references():
+            name = f"{keyword} {_quote(reference)}"
+            try:
+                target = leaf.follow(reference)
+            except RemoteReferenceError:
+                problems.append(f"{name} leads out of the schema; only references that start with '#' are followed")
+            except (Unresolvable, AttributeError, LookupError, TypeError, ValueError):
+                problems.append(f"{name} leads nowhere")
+            else:
+                behind = [] if target.key in reached else _metaschema_problems(dialect, target.schema)
+                problems += [f"behind {name}, {problem}" for problem in behind]
+                pending += [] if behind else [target]
+    return sorted(set(problems)) or sorted(set(_level_problems(levels, reached.values())))
+
+
+def _level_problems(levels: Levels, leaves: Iterable[Leaf]) -> Iterator[str]:
+    for leaf in leaves:
+        try:
+            if levels.at(leaf).depth > MAX_SCHEMA_DEPTH:
+                yield f"more than {MAX_SCHEMA_DEPTH} references lead from one to the next"
+        except EndlessReferenceError:
+            yield "a schema applies to itself in place, without a level of arguments between: it never ends"
+        except RecursionError:
+            yield f"more than {MAX_SCHEMA_DEPTH} references lead from one to the next"
+        except re.error as error:
+            yield f"patternProperties: {_quote(error.pattern)} is no regular expression ({error})"
+
+
+class _Compiled:
+    """One tool's schema, ready to judge arguments."""
+
+    def __init__(self, dialect: type[Validator], schema: dict[str, Any]) -> None:
+        self._validator = dialect(schema, registry=Registry(), format_checker=dialect.FORMAT_CHECKER)
+        self._levels = Levels(dialect, schema)
+        # The arguments object itself is closed even where it declares no property: the tool takes none.
+        self._root = replace(self._levels.at(self._levels.root), declares=True)
+
+    def check(self, arguments: dict[str, Any]) -> list[Violation]:
+        found: list[Violation] = []
+        try:
+            self._walk(arguments, self._root, "", found)
+            if not any(violation.keyword == "finite" for violation in found):
+                for error in self._validator.iter_errors(arguments):
+                    found += _violations(error)
+        except (RecursionError, OverflowError) as error:
+            return [Violation("constraint_violation", "", "limits", f"the arguments can't be checked: {error}")]
+        return _without_echoes(found) if found else found
+
+    def _walk(self, value: Any, level: Level | None, pointer: str, found: list[Violation]) -> None:
+        """Collect undeclared arguments, and numbers that JSON does not have."""
+        if isinstance(value, dict):
+            for name, child in value.items():
+                declared, place = level.named(name) if level else (True, None)
+                if not declared:
+                    found.append(_undeclared(name, level.names if level else (), pointer))
+                self._walk_child(child, place, pointer, name, found)
+        elif isinstance(value, list):
+            for index, child in enumerate(value):
+                self._walk_child(child, level.item(index) if level else None, pointer, index, found)
+        elif isinstance(value, float) and not math.isfinite(value):
+            found.append(Violation("wrong_type", pointer, "finite", f"{value} is not a JSON number"))
+
+    def _walk_child(
+        self, child: Any, place: Place | None, pointer: str, step: str | int, found: list[Violation]
+    ) -> None:
+        if isinstance(child, dict | list | float):
+            level = self._levels.at(place) if place is not None else None
+            self._walk(child, level, f"{pointer}/{_escape(step)}", found)
+
+
+@functools.lru_cache(maxsize=4096)
+def _compile(name: str, canonical_parameters: str) -> _Compiled:
+    spec = ToolSpec(name=name, parameters=json.loads(canonical_parameters))
+    problems = check_spec(spec)
+    if problems:
+        raise CatalogError(
+            f"tool {name!r}: " + "; ".join(problems),
+            required="a valid JSON Schema of an arguments object",
+            fix="correct the tool's parameters",
+        )
+    return _Compiled(_dialect(spec.parameters) or Draft202012Validator, spec.parameters)
+
+
+def _undeclared(name: str, declared: Iterable[str], pointer: str) -> Violation:
+    close = difflib.get_close_matches(name, list(declared), n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    detail = f"argument {_quote(name)} is not declared{hint}"
+    return Violation("extra_arg", f"{pointer}/{_escape(name)}", "additionalProperties", detail)
+
+
+def _violations(error: ValidationError) -> Iterator[Violation]:
+    """What one finding of jsonschema says, by argument."""
+    finding: Any = best_match([error])
+    pointer = _pointer(finding.absolute_path)
+    if finding.validator == "required":
+        for name in finding.validator_value:
+            if name not in finding.instance:
+                detail = f"argument {_quote(name)} is required"
+                yield Violation("missing_required", f"{pointer}/{_escape(name)}", "required", detail)
+    elif finding.validator == "additionalProperties":
+        patterns = finding.schema.get("patternProperties", ())
+        for name in finding.instance.keys() - finding.schema.get("properties", {}).keys():
+            if not any(re.search(pattern, name) for pattern in patterns):
+                yield _undeclared(name, (), pointer)
+    else:
+        # The schema `false` has no keyword, and jsonschema gives the place around what it forbids.
+        yield Violation(_code(finding), pointer, str(finding.validator or "false"), _cut(finding.message, 200))
+
+
+def _code(error: ValidationError) -> CallError:
+    if error.validator in ("anyOf", "oneOf") and error.context:
+        return min((_code(each) for each in error.context), key=CALL_ERRORS.index)
+    return _CODES.get(str(error.validator), "constraint_violation")
+
+
+def _without_echoes(found: list[Violation]) -> list[Violation]:
+    """One violation per code and place, in order of primacy, without what another one implies."""
+    unique = {(each.code, each.pointer): each for each in reversed(found)}.values()
+    mistyped = {each.pointer for each in unique if each.code == "wrong_type"}
+    named = {each.pointer.rpartition("/")[0] for each in unique if each.keyword == "additionalProperties"}
+    kept = [
+        each
+        for each in unique
+        if not (each.code in ("enum_violation", "constraint_violation") and each.pointer in mistyped)
+        and not (each.keyword in ("unevaluatedProperties", "false") and each.pointer in named)
+    ]
+    return sorted(kept, key=lambda each: (CALL_ERRORS.index(each.code), each.pointer))
+
+
+def _pointer(path: Iterable[str | int]) -> str:
+    return "".join(f"/{_escape(step)}" for step in path)
+
+
+def _escape(step: str | int) -> str:
+    return str(step).replace("~", "~0").replace("/", "~1")
+
+
+def _quote(value: object) -> str:
+    return _cut(repr(value), 100)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

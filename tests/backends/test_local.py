@@ -1,0 +1,335 @@
+"""Tests of `fcdistill.backends.local` on tiny models; what transformers' own `generate` writes is the reference."""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fcdistill.backends import Completion, Request
+from fcdistill.backends import local as local_module
+from fcdistill.backends.local import LocalBackend
+from fcdistill.config import DecodeSettings, ToolsInPrompt
+from fcdistill.errors import BackendError
+from fcdistill.models import LoadedModel, StudentCard
+from fcdistill.prompts import prepare_tokenizer, render_prompt, stop_token_ids
+from fcdistill.records import FunctionTool, Message, ModelRef, ToolCall, ToolSpec
+from fcdistill.toolcalls import render_calls
+from tests.tiny import Family, TokenizerKind, tiny_model, tiny_tokenizer
+
+LIGHT = ToolSpec(
+    name="set_light",
+    description="Turn the light of a room on or off.",
+    parameters={"type": "object", "properties": {"room": {"type": "string"}}, "required": ["room"]},
+)
+TIMER = ToolSpec(name="set_timer", description="Set a timer.", parameters={"type": "object", "properties": {}})
+ASKS = ("Turn the kitchen light on", "Set a timer", "hi", "Please play some jazz in the living room!", "Turn it off")
+GREEDY = DecodeSettings(max_new_tokens=20)
+
+
+def loaded(
+    family: Family = "llama", kind: TokenizerKind = "qwen", card: StudentCard | None = None, **config: int
+) -> LoadedModel:
+    tokenizer = tiny_tokenizer(kind)
+    prepare_tokenizer(tokenizer)
+    model = tiny_model(family, len(tokenizer), **config)
+    return LoadedModel(model, tokenizer, ModelRef(model="tiny"), card)
+
+
+def requests(specs: Sequence[ToolSpec] = (LIGHT, TIMER), asks: Sequence[str] = ASKS) -> list[Request]:
+    return [
+        Request(
+            f"{'+'.join(spec.name for spec in specs) or 'none'}-{index}",
+            (Message(role="user", content=ask),),
+            tuple(specs),
+        )
+        for index, ask in enumerate(asks)
+    ]
+
+
+def prompt_of(model: LoadedModel, request: Request, style: ToolsInPrompt = "full") -> list[int]:
+    return render_prompt(model.tokenizer, request.messages, request.specs, style)
+
+
+def reference(model: LoadedModel, request: Request, num_new: int, style: ToolsInPrompt = "full") -> str:
+    """The text that `generate` writes, up to a stop token."""
+    prompt = prompt_of(model, request, style)
+    stops = stop_token_ids(model.tokenizer)
+    with torch.no_grad():
+        out = model.model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=num_new,
+            do_sample=False,
+            eos_token_id=stops,
+            pad_token_id=stops[0],
+        )
+    ids = out[0, len(prompt) :].tolist()
+    text: str = model.tokenizer.decode([token for token in ids if token not in stops])
+    return text
+
+
+@pytest.mark.parametrize(("family", "kind"), [("llama", "chatml"), ("qwen2", "qwen"), ("gemma3", "plain")])
+@pytest.mark.parametrize("shares", [True, False])
+def test_greedy_answers_equal_generate(family: Family, kind: TokenizerKind, shares: bool) -> None:
+    model = loaded(family, kind)
+    backend = LocalBackend(model, batch_size=3)
+    backend._decoder.shares_prefix = shares
+    asked = requests()
+    completions = {completion.id: completion for completion in backend.complete(asked, GREEDY)}
+    assert completions.keys() == {request.id for request in asked}
+    for request in asked:
+        found = completions[request.id]
+        assert found.text == reference(model, request, 20)
+        assert found.prompt_tokens == len(prompt_of(model, request))
+        assert found.finish_reason in ("length", "stop")
+        assert found.latency_s is not None and found.latency_s > 0
+
+
+def test_several_catalogues_in_one_call_equal_generate_and_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_module, "_MIN_GROUP_TOKENS", 8)
+    model = loaded("qwen2")
+    backend = LocalBackend(model, batch_size=4)
+    asked = [*requests(), *requests((TIMER,)), *requests(()), *requests((TIMER, LIGHT), ASKS[:2])]
+    random.Random(0).shuffle(asked)
+    for _ in range(2):
+        texts = {completion.id: completion.text for completion in backend.complete(asked[:-2], GREEDY)}
+        assert texts == {request.id: reference(model, request, 20) for request in asked[:-2]}
+
+
+def test_no_requests_give_no_completions() -> None:
+    assert list(LocalBackend(loaded()).complete([], GREEDY)) == []
+
+
+class Script:
+    """Chooses given tokens instead of the model's, and notes which rows each pass had."""
+
+    def __init__(self, model: LoadedModel, texts: dict[str, str | list[int]]) -> None:
+        encode = model.tokenizer.encode
+        self.ids = {
+            name: text if isinstance(text, list) else [*encode(text, add_special_tokens=False)]
+            for name, text in texts.items()
+        }
+        self.passes: list[set[str]] = []
+
+    def __call__(self, _: Tensor, rows: Sequence[local_module._Row], __: DecodeSettings) -> list[int]:
+        self.passes.append({row.id for row in rows})
+        return [self.ids[row.id][len(row.generated)] for row in rows]
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[LoadedModel, dict[str, str | list[int]]], Script]:
+    def install(model: LoadedModel, texts: dict[str, str | list[int]]) -> Script:
+        script = Script(model, texts)
+        monkeypatch.setattr(local_module, "_chosen", script)
+        return script
+
+    return install
+
+
+CALLS = render_calls([ToolCall(name="set_light", arguments={"room": "kitchen"})])
+
+
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "expected"),
+    [
+        (f"{CALLS}<|im_end|>rest", "stop", CALLS),
+        (f"{CALLS}\nDone. And so on", "call_complete", None),
+        (f"{CALLS}\n{CALLS}<|im_end|>", "stop", f"{CALLS}\n{CALLS}"),
+        ("a long text without a call " * 20, "length", None),
+        ("<|im_end|>", "stop", ""),
+        ("<|endoftext|>hm <|im_end|>", "length", None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["qwen", "chatml"])
+def test_when_rows_end(
+    scripted: Callable[[LoadedModel, dict[str, str | list[int]]], Script],
+    kind: TokenizerKind,
+    text: str,
+    finish_reason: str,
+    expected: str | None,
+) -> None:
+    model = loaded(kind=kind)
+    if text.startswith("<|endoftext|>"):  # a special token that ends nothing is part of the text
+        text = text.removesuffix("<|im_end|>") + "a b c " * 60
+    scripted(model, {"r": text})
+    request = Request("r", (Message(role="user", content="hi"),), (LIGHT,))
+    (found,) = LocalBackend(model).complete([request], DecodeSettings(max_new_tokens=70))
+    assert found.finish_reason == finish_reason
+    if expected is not None:
+        assert found.text == expected
+    else:
+        assert text.startswith(found.text) and found.text
+        assert found.completion_tokens == len(model.tokenizer.encode(found.text, add_special_tokens=False))
+    if finish_reason == "call_complete":
+        assert CALLS in found.text and len(found.text) < len(text)
+    if finish_reason == "length":
+        assert found.completion_tokens == 70
+
+
+def test_waiting_rows_take_the_places_of_finished_ones(
+    scripted: Callable[[LoadedModel, dict[str, str | list[int]]], Script],
+) -> None:
+    model = loaded()
+    stop = stop_token_ids(model.tokenizer)[0]
+    asked = requests((LIGHT,), [f"Set a timer for {index} minutes" for index in range(9)])
+    lengths = {request.id: 30 if index == 0 else 4 for index, request in enumerate(asked)}
+    script = scripted(model, {name: [50] * (length - 1) + [stop] for name, length in lengths.items()})
+    found = list(LocalBackend(model, batch_size=4).complete(asked, DecodeSettings(max_new_tokens=40)))
+    assert {completion.id: completion.completion_tokens for completion in found} == lengths
+    assert max(map(len, script.passes)) <= 4
+    # In whole batches the long row alone would take 30 passes and two more batches 4 each.
+    assert sum(len(names) for names in script.passes) == sum(lengths.values())
+    assert len(script.passes) <= 34
+    assert found[-1].id == asked[0].id
+
+
+def test_prompts_beyond_the_context_get_an_error_and_the_others_an_answer() -> None:
+    model = loaded()
+    asked = requests((), ["hi", "Turn the light on " * 30])
+    limit = len(prompt_of(model, asked[0])) + 5
+    model.model.config.max_position_embeddings = limit
+    found = {completion.id: completion for completion in LocalBackend(model).complete(asked, GREEDY)}
+    assert found["none-0"].error is None and found["none-0"].completion_tokens in range(1, 6)
+    long = found["none-1"]
+    assert long.finish_reason == "error" and long.text == ""
+    assert long.prompt_tokens == len(prompt_of(model, asked[1]))
+    assert long.error == f"the prompt has {long.prompt_tokens} tokens; the model's context has {limit}"
+
+
+def test_a_failing_model_is_a_backend_error_and_finished_answers_are_kept(
+    scripted: Callable[[LoadedModel, dict[str, str | list[int]]], Script],
+) -> None:
+    model = loaded()
+    stop = stop_token_ids(model.tokenizer)[0]
+    asked = requests((LIGHT,), ("hi", "Turn it on"))
+    scripted(model, {asked[0].id: [50] * 9 + [stop], asked[1].id: [50, stop]})
+    backend = LocalBackend(model, batch_size=2)
+    completions = backend.complete(asked, GREEDY)
+    assert next(completions).id == asked[1].id
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("not enough memory: you tried to allocate\nmore")
+
+    handle = model.model.register_forward_pre_hook(fail)
+    with pytest.raises(BackendError, match="not enough memory: you tried to allocate") as caught:
+        next(completions)
+    assert "batch_size below 2" in caught.value.fix
+    handle.remove()
+    assert len(list(backend.complete(asked, GREEDY))) == 2
+
+
+def test_numbers_that_are_not_finite_are_refused() -> None:
+    model = loaded()
+    model.model.get_output_embeddings().weight.data[7] = math.nan
+    with pytest.raises(BackendError, match="not finite"):
+        list(LocalBackend(model).complete(requests(), GREEDY))
+
+
+def test_stopping_early_leaves_the_model_usable() -> None:
+    model = loaded()
+    before = model.model.config._attn_implementation
+    backend = LocalBackend(model, batch_size=2)
+    completions = backend.complete(requests(), GREEDY)
+    next(completions)
+    assert model.model.config._attn_implementation == before
+    assert not torch.is_inference_mode_enabled()
+    assert isinstance(completions, Iterator)
+    completions.close()  # type: ignore[attr-defined]
+    backend.close()
+    assert len(list(backend.complete(requests(), GREEDY))) == len(ASKS)
+
+
+def card(style: ToolsInPrompt) -> StudentCard:
+    return StudentCard(tools_in_prompt=style, tools=(FunctionTool(function=LIGHT),), base=ModelRef(model="tiny"))
+
+
+@pytest.mark.parametrize("style", ["full", "compact", "none"])
+def test_tools_are_shown_as_the_card_says(style: ToolsInPrompt) -> None:
+    model = loaded(card=card(style))
+    (request,) = requests(asks=ASKS[:1])
+    (found,) = LocalBackend(model).complete([request], GREEDY)
+    assert found.prompt_tokens == len(prompt_of(model, request, style))
+    assert found.text == reference(model, request, 20, style)
+    (other,) = LocalBackend(model, tools_in_prompt="full").complete([request], GREEDY)
+    assert other.prompt_tokens == len(prompt_of(model, request, "full"))
+
+
+SAMPLED = DecodeSettings(max_new_tokens=12, sampling_temperature=1.0, seed=3)
+
+
+def texts(completions: Iterator[Completion]) -> dict[str, str]:
+    return {completion.id: completion.text for completion in completions}
+
+
+def test_a_sample_depends_on_seed_and_id_and_not_on_the_batch() -> None:
+    model, asked = loaded(), requests()
+    together = texts(LocalBackend(model, batch_size=4).complete(asked, SAMPLED))
+    assert texts(LocalBackend(model, batch_size=1).complete(asked[::-1], SAMPLED)) == together
+    assert texts(LocalBackend(model).complete(asked[1:2], SAMPLED)) == {asked[1].id: together[asked[1].id]}
+    assert texts(LocalBackend(model).complete(asked, SAMPLED.model_copy(update={"seed": 4}))) != together
+    renamed = [Request("other", asked[0].messages, asked[0].specs)]
+    assert texts(LocalBackend(model).complete(renamed, SAMPLED))["other"] != together[asked[0].id]
+
+
+def test_a_tiny_nucleus_is_greedy() -> None:
+    model, asked = loaded(), requests()
+    settings = SAMPLED.model_copy(update={"top_p": 1e-6})
+    assert texts(LocalBackend(model).complete(asked, settings)) == {
+        request.id: reference(model, request, 12) for request in asked
+    }
+
+
+@pytest.mark.parametrize(
+    ("sampling_temperature", "top_p", "expected"),
+    [
+        (1.0, 1.0, [0.1, 0.5, 0.0, 0.25, 0.15]),
+        (0.5, 1.0, [0.01 / 0.345, 0.25 / 0.345, 0.0, 0.0625 / 0.345, 0.0225 / 0.345]),
+        (1.0, 0.6, [0.0, 0.5 / 0.75, 0.0, 0.25 / 0.75, 0.0]),
+        (1.0, 0.5, [0.0, 1.0, 0.0, 0.0, 0.0]),
+    ],
+)
+def test_samples_follow_the_distribution(sampling_temperature: float, top_p: float, expected: list[float]) -> None:
+    settings = DecodeSettings(sampling_temperature=sampling_temperature, top_p=top_p)
+    num_draws = 4000
+    logits = torch.tensor([0.1, 0.5, 0.0, 0.25, 0.15]).log().expand(num_draws, -1)
+    rows = [local_module._Row(str(index), [0], 1, random.Random(index)) for index in range(num_draws)]
+    counts = Counter(local_module._chosen(logits, rows, settings))
+    for token, probability in enumerate(expected):
+        # 5 standard deviations of a binomial
+        assert abs(counts[token] / num_draws - probability) <= 5 * math.sqrt(
+            probability * (1 - probability) / num_draws
+        )
+
+
+prompts = st.lists(st.integers(0, 2), min_size=1, max_size=8)
+
+
+@given(st.lists(prompts, max_size=30), st.integers(1, 3))
+def test_groups_hold_every_row_once_and_share_what_they_say(contents: list[list[int]], min_tokens: int) -> None:
+    rows = [local_module._Row(str(index), prompt, 1, random.Random()) for index, prompt in enumerate(contents)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_module, "_MIN_GROUP_TOKENS", min_tokens)
+        groups = list(local_module._grouped(rows))
+    assert sorted(row.id for _, group in groups for row in group) == sorted(row.id for row in rows)
+    for num_shared, group in groups:
+        assert num_shared < min(len(row.prompt) for row in group)
+        assert len({tuple(row.prompt[:num_shared]) for row in group}) == 1
+
+
+def test_rows_with_much_in_common_are_a_group_of_their_own() -> None:
+    head, a, b = [1] * 10, [2] * 100, [3] * 100
+    contents = [[*head, *a, index] for index in range(4, 9)] + [[*head, *b, index] for index in range(4, 8)]
+    contents += [[*head, *a[:5], 9], [*head, 8, 8]]
+    rows = [local_module._Row(str(index), prompt, 1, random.Random()) for index, prompt in enumerate(contents)]
+    groups = [(num_shared, {row.id for row in group}) for num_shared, group in local_module._grouped(rows)]
+    assert sorted(groups, key=lambda group: min(group[1])) == [
+        (110, {"0", "1", "2", "3", "4"}),
+        (10, {"9", "10"}),
+        (110, {"5", "6", "7", "8"}),
+    ]

@@ -1,0 +1,56 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from fcdistill.distillation.checkpoints import last_sealed, seal
+
+
+def _checkpoint(directory: Path, step: int, *, sealed: bool = True) -> Path:
+    path = directory / f"checkpoint-{step}"
+    (path / "inner").mkdir(parents=True)
+    (path / "weights").write_bytes(b"w" * step)
+    (path / "inner" / "state").write_text("state")
+    if sealed:
+        seal(path)
+    return path
+
+
+def test_the_newest_whole_checkpoint_by_number(tmp_path: Path) -> None:
+    for step in (9, 100, 20):
+        _checkpoint(tmp_path, step)
+    (tmp_path / "checkpoint-draft").mkdir()
+    assert last_sealed(tmp_path) == tmp_path / "checkpoint-100"
+
+
+def test_none_where_there_is_none(tmp_path: Path) -> None:
+    assert last_sealed(tmp_path) is None
+    assert last_sealed(tmp_path / "missing") is None
+
+
+def _flip(path: Path) -> None:
+    path.write_bytes(b"x" * path.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: (path / "sealed.json").unlink(),
+        lambda path: (path / "sealed.json").write_text("{"),
+        lambda path: (path / "weights").unlink(),
+        lambda path: (path / "weights").write_bytes(b"w"),
+        lambda path: _flip(path / "weights"),
+        lambda path: _flip(path / "inner" / "state"),
+    ],
+)
+def test_incomplete_and_damaged_checkpoints_are_skipped_and_removed(
+    tmp_path: Path,
+    damage,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _checkpoint(tmp_path, 10)
+    damaged = _checkpoint(tmp_path, 20)
+    damage(damaged)
+    with caplog.at_level(logging.WARNING):
+        assert last_sealed(tmp_path) == tmp_path / "checkpoint-10"
+    assert not damaged.exists() and "checkpoint-20 is incomplete or damaged" in caplog.text

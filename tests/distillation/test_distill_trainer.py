@@ -1,0 +1,246 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from fcdistill.config import CLASS_NAMES, ObjectiveConfig
+from fcdistill.distillation.data import Example
+from fcdistill.distillation.distill_trainer import DistillTrainer
+from tests.distillation.tiny_data import (
+    UNPACKED,
+    VOCABULARY,
+    gradients,
+    make_trainer,
+    noisy_lora,
+    random_examples,
+)
+from tests.tiny import tiny_model
+
+ALL_TERMS = ObjectiveConfig(
+    ce_weight=0.7, kd_weight=0.9, kd_temperature=2.0, hidden_weight=0.5, class_weights={"name": 3.0, "text": 0.0}
+)
+
+
+def _assert_same(found: tuple[float, dict[str, Tensor]], expected: tuple[float, dict[str, Tensor]]) -> None:
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    assert found[1].keys() == expected[1].keys()
+    scale = max(value.norm() for value in expected[1].values())
+    for name, value in expected[1].items():
+        assert (found[1][name] - value).norm() <= 1e-5 * scale, name
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ObjectiveConfig(),
+        ObjectiveConfig(ce_weight=0, kd_weight=1, kd_temperature=3.0),
+        ObjectiveConfig(ce_weight=0, hidden_weight=1, hidden_positions="request+completion"),
+        ObjectiveConfig(ce_weight=0, hidden_weight=1, hidden_loss="mse"),
+        ALL_TERMS,
+    ],
+    ids=["ce", "kd", "hidden-request", "hidden-mse", "all"],
+)
+def test_packed_rows_give_the_loss_and_gradients_of_unpacked_rows(
+    tmp_path: Path, family: str, lora: bool, objective: ObjectiveConfig
+) -> None:
+    examples = random_examples(7)
+    found = []
+    for layout in ({}, {"layout": UNPACKED}):
+        model = tiny_model(family, VOCABULARY)  # type: ignore[arg-type]
+        student = noisy_lora(model) if lora else model
+        trainer = make_trainer(tmp_path, objective=objective, student=student, teacher_width=48, **layout)  # type: ignore[arg-type]
+        found.append(gradients(trainer, [examples]))
+    _assert_same(*found)
+    names = found[0][1]
+    assert any("lora_A" in name for name in names) == lora
+    assert any(name.startswith("projectors.") for name in names) == (objective.hidden_weight > 0)
+
+
+@pytest.mark.parametrize("layout", ["packed", "unpacked"])
+def test_the_split_into_micro_batches_does_not_change_the_gradients(tmp_path: Path, layout: str) -> None:
+    examples = random_examples(8)
+    extra = {"layout": UNPACKED} if layout == "unpacked" else {}
+    trainer = make_trainer(tmp_path, objective=ALL_TERMS, **extra)  # type: ignore[arg-type]
+    whole = gradients(trainer, [examples])
+    _assert_same(gradients(trainer, [[example] for example in examples]), whole)
+    _assert_same(gradients(trainer, [examples[:1], examples[1:3], examples[3:]]), whole)
+
+
+class _Reference:
+    """The components by plain forward passes over single sequences, shifted by hand, in float64."""
+
+    def __init__(self, trainer: DistillTrainer, examples: list[Example]) -> None:
+        student, teacher = trainer.model.double(), trainer._teacher.model.double()  # type: ignore[union-attr]
+        self.ce, self.kd, self.cosine, self.first_kd = [], [], [], []
+        temperature = trainer._objective.kd_temperature
+        for example in examples:
+            completion = list(example.completion)
+            rows = []
+            for model, prompt in ((student, example.student_prompt), (teacher, example.teacher_prompt)):
+                outputs = model(torch.tensor([[*prompt, *completion]]), output_hidden_states=True)
+                logits = outputs.logits[0, len(prompt) - 1 : -1, :VOCABULARY]
+                hidden = [state[0, len(prompt) - 1 : -1] for state in outputs.hidden_states]
+                rows.append((logits, hidden))
+            (student_logits, student_hidden), (teacher_logits, teacher_hidden) = rows
+            logq = (student_logits / temperature).log_softmax(-1)
+            logp = (teacher_logits / temperature).log_softmax(-1)
+            kd = temperature**2 * (logp.exp() * (logp - logq)).sum(-1)
+            self.kd.append(kd)
+            self.first_kd.append(kd[0].item())
+            self.ce.append(-student_logits.log_softmax(-1)[range(len(completion)), completion])
+            distances = [
+                1 - F.cosine_similarity(student_hidden[s], teacher_hidden[t], dim=-1) for s, t in ((2, 3), (4, 6))
+            ]
+            self.cosine.append(torch.stack(distances).mean(0))
+        trainer.model.float()
+        teacher.float()
+
+
+def test_the_loss_is_that_of_plain_forward_passes_shifted_by_hand(tmp_path: Path) -> None:
+    examples = random_examples(5)
+    trainer = make_trainer(tmp_path, objective=ALL_TERMS)
+    reference = _Reference(trainer, examples)
+    weights = [
+        torch.tensor([{"name": 3.0, "text": 0.0}.get(CLASS_NAMES[index], 1.0) for index in example.classes])
+        for example in examples
+    ]
+    total = sum(weight.sum() for weight in weights)
+    num_rows = sum(len(example.completion) for example in examples)
+    ce = sum((w * row).sum() for w, row in zip(weights, reference.ce, strict=True)) / total
+    kd = sum((w * row).sum() for w, row in zip(weights, reference.kd, strict=True)) / total
+    hidden = sum(row.sum() for row in reference.cosine) / num_rows
+    loss, _ = gradients(trainer, [examples[:2], examples[2:]])
+    assert loss == pytest.approx(0.7 * ce.item() + 0.9 * kd.item() + 0.5 * hidden.item(), rel=1e-5)
+
+
+def test_the_first_completion_token_is_distilled(tmp_path: Path) -> None:
+    examples = [
+        Example("a", "a", e.student_prompt, e.teacher_prompt, e.completion[:1], e.classes[:1], e.num_request_tokens)
+        for e in random_examples(4)
+    ]
+    trainer = make_trainer(tmp_path, objective=ObjectiveConfig(ce_weight=0, kd_weight=1))
+    loss, grads = gradients(trainer, [examples])
+    reference = _Reference(trainer, examples)
+    assert loss == pytest.approx(sum(reference.first_kd) / 4, rel=1e-5)
+    assert loss > 0.01 and max(value.abs().max() for value in grads.values()) > 1e-4
+
+
+def test_the_temperature_acts_in_the_loss(tmp_path: Path) -> None:
+    examples = random_examples(4)
+    losses = []
+    for kd_temperature in (1.0, 4.0):
+        objective = ObjectiveConfig(ce_weight=0, kd_weight=1, kd_temperature=kd_temperature)
+        trainer = make_trainer(tmp_path, objective=objective)
+        losses.append(gradients(trainer, [examples])[0])
+        rows = torch.cat(_Reference(trainer, examples).kd)
+        assert losses[-1] == pytest.approx(rows.mean().item(), rel=1e-5)
+    assert abs(losses[0] - losses[1]) > 0.05 * losses[0]
+
+
+@pytest.mark.parametrize("field", ["ce_weight", "kd_weight", "hidden_weight"])
+def test_every_weight_alone_gives_gradients(tmp_path: Path, field: str) -> None:
+    objective = ObjectiveConfig(**{"ce_weight": 0, field: 0.3})
+    _, grads = gradients(make_trainer(tmp_path, objective=objective), [random_examples(3)])
+    assert max(value.abs().max() for value in grads.values()) > 1e-5
+
+
+def test_the_teacher_gets_no_gradient_and_padded_columns_of_its_head_play_no_role(tmp_path: Path) -> None:
+    examples = random_examples(3)
+    trainer = make_trainer(tmp_path, objective=ALL_TERMS)
+    before = gradients(trainer, [examples])
+    teacher = trainer._teacher.model  # type: ignore[union-attr]
+    assert teacher.get_output_embeddings().weight.shape[0] == VOCABULARY + 4
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    with torch.no_grad():
+        teacher.get_output_embeddings().weight[VOCABULARY:] *= 100
+    _assert_same(gradients(trainer, [examples]), before)
+
+
+def _train(tmp_path: Path, pack: int, accumulation: int, **extra: object) -> dict[str, Tensor]:
+    trainer = make_trainer(
+        tmp_path,
+        objective=ALL_TERMS,
+        examples=random_examples(9),
+        teacher_width=48,
+        per_device_train_batch_size=pack,
+        gradient_accumulation_steps=accumulation,
+        num_train_epochs=2,
+        learning_rate=0.1,
+        optim="sgd",
+        lr_scheduler_type="constant",
+        seed=7,
+        **extra,  # type: ignore[arg-type]
+    )
+    trainer.train()
+    assert trainer.state.global_step == 6
+    return {**dict(trainer.model.named_parameters()), **dict(trainer._projectors.named_parameters())}  # type: ignore[union-attr]
+
+
+def test_training_in_other_micro_batches_ends_with_the_same_weights(tmp_path: Path) -> None:
+    """Nine examples in steps of four: the last accumulation window of an epoch holds one."""
+    expected = _train(tmp_path, pack=4, accumulation=1)
+    start = dict(tiny_model("llama", VOCABULARY).named_parameters())
+    assert (expected["lm_head.weight"] - start["lm_head.weight"]).norm() > 1e-2
+    untrained = make_trainer(tmp_path, objective=ALL_TERMS, teacher_width=48)._projectors
+    for name, value in untrained.named_parameters():  # type: ignore[union-attr]
+        assert (expected[name] - value).norm() > 1e-3
+    for pack, accumulation, extra in ((1, 4, {}), (2, 2, {"layout": UNPACKED})):
+        found = _train(tmp_path, pack, accumulation, **extra)
+        for name, value in expected.items():
+            assert torch.allclose(found[name], value, atol=1e-5), name
+
+
+def test_projectors_are_clipped_with_the_model_and_their_gradients_cleared(tmp_path: Path) -> None:
+    found = _train(tmp_path, pack=4, accumulation=1, max_grad_norm=1e-12)
+    start = make_trainer(tmp_path, objective=ALL_TERMS, teacher_width=48)
+    for name, value in start._projectors.named_parameters():  # type: ignore[union-attr]
+        assert torch.allclose(found[name], value, atol=1e-7)
+        assert found[name].grad is None
+
+
+def test_the_log_holds_each_component_before_its_weight(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path,
+        objective=ALL_TERMS,
+        examples=random_examples(6),
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        num_train_epochs=2,
+        logging_steps=1,
+    )
+    trainer.train()
+    lines = [line for line in trainer.state.log_history if "loss" in line]
+    assert len(lines) == 4
+    for line in lines:
+        weighted = 0.7 * line["ce"] + 0.9 * line["kd"] + 0.5 * line["hidden"]
+        assert line["loss"] == pytest.approx(weighted, rel=1e-5)
+        assert line["tokens_per_s"] > 0 and line["examples_per_s"] > 0
+
+
+def test_held_out_evaluation_counts_tokens_without_class_weights(tmp_path: Path) -> None:
+    held_out = random_examples(5, seed=3)
+    objective = ObjectiveConfig(class_weights={"name": 9.0})
+    trainer = make_trainer(tmp_path, objective=objective, held_out=held_out, per_device_train_batch_size=2)
+    metrics = trainer.evaluate()
+    ce, right, count = 0.0, 0, 0
+    for example in held_out:
+        ids = torch.tensor([[*example.student_prompt, *example.completion]])
+        rows = trainer.model(ids).logits[0, len(example.student_prompt) - 1 : -1]
+        targets = torch.tensor(example.completion)
+        ce += F.cross_entropy(rows, targets, reduction="sum").item()
+        right += int((rows.argmax(-1) == targets).sum())
+        count += len(targets)
+    assert metrics["held_out_ce"] == pytest.approx(ce / count, rel=1e-5)
+    assert metrics["held_out_token_accuracy"] == pytest.approx(right / count)
+
+
+def test_a_step_whose_class_weights_are_all_zero_trains_nothing(tmp_path: Path) -> None:
+    objective = ObjectiveConfig(class_weights=dict.fromkeys(CLASS_NAMES, 0.0))
+    loss, grads = gradients(make_trainer(tmp_path, objective=objective), [random_examples(2)])
+    assert loss == 0 and not math.isnan(loss)
+    assert all(value.abs().max() == 0 for value in grads.values())

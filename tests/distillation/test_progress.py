@@ -1,0 +1,70 @@
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from fcdistill.distillation.progress import GracefulStop, MetricsLine, MetricsLog, require_step
+from fcdistill.storage import iter_jsonl
+
+
+@pytest.fixture
+def args(tmp_path: Path) -> TrainingArguments:
+    return TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+
+
+def _log(metrics: MetricsLog, args: TrainingArguments, step: int, **logs: float) -> None:
+    state = TrainerState(global_step=step, max_steps=9, epoch=step / 4)
+    metrics.on_log(args, state, TrainerControl(), logs=logs)
+
+
+def test_lines_hold_what_the_trainer_logs_but_not_its_summaries(tmp_path: Path, args: TrainingArguments) -> None:
+    metrics = MetricsLog(tmp_path / "metrics.jsonl", 0)
+    _log(metrics, args, 2, loss=1.5, ce=1.5, grad_norm=0.3, learning_rate=1e-3, epoch=0.5)
+    _log(metrics, args, 2, held_out_ce=1.25, held_out_token_accuracy=0.5)
+    _log(metrics, args, 2, train_runtime=3.0, train_loss=2.0)
+    lines = list(iter_jsonl(tmp_path / "metrics.jsonl", MetricsLine))
+    assert lines == metrics.lines
+    assert [(line.step, line.epoch, line.loss, line.held_out_ce) for line in lines] == [
+        (2, 0.5, 1.5, None),
+        (2, 0.5, None, 1.25),
+    ]
+
+
+def test_a_resumed_run_drops_lines_that_come_again_and_a_torn_one(tmp_path: Path, args: TrainingArguments) -> None:
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsLog(path, 0)
+    for step in (1, 2, 3):
+        _log(metrics, args, step, loss=float(step))
+    with path.open("a") as file:
+        file.write('{"step": 4, "lo')
+    resumed = MetricsLog(path, 2)
+    _log(resumed, args, 3, loss=30.0)
+    assert [(line.step, line.loss) for line in iter_jsonl(path, MetricsLine)] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+
+
+def test_an_interrupt_asks_for_a_checkpoint_and_goes_on_to_the_caller(args: TrainingArguments) -> None:
+    stop, control, before = GracefulStop(), TrainerControl(), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), stop.listening():
+        stop.on_step_end(args, TrainerState(), control)
+        assert not control.should_save
+        os.kill(os.getpid(), signal.SIGINT)
+        stop.on_step_end(args, TrainerState(), control)
+        assert control.should_save and control.should_training_stop
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_second_interrupt_stops_at_once() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), GracefulStop().listening():
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append(2)
+    assert reached == [1]
+
+
+def test_the_step_of_a_checkpoint() -> None:
+    assert require_step(None) == 0
+    assert require_step(Path("somewhere/checkpoint-120")) == 120

@@ -1,0 +1,342 @@
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fcdistill.config import TrainConfig, parse_config
+from fcdistill.distillation import trainer as module
+from fcdistill.distillation.distill_trainer import DistillTrainer
+from fcdistill.distillation.progress import MetricsLine
+from fcdistill.distillation.trainer import TrainResult, run_training
+from fcdistill.errors import ConfigError, DataError
+from fcdistill.models import load_model
+from fcdistill.storage import iter_jsonl, write_jsonl
+from tests.distillation.tiny_data import tiny_traces
+from tests.tiny import tiny_model, tiny_tokenizer
+
+EVERYTHING = {"ce_weight": 1.0, "kd_weight": 0.5, "kd_temperature": 2.0, "hidden_weight": 0.5, "num_layer_pairs": 2}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Traces, a student, a wider and deeper teacher, a model with sliding windows, one with another tokenizer."""
+    directory = tmp_path_factory.mktemp("world")
+    write_jsonl(directory / "traces.jsonl", tiny_traces(10))
+    size = len(tiny_tokenizer("qwen"))
+    models = {
+        "student": (tiny_model("llama", size, num_layers=3), "qwen"),
+        "teacher": (tiny_model("llama", size + 5, hidden_size=48, num_layers=5, seed=1), "qwen"),
+        "sliding": (tiny_model("gemma3", size, num_layers=2), "qwen"),
+        "stranger": (tiny_model("llama", 500, num_layers=2, seed=1), "chatml"),
+    }
+    for name, (model, kind) in models.items():
+        model.save_pretrained(directory / name)
+        tiny_tokenizer(kind).save_pretrained(directory / name)  # type: ignore[arg-type]
+    return directory
+
+
+def _config(world: Path, out: Path, **fields: Any) -> TrainConfig:
+    values = {
+        "traces": world / "traces.jsonl",
+        "out": out,
+        "student": {"model": str(world / "student")},
+        "teacher": str(world / "teacher"),
+        "tools_in_prompt": "compact",
+        "tuning": {"method": "lora", "lora_rank": 4, "lora_alpha": 8},
+        "epochs": 2,
+        "examples_per_step": 4,
+        "examples_per_pack": 2,
+        "learning_rate": 1e-2,
+        "save_steps": 2,
+        "log_steps": 1,
+        "dtype": "float32",
+        "device": "cpu",
+        "seed": 3,
+        **fields,
+    }
+    config: TrainConfig = parse_config(values, "train", "test")
+    return config
+
+
+def _lines(out: Path) -> list[MetricsLine]:
+    return list(iter_jsonl(out / "metrics.jsonl", MetricsLine))
+
+
+def _weights(out: Path) -> dict[str, Tensor]:
+    found = {}
+    for name in ("adapter/adapter_model.safetensors", "merged/model.safetensors", "projectors.safetensors"):
+        if (out / name).exists():
+            found |= {f"{name}:{key}": value for key, value in load_file(out / name).items()}
+    return found
+
+
+def _assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, atol=1e-6), name
+
+
+def test_everything_together_writes_a_student_that_loads(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    config = _config(world, out, objective=EVERYTHING, held_out_fraction=0.2)
+    result = run_training(config)
+    assert (result.steps, result.examples, result.directory) == (4, 8, out)
+    lines = [line for line in _lines(out) if line.loss is not None]
+    assert [line.step for line in lines] == [1, 2, 3, 4]
+    for line in lines:
+        assert line.ce is not None and line.kd is not None and line.hidden is not None
+        assert line.loss == pytest.approx(line.ce + 0.5 * line.kd + 0.5 * line.hidden, rel=1e-4)
+    assert lines[-1].ce < lines[0].ce  # type: ignore[operator]
+    assert [line.step for line in _lines(out) if line.held_out_ce is not None] == [2, 4]
+    assert result.held_out_ce == _lines(out)[-1].held_out_ce
+    assert sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) == [
+        "adapter",
+        "data.json",
+        "manifest.json",
+        "merged",
+        "metrics.jsonl",
+        "projectors.safetensors",
+        "result.json",
+    ]
+    loaded = load_model(str(out), dtype="float32")
+    assert loaded.card is not None and loaded.card.tools_in_prompt == "compact"
+    assert [tool.function.name for tool in loaded.card.tools] == ["set_light", "set_timer"]
+    assert loaded.model.config.use_cache
+    assert not any("maps" in name for name in loaded.model.state_dict())
+    adapter = load_model(str(out / "adapter"), dtype="float32")
+    ids = torch.tensor([[1, 2, 3, 4]])
+    assert torch.allclose(adapter.model(ids).logits, loaded.model(ids).logits, atol=1e-5)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["status"] == "complete"
+    assert manifest["tokenizer_sha256"] and manifest["template_sha256"]
+    assert json.loads((out / "data.json").read_text())["held_out_examples"] == 2
+
+
+def test_a_finished_directory_returns_at_once(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = _config(world, tmp_path / "run", max_steps=1)
+    result = run_training(config)
+    monkeypatch.setattr(module, "load_model", _refuse)
+    assert run_training(config) == result
+    with pytest.raises(DataError, match="learning_rate"):
+        run_training(config.model_copy(update={"learning_rate": 0.5}))
+
+
+def _refuse(*_: Any, **__: Any) -> Any:
+    raise AssertionError("no weights are needed")
+
+
+@pytest.mark.parametrize("tuning", [{"method": "lora", "lora_rank": 4, "lora_dropout": 0.1}, {"method": "full"}])
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuning: dict[str, Any]
+) -> None:
+    fields = {"objective": EVERYTHING, "tuning": tuning, "epochs": 3}
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    expected = run_training(_config(world, whole, **fields))
+    monkeypatch.setattr(module, "DistillTrainer", _DiesInStep7)
+    with pytest.raises(_DiedError):
+        run_training(_config(world, resumed, **fields))
+    monkeypatch.undo()
+    assert sorted(path.name for path in (resumed / "checkpoints").iterdir()) == ["checkpoint-4", "checkpoint-6"]
+    found = run_training(_config(world, resumed, **fields))
+    assert (found.steps, found.train_loss) == (9, pytest.approx(expected.train_loss, rel=1e-5))
+    _assert_equal(_weights(resumed), _weights(whole))
+    assert any("projectors" in name for name in _weights(whole))
+    assert [line.step for line in _lines(resumed)] == list(range(1, 10))
+    assert [line.ce for line in _lines(resumed)] == pytest.approx([line.ce for line in _lines(whole)], rel=1e-5)
+
+
+class _DiedError(Exception):
+    pass
+
+
+class _DiesInStep7(DistillTrainer):
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Tensor:
+        if self.state.global_step == 6:
+            raise _DiedError
+        return super().compute_loss(*args, **kwargs)
+
+
+def test_a_damaged_checkpoint_is_replaced_by_an_older_one(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    run_training(_config(world, whole, epochs=3))
+    monkeypatch.setattr(module, "DistillTrainer", _DiesInStep7)
+    with pytest.raises(_DiedError):
+        run_training(_config(world, resumed, epochs=3))
+    monkeypatch.undo()
+    (resumed / "checkpoints" / "checkpoint-6" / "optimizer.pt").write_bytes(b"half")
+    with caplog.at_level(logging.INFO):
+        run_training(_config(world, resumed, epochs=3))
+    assert "checkpoint-6 is incomplete or damaged" in caplog.text and "checkpoint-4" in caplog.text
+    _assert_equal(_weights(resumed), _weights(whole))
+
+
+def test_a_run_that_was_killed_goes_on(world: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run_training(_config(world, whole, epochs=3))
+    program = (
+        "import os, signal, sys\n"
+        "from fcdistill.config import TrainConfig\n"
+        "from fcdistill.distillation import trainer, distill_trainer\n"
+        "def kill(path):\n"
+        "    if path.name == 'checkpoint-4': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    real(path)\n"
+        "real, distill_trainer.seal = distill_trainer.seal, kill\n"
+        "trainer.run_training(TrainConfig.model_validate_json(sys.stdin.read()))\n"
+    )
+    config = _config(world, killed, epochs=3)
+    process = subprocess.run(
+        [sys.executable, "-c", program],
+        input=config.model_dump_json(),
+        text=True,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert (killed / "checkpoints" / "checkpoint-4").exists()
+    run_training(config)
+    _assert_equal(_weights(killed), _weights(whole))
+    assert [line.step for line in _lines(killed)] == list(range(1, 10))
+
+
+def test_an_interrupt_saves_a_checkpoint_and_reaches_the_caller(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    monkeypatch.setattr(module, "DistillTrainer", _InterruptedInStep1)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(_config(world, out, save_steps=100))
+    monkeypatch.undo()
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["checkpoint-1"]
+    assert json.loads((out / "manifest.json").read_text())["status"] == "running"
+    assert run_training(_config(world, out, save_steps=100)).steps == 6
+
+
+class _InterruptedInStep1(DistillTrainer):
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Tensor:
+        if self.state.global_step == 0 and not self._sums:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().compute_loss(*args, **kwargs)
+
+
+def test_models_that_can_not_be_packed_are_trained_on_unpacked_rows(
+    world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        result = run_training(_config(world, tmp_path / "run", student={"model": str(world / "sliding")}, max_steps=2))
+    assert "packing is not exact for the student" in caplog.text
+    assert result.steps == 2 and (tmp_path / "run" / "merged").is_dir()
+
+
+def test_full_tuning_in_bfloat16_keeps_float32_weights_while_it_trains(world: Path, tmp_path: Path) -> None:
+    """A learning rate far below bfloat16's resolution still adds up."""
+    out = tmp_path / "run"
+    run_training(
+        _config(
+            world,
+            out,
+            tuning={"method": "full"},
+            dtype="bfloat16",
+            learning_rate=1e-4,
+            learning_rate_schedule="constant",
+            epochs=10,
+            save_steps=100,
+        )
+    )
+    assert not (out / "adapter").exists()
+    trained = load_file(out / "merged" / "model.safetensors")
+    before = load_file(world / "student" / "model.safetensors")
+    assert trained["model.layers.0.mlp.up_proj.weight"].dtype == torch.bfloat16
+    assert _lines(out)[-1].ce < _lines(out)[0].ce  # type: ignore[operator]
+    moved = (trained["model.norm.weight"].float() - before["model.norm.weight"]).abs()
+    assert moved.max() > 0, "all of 30 updates of 1e-4 were rounded away"
+
+
+def test_bfloat16_lora_keeps_float32_adapters(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run_training(_config(world, out, dtype="bfloat16", objective=EVERYTHING))
+    adapter = load_file(out / "adapter" / "adapter_model.safetensors")
+    assert {value.dtype for value in adapter.values()} == {torch.float32}
+    assert load_file(out / "merged" / "model.safetensors")["lm_head.weight"].dtype == torch.bfloat16
+    assert _lines(out)[-1].ce < _lines(out)[0].ce  # type: ignore[operator]
+
+
+def test_a_student_cut_from_its_teacher(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run_training(
+        _config(
+            world,
+            out,
+            student={"init": "from_teacher_layers", "model": str(world / "teacher"), "keep_every": 2},
+            objective=EVERYTHING,
+            gradient_checkpointing=True,
+        )
+    )
+    for reference in (out, out / "adapter"):
+        assert load_model(str(reference), dtype="float32").model.config.num_hidden_layers == 3
+
+
+def test_gradient_checkpointing_changes_nothing(world: Path, tmp_path: Path) -> None:
+    for name, on in (("off", False), ("on", True)):
+        run_training(_config(world, tmp_path / name, objective=EVERYTHING, gradient_checkpointing=on))
+    _assert_equal(_weights(tmp_path / "on"), _weights(tmp_path / "off"))
+
+
+def test_another_tokenizer_is_refused_for_kd_before_weights_are_loaded_and_works_for_traces(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = str(world / "stranger")
+    for weights in ({"kd_weight": 1.0}, {"hidden_weight": 1.0}):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "load_model", _refuse)
+            with pytest.raises(ConfigError, match="different tokenizers"):
+                run_training(_config(world, tmp_path / "refused", teacher=stranger, objective=weights))
+    assert not (tmp_path / "refused").exists()
+    assert run_training(_config(world, tmp_path / "ce", teacher=stranger, max_steps=1)).steps == 1
+
+
+def test_long_traces_are_left_out_and_named(world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(DataError, match="none of 10 traces has at most max_example_tokens 16 tokens"):
+        run_training(_config(world, tmp_path / "none", max_example_tokens=16))
+    run_training(_config(world, tmp_path / "all", max_steps=1))
+    lengths = json.loads((tmp_path / "all" / "data.json").read_text())["student"]
+    limit = lengths["prompt_tokens"]["median"] + lengths["completion_tokens"]["median"]
+    with caplog.at_level(logging.WARNING):
+        run_training(_config(world, tmp_path / "some", max_steps=1, max_example_tokens=limit))
+    report = json.loads((tmp_path / "some" / "data.json").read_text())
+    assert 0 < len(report["left_out"]) == 10 - report["train_examples"]
+    assert f"{len(report['left_out'])} of 10 traces have more than max_example_tokens {limit}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"traces": Path("missing.jsonl")}, "traces missing.jsonl does not exist"),
+        ({"objective": {"hidden_weight": 1.0, "layer_map": [[9, 1]]}}, r"layer_map: pair \[9, 1\] lies outside"),
+        ({"tuning": {"method": "lora", "target_modules": ["nothing"]}}, "no module 'nothing'"),
+        ({"student": {"model": "./nowhere"}}, "nowhere"),
+        ({"dtype": "float16"}, "dtype is float16, but there is no CUDA device"),
+    ],
+)
+def test_misuse_is_explained(world: Path, tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message) as error:
+        run_training(_config(world, tmp_path / "run", **fields))
+    assert type(error.value).__module__ == "fcdistill.errors"
+
+
+def test_the_result_is_plain_data(world: Path, tmp_path: Path) -> None:
+    result = run_training(_config(world, tmp_path / "run", max_steps=1, merge=False))
+    assert isinstance(result, TrainResult) and result.seconds > 0 and result.held_out_ce is None
+    assert not (tmp_path / "run" / "merged").exists()
+    shutil.rmtree(tmp_path / "run")

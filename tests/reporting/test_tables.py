@@ -1,0 +1,177 @@
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from fcdistill.evaluation.stats import summarise
+from fcdistill.records import EvalCase, ModelRef, Prediction, Report, Score
+from fcdistill.reporting.tables import comparison_markdown, render_comparison, render_markdown, render_terminal
+
+
+def score(name: str, *, correct: bool = True, **fields: object) -> Score:
+    wrong = [{"code": "wrong_value", "path": "set_light.room", "detail": 'expected "office", got "kitchen"'}]
+    values: dict[str, object] = {
+        "id": name,
+        "category": "simple",
+        "behaviour": "call",
+        "tools": ["set_light"],
+        "correct": correct,
+        "primary_error": None if correct else "wrong_value",
+        "errors": [] if correct else wrong,
+        "parsed": True,
+        "schema_valid": True,
+        "names_correct": True,
+        "called": True,
+    }
+    return Score.model_validate(values | fields)
+
+
+def case(name: str, request: str = "the office light") -> EvalCase:
+    return EvalCase.model_validate(
+        {
+            "id": name,
+            "messages": [{"role": "user", "content": request}],
+            "behaviour": "call",
+            "expected": [[{"name": "set_light", "arguments": {"room": "office"}}]],
+            "category": "simple",
+        }
+    )
+
+
+def report_of(scores: list[Score], unscored: tuple[str, ...] = (), latency_s: float | None = 0.1234) -> Report:
+    answers = {item.id: Prediction(id=item.id, latency_s=latency_s, prompt_tokens=21) for item in scores}
+    return summarise(scores, answers, unscored_ids=unscored, model=ModelRef(model="tiny|model"), cases_sha256="c" * 64)
+
+
+def printed(renderable: object, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    console.print(renderable)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+FOUR = [score("a"), score("b"), score("c"), score("d", correct=False)]
+
+
+def test_the_terminal_shows_headline_interval_and_breakdowns() -> None:
+    text = printed(render_terminal(report_of(FOUR)))
+    assert "Call accuracy 75.0% (30.1–95.4%), 3 of 4 cases right" in text
+    for shown in (
+        "schema valid",
+        "simple",
+        "set_light",
+        "3/4",
+        "wrong_value",
+        "0.123\N{NO-BREAK SPACE}s",
+        "21",
+        "call was made",
+    ):
+        assert shown in text
+    assert "Incomplete" not in text
+
+
+def test_missing_answers_are_told() -> None:
+    text = printed(render_terminal(report_of(FOUR, tuple(f"u{i}" for i in range(7)))))
+    assert "Incomplete: 7 of 11 cases have no answer (u0, u1, u2, u3, u4, …)" in text
+
+
+def test_nothing_scored_shows_no_accuracy() -> None:
+    report = report_of([], ("a",))
+    for text in (printed(render_terminal(report)), render_markdown(report, [], {}, [case("a")])):
+        assert "Call accuracy: n/a, since none of 1 cases was scored" in text
+        assert "0.0%" not in text
+    assert "n/a" in comparison_markdown([("x", report)])
+
+
+def test_quantities_without_values_are_left_out() -> None:
+    text = printed(render_terminal(report_of(FOUR, latency_s=None)))
+    assert "latency" not in text
+    assert "prompt tokens" in text
+
+
+def test_markdown_shows_the_wrong_cases() -> None:
+    predictions = {item.id: Prediction(id=item.id, text=f"answer of {item.id}") for item in FOUR}
+    text = render_markdown(report_of(FOUR), FOUR, predictions, [case(item.id) for item in FOUR])
+    assert "# Evaluation" in text
+    assert "| call accuracy | 75.0% | 30.1–95.4% | 3/4 |" in text
+    assert "| model | tiny\\|model |" in text
+    assert "## Wrong cases (1)" in text
+    assert "### d (simple): wrong_value" in text
+    assert "```text\nthe office light\n```" in text
+    assert '```text\n{"name": "set_light", "arguments": {"room": "office"}}\n```' in text
+    assert "```text\nanswer of d\n```" in text
+    assert '- wrong_value set\\_light.room: expected "office", got "kitchen"' in text
+    assert "answer of a" not in text
+
+
+def test_markdown_limits_the_failures_and_says_so() -> None:
+    wrong = [score(name, correct=False) for name in "abc"]
+    predictions = {item.id: Prediction(id=item.id, text="x") for item in wrong}
+    cases = [case(item.id) for item in wrong]
+    text = render_markdown(report_of(wrong), wrong, predictions, cases, max_failures=1)
+    assert text.count("### ") == 1
+    assert "2 more stand in scores.jsonl." in text
+
+
+def test_calls_of_an_api_are_shown() -> None:
+    (wrong,) = [score("a", correct=False)]
+    prediction = Prediction.model_validate(
+        {"id": "a", "text": "On it.", "calls": [{"name": "set_light", "arguments": {"room": "kitchen"}}]}
+    )
+    text = render_markdown(report_of([wrong]), [wrong], {"a": prediction}, [case("a")])
+    assert '```text\nOn it.\n{"name": "set_light", "arguments": {"room": "kitchen"}}\n```' in text
+
+
+@pytest.mark.parametrize(
+    ("hostile", "shown"),
+    [
+        ("```\n# Passed\n```", "````text\n```\n# Passed\n```\n````"),
+        ("\x1b[2Jgone", "```text\n\ufffd[2Jgone\n```"),
+        ("a\u202eb", "```text\na\ufffdb\n```"),
+        ("", "```text\n\n```"),
+    ],
+)
+def test_model_output_stays_in_its_block(hostile: str, shown: str) -> None:
+    wrong = score("a", correct=False)
+    predictions = {"a": Prediction(id="a", text=hostile)}
+    text = render_markdown(report_of([wrong]), [wrong], predictions, [case("a")])
+    assert shown in text
+
+
+def test_ids_and_details_are_literal() -> None:
+    error = {"code": "wrong_value", "path": "f.<b>", "detail": "got [x](y)\n# big | *bold*"}
+    wrong = score("a_b*c", correct=False, errors=[error])
+    text = render_markdown(report_of([wrong]), [wrong], {"a_b*c": Prediction(id="a_b*c")}, [case("a_b*c")])
+    assert "### a\\_b\\*c (simple)" in text
+    assert "- wrong_value f.\\<b\\>: got \\[x\\](y) \\# big \\| \\*bold\\*" in text
+
+
+def test_long_outputs_are_cut() -> None:
+    wrong = score("a", correct=False)
+    predictions = {"a": Prediction(id="a", text="x" * 5000)}
+    text = render_markdown(report_of([wrong]), [wrong], predictions, [case("a")])
+    assert "[3000 more characters]" in text
+    assert "x" * 2001 not in text
+
+
+def test_the_comparison_has_a_row_per_report() -> None:
+    rows = [("base", report_of([score("a", correct=False)])), ("[bold]student", report_of(FOUR, ("u",)))]
+    lines = printed(render_comparison(rows)).splitlines()
+    (student,) = [line for line in lines if "[bold]student" in line]
+    assert re.split(r" {2,}", student.strip()) == [
+        "[bold]student", "75.0%", "30.1–95.4%", "100.0%", "100.0%", "21", "0.123\N{NO-BREAK SPACE}s", "1"
+    ]  # fmt: skip
+    markdown = comparison_markdown(rows).splitlines()
+    assert len(markdown) == 4
+    assert markdown[2].startswith("| base | 0.0% | 0.0–79.3% |")
+    assert markdown[3].startswith("| \\[bold\\]student | 75.0% |")
+
+
+def test_everything_fits_eighty_columns() -> None:
+    comparison = render_comparison([("qwen2.5-coder-0.5b-instruct, 5 worked examples", report_of(FOUR))])
+    for renderable in (render_terminal(report_of(FOUR)), comparison):
+        text = printed(renderable, width=80)
+        assert "…" not in text
+        assert "30.1–95.4%" in text and "0.123\N{NO-BREAK SPACE}s" in text
+        assert max(len(line) for line in text.splitlines()) <= 80

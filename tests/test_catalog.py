@@ -1,0 +1,361 @@
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fcdistill.catalog import (
+    Catalog,
+    catalog_from_functions,
+    catalog_from_tools,
+    load_catalog,
+    read_catalog,
+    safe_name,
+)
+from fcdistill.errors import CatalogError
+from fcdistill.records import FunctionTool, ToolSpec
+from fcdistill.validation import CallValidator
+
+SMART_HOME = Path(__file__).parent.parent / "schemas" / "smart_home.json"
+DIM = {
+    "name": "dim",
+    "description": "Dim a light.",
+    "parameters": {"type": "object", "properties": {"level": {"type": "integer"}}, "required": ["level"]},
+}
+DIM_SPEC = ToolSpec.model_validate(DIM)
+MCP_DIM = {
+    "name": "dim",
+    "title": "Dim",
+    "description": "Dim a light.",
+    "inputSchema": DIM["parameters"],
+    "outputSchema": {"type": "object"},
+    "annotations": {"readOnlyHint": False},
+    "_meta": {},
+}
+NO_PARAMETERS = {"type": "object", "properties": {}}
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Any:
+    def read_document(document: Any) -> Catalog:
+        path = tmp_path / "tools.json"
+        path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
+        return read_catalog(path)
+
+    return read_document
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [{"type": "function", "function": DIM}],
+        [{"type": "function", "function": {**DIM, "strict": True}}],
+        [{"type": "function", **DIM, "strict": True}],
+        {"type": "function", "function": DIM},
+        [DIM],
+        DIM,
+        {"tools": [{"type": "function", "function": DIM}]},
+        {"tools": [MCP_DIM]},
+        {"tools": [MCP_DIM], "nextCursor": None},
+        [MCP_DIM],
+        MCP_DIM,
+        {"jsonrpc": "2.0", "id": 1, "result": {"tools": [MCP_DIM]}},
+    ],
+)
+def test_every_layout_gives_the_same_tools(read: Any, document: Any) -> None:
+    catalog = read(document)
+    assert catalog.specs == (DIM_SPEC,)
+    assert catalog.sha256 == catalog_from_tools([FunctionTool(function=DIM_SPEC)]).sha256
+
+
+def test_a_catalogue_gives_its_tools_by_name_and_wrapped(read: Any) -> None:
+    catalog = read([DIM, {**DIM, "name": "glow"}])
+    assert list(catalog.by_name) == ["dim", "glow"]
+    assert [tool.function.name for tool in catalog.tools] == ["dim", "glow"]
+    assert catalog.original_names == {}
+    assert catalog.sha256 != read([{**DIM, "name": "glow"}, DIM]).sha256
+
+
+def test_the_demo_catalogue_is_sound() -> None:
+    catalog = read_catalog(SMART_HOME)
+    assert 10 <= len(catalog.specs) <= 12
+    CallValidator(catalog.specs)
+    assert catalog_from_tools(catalog.tools) == catalog
+
+
+@pytest.mark.parametrize("parameters", [{}, {"parameters": None}, {"parameters": {}}, {"inputSchema": {}}])
+def test_no_schema_means_no_parameters(read: Any, parameters: dict[str, Any]) -> None:
+    assert read([{"name": "stop", **parameters}]).specs == (ToolSpec(name="stop", parameters=NO_PARAMETERS),)
+
+
+def test_a_null_description_is_empty(read: Any) -> None:
+    assert read([{"name": "stop", "description": None}]).specs[0].description == ""
+
+
+# --- names
+
+
+def test_dotted_names_are_mapped_and_the_originals_kept(read: Any) -> None:
+    catalog = read([{"name": "light.dim"}, {"name": "light_on"}, {"name": "a.b.c"}])
+    assert [spec.name for spec in catalog.specs] == ["light_dim", "light_on", "a_b_c"]
+    assert catalog.original_names == {"light_dim": "light.dim", "a_b_c": "a.b.c"}
+
+
+@given(st.lists(st.text(alphabet="ab._", min_size=1, max_size=4), min_size=1, max_size=6, unique=True))
+def test_names_come_back_or_the_catalogue_is_refused(names: list[str]) -> None:
+    safe = [safe_name(name) for name in names]
+    tools = [FunctionTool(function=ToolSpec(name=name)) for name in safe]
+    if len(set(safe)) < len(safe):
+        with pytest.raises(CatalogError, match="two tools are called"):
+            catalog_from_tools(tools)
+    else:
+        assert [spec.name for spec in catalog_from_tools(tools).specs] == safe
+
+
+def test_a_collision_after_mapping_names_both_originals(read: Any) -> None:
+    with pytest.raises(CatalogError, match="'light.dim' and 'light_dim' are both called 'light_dim'"):
+        read([{"name": "light.dim"}, {"name": "light_dim"}])
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ("{", "is not valid JSON"),
+        ('[{"name": "a", "name": "b"}]', "key 'name' occurs more than once"),
+        ("[" * 2000, "nested more than"),
+        ([], "there is no tool"),
+        ({"tools": []}, "there is no tool"),
+        ({}, "holds an object, in no known layout"),
+        ({"tools": {"dim": {}}}, "holds an object, in no known layout"),
+        (5, "holds a number, in no known layout"),
+        (None, "holds nothing, in no known layout"),
+        ("true", "holds a boolean, in no known layout"),
+        ({"jsonrpc": "2.0", "id": 1, "error": {"code": -32601}}, "is a JSON-RPC error"),
+        ({"tools": [MCP_DIM], "nextCursor": "abc"}, "is one page of several"),
+        (["dim"], "tool 1 is a string"),
+        ([DIM, None], "tool 2 is nothing"),
+        ([{"type": "web_search"}], "tool 1 has type 'web_search'"),
+        ([{"type": "function"}], "tool 1 has no name: found nothing"),
+        ([{"name": 5}], "tool 1 has no name: found a number"),
+        ([{"type": "function", "function": [DIM]}], "tool 1: function is an array"),
+        ([{"type": "function", "function": DIM, "name": "x"}], "tool 1: unknown key 'name' beside function"),
+        ([{**DIM, "paramters": {}}], "tool 1 ('dim'): unknown key 'paramters'"),
+        ([{**MCP_DIM, "parameters": {}}], "tool 1 ('dim'): unknown key 'parameters'"),
+        ([{"name": ""}], "tool 1 (''): the name can't be called"),
+        ([{"name": "a b"}], "tool 1 ('a b'): the name can't be called"),
+        ([{"name": "dämpfen"}], "the name can't be called"),
+        ([{"name": "a\n"}], "the name can't be called"),
+        ([{"name": "a" * 65}], "the name can't be called"),
+        ([{"name": "a", "description": ["x"]}], "tool 1 ('a'): description is an array"),
+        ([{"name": "a", "parameters": "{}"}], "tool 1 ('a'): parameters is a string"),
+        ([{"name": "a", "parameters": []}], "tool 1 ('a'): parameters is an array"),
+        ([{"name": "a", "parameters": False}], "tool 1 ('a'): parameters is a boolean"),
+        ([{"name": "a", "inputSchema": 0}], "tool 1 ('a'): inputSchema is a number"),
+        ([DIM, DIM], "two tools are called 'dim'"),
+        (
+            [{"name": "a", "parameters": {"type": "string"}}],
+            "tool 'a' can't be used:\n  /type: the root must have type",
+        ),
+        (
+            [DIM, {"name": "x.y", "parameters": {"type": "object", "properties": {"p": {"type": "int"}}}}],
+            "tool 'x.y' can't be used:\n  /properties/p/type: 'int' is not one of",
+        ),
+        (
+            [{"name": "a", "parameters": {"type": "object", "properties": {"p": {"$ref": "https://x.org/p"}}}}],
+            "$ref 'https://x.org/p' leads out of the schema",
+        ),
+        (
+            [{"name": "a", "parameters": {"type": "object", "properties": {"p": {"$ref": "#/$defs/p"}}}}],
+            "$ref '#/$defs/p' leads nowhere",
+        ),
+        ([{"name": "a", "parameters": {"type": "object", "$schema": "x:y"}}], "/$schema: unknown dialect 'x:y'"),
+        (
+            [{"name": "a", "parameters": {"type": "object", "default": json.loads("[" * 65 + "]" * 65)}}],
+            "nested more than 64 levels",
+        ),
+    ],
+)
+def test_unusable_catalogues(read: Any, document: Any, message: str) -> None:
+    with pytest.raises(CatalogError) as caught:
+        read(document)
+    assert message in caught.value.found
+    assert caught.value.required and caught.value.fix
+
+
+def test_missing_files_and_text_that_is_not_utf_8(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match="tool catalogue .*no.json does not exist"):
+        read_catalog(tmp_path / "no.json")
+    with pytest.raises(CatalogError, match="is a directory"):
+        read_catalog(tmp_path)
+    (tmp_path / "latin.json").write_bytes('[{"name": "dämpfen"}]'.encode("latin-1"))
+    with pytest.raises(CatalogError, match="is not UTF-8"):
+        read_catalog(tmp_path / "latin.json")
+
+
+def test_records_are_checked_together() -> None:
+    wrong = ToolSpec(name="a", parameters={"type": "object", "properties": {"p": {"minimum": "1"}}})
+    with pytest.raises(CatalogError, match="'1' is not of type 'number'"):
+        catalog_from_tools([FunctionTool(function=wrong)])
+    with pytest.raises(CatalogError, match="there is no tool"):
+        catalog_from_tools([])
+
+
+# --- Python functions
+
+FUNCTIONS = '''
+from typing import Any, Literal, Optional
+
+def dim(room: str, level: Optional[int] = None, mode: Literal["soft", "hard"] | None = None,
+        steps: list[int | None] | None = None, nullable: bool = False, other: int | list[str] | None = None,
+        anything: Any | None = None) -> str:
+    """Dim a light.
+
+    Args:
+        room: The room.
+        level: How far.
+        mode: How.
+        steps: Levels on the way.
+        nullable: A name like a keyword.
+        other: Something else.
+        anything: Anything.
+    """
+    return ""
+
+def stop() -> None:
+    """Stop."""
+
+def undocumented(room: str): ...
+
+def half_documented(room: str, level: int):
+    """Dim.
+
+    Args:
+        room: The room.
+    """
+
+def untyped(room):
+    """Dim.
+
+    Args:
+        room: The room.
+    """
+
+def strange(room: "Unheard"):
+    """Dim.
+
+    Args:
+        room: The room.
+    """
+
+class Lamp:
+    @staticmethod
+    def glow(level: float) -> None:
+        """Glow.
+
+        Args:
+            level: How much.
+        """
+
+class Kind: ...
+
+def of_a_class(kind: Kind):
+    """Dim.
+
+    Args:
+        kind: The kind.
+    """
+
+number = 5
+anonymous = lambda: None
+anonymous.__doc__ = "Nothing."
+'''
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module in the current directory, under a name that no other test imports."""
+    name = f"functions_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(FUNCTIONS)
+    (tmp_path / f"{name}_broken.py").write_text("1 / 0")
+    (tmp_path / f"{name}_leaving.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+def test_functions_become_tools(module: str) -> None:
+    path = list(sys.path)
+    catalog = load_catalog(f"{module}:dim,stop")
+    assert sys.path == path
+    dim, stop = catalog.specs
+    assert (dim.name, dim.description) == ("dim", "Dim a light.")
+    assert dim.parameters["required"] == ["room"]
+    properties = dim.parameters["properties"]
+    assert properties["level"] == {"type": ["integer", "null"], "description": "How far."}
+    assert properties["mode"] == {"type": ["string", "null"], "enum": ["soft", "hard", None], "description": "How."}
+    assert properties["steps"]["type"] == ["array", "null"]
+    assert properties["steps"]["items"] == {"type": ["integer", "null"]}
+    assert properties["nullable"] == {"type": "boolean", "description": "A name like a keyword."}
+    assert {"type": "null"} in properties["other"]["anyOf"]
+    assert properties["anything"] == {"description": "Anything."}
+    assert (stop.description, stop.parameters) == ("Stop.", NO_PARAMETERS)
+
+
+def test_functions_of_several_modules_and_of_classes(module: str) -> None:
+    assert [spec.name for spec in catalog_from_functions([f"{module}:stop", f"{module}:Lamp.glow"]).specs] == [
+        "stop",
+        "glow",
+    ]
+    assert load_catalog(f"{module}:stop,{module}:Lamp.glow") == load_catalog(f"{module}:stop,Lamp.glow")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "message"),
+    [
+        ("_missing:dim", "can't be imported: ModuleNotFoundError"),
+        ("_broken:dim", "can't be imported: ZeroDivisionError: division by zero"),
+        ("_leaving:dim", "can't be imported: SystemExit: 3"),
+        (":dam", "has no 'dam'"),
+        (":Lamp.shine", "has no 'Lamp.shine'"),
+        (":number", "is int"),
+        (":Lamp", "is type"),
+        (":undocumented", "can't be described: "),
+        (":half_documented", "can't be described: "),
+        (":untyped", "can't be described: "),
+        (":strange", "can't be described: name 'Unheard' is not defined"),
+        (":of_a_class", "can't be described: "),
+        (":anonymous", "the name can't be called"),
+        (":dim,dim", "two tools are called 'dim'"),
+    ],
+)
+def test_unusable_functions(module: str, suffix: str, message: str) -> None:
+    with pytest.raises(CatalogError) as caught:
+        load_catalog(module + suffix)
+    assert message in caught.value.found
+    assert caught.value.required and caught.value.fix
+
+
+def test_a_missing_function_is_answered_with_those_that_exist(module: str) -> None:
+    with pytest.raises(CatalogError) as caught:
+        catalog_from_functions([f"{module}:dam"])
+    assert "dim" in caught.value.fix and "stop" in caught.value.fix
+
+
+@pytest.mark.parametrize("ref", ["dim", ":dim", "tools:"])
+def test_references_that_name_no_function(ref: str) -> None:
+    with pytest.raises(CatalogError, match="names no function"):
+        catalog_from_functions([ref])
+
+
+def test_a_reference_is_a_path_unless_it_can_only_be_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tools.json").write_text(json.dumps([DIM]))
+    (tmp_path / "odd:name").write_text(json.dumps([DIM]))
+    assert load_catalog("tools.json").specs == load_catalog("odd:name").specs == (DIM_SPEC,)
+    with pytest.raises(CatalogError, match="tool catalogue other.json does not exist"):
+        load_catalog("other.json")

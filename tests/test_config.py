@@ -1,0 +1,239 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fcdistill.config import (
+    EvalConfig,
+    FromTeacherLayers,
+    FullTuning,
+    GenerateConfig,
+    LocalBackendConfig,
+    LoraTuning,
+    Pretrained,
+    ScriptedBackendConfig,
+    TrainConfig,
+    load_config,
+    parse_config,
+)
+from fcdistill.errors import ConfigError
+
+TRAIN = "train:\n  traces: traces.jsonl\n  out: runs/a\n  student: {model: tiny}\n"
+EVAL = "eval:\n  cases: cases.jsonl\n  out: runs/b\n  model: tiny\n"
+GENERATE = "generate:\n  tools: tools.json\n  out: runs/c\n  teacher: {model: big}\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def write_text(text: str | bytes) -> Path:
+        path = tmp_path / "config.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write_text
+
+
+def test_one_file_holds_a_section_per_stage(write: Any) -> None:
+    path = write(GENERATE + TRAIN + EVAL)
+    generate, train, evaluation = (load_config(path, "generate"), load_config(path, "train"), load_config(path, "eval"))
+    assert isinstance(generate, GenerateConfig) and generate.teacher == LocalBackendConfig(model="big")
+    assert isinstance(train, TrainConfig) and train.student == Pretrained(model="tiny")
+    assert train.tuning == LoraTuning() and train.out == Path("runs/a")
+    assert isinstance(evaluation, EvalConfig) and evaluation.model == LocalBackendConfig(model="tiny")
+
+
+def test_a_backend_may_be_a_model_name_alone(write: Any) -> None:
+    teacher = load_config(write(GENERATE.replace("{model: big}", "big")), "generate").teacher
+    assert teacher == LocalBackendConfig(model="big")
+
+
+def test_unions_are_chosen_by_their_tag(write: Any) -> None:
+    text = TRAIN.replace("{model: tiny}", "{init: from_teacher_layers, model: big, keep_layers: [0, 5]}")
+    train = load_config(write(text + "  tuning: {method: full}\n"), "train")
+    assert train.student == FromTeacherLayers(init="from_teacher_layers", model="big", keep_layers=(0, 5))
+    assert train.tuning == FullTuning(method="full")
+    scripted = load_config(write(EVAL.replace("tiny", "{backend: scripted, answers: a.jsonl}")), "eval").model
+    assert scripted == ScriptedBackendConfig(backend="scripted", answers=Path("a.jsonl"))
+
+
+def test_anchors_share_values_and_an_own_value_wins(write: Any) -> None:
+    text = "x-shared: &shared {seed: 7, epochs: 2}\n" + TRAIN + "  <<: *shared\n  epochs: 5\n"
+    train = load_config(write(text), "train")
+    assert (train.seed, train.epochs) == (7, 5.0)
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.0e-3", "0.001"])
+def test_scientific_notation_is_a_number(write: Any, text: str) -> None:
+    assert load_config(write(TRAIN + f"  learning_rate: {text}\n"), "train").learning_rate == 1e-3
+
+
+def test_overrides_replace_values_in_their_order_and_reach_into_mappings(write: Any) -> None:
+    overrides = ["seed=1", "seed=2", "objective.kd_weight=0.5", "teacher=big", "tuning={lora_rank: 4}", "epochs=1e0"]
+    train = load_config(write(TRAIN), "train", overrides)
+    assert (train.seed, train.objective.kd_weight, train.teacher, train.epochs) == (2, 0.5, "big", 1.0)
+    assert train.tuning == LoraTuning(lora_rank=4)
+
+
+def test_sections_that_are_not_asked_for_may_be_unfinished(write: Any) -> None:
+    assert load_config(write(TRAIN + "eval: {}\n"), "train").traces == Path("traces.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not a mapping"),
+        ("- train", "is not a mapping"),
+        ("1: 2", "is not a mapping"),
+        ("trian: {}", "unknown section 'trian'"),
+        ("eval: {}", "has no section 'train'"),
+        ("train: [", "is not valid YAML"),
+        ("train: " + "[" * 5000, "is not valid YAML"),
+        ("train: {a: 2024-13-45}", "is not valid YAML: month must be in 1..12"),
+        ("train: {a: !!python/object/apply:os.getcwd []}", "is not valid YAML: could not determine a constructor"),
+        (TRAIN + "  seed: 1\n  seed: 2\n", "key 'seed' occurs twice"),
+        (TRAIN + "  'seed': 1\n  seed: 2\n", "key 'seed' occurs twice"),
+        (TRAIN + TRAIN, "key 'train' occurs twice"),
+        (TRAIN + "  ? [a]\n  : 1\n", "unhashable key"),
+        (b"train: \xff", "is not valid YAML: 'utf-8' codec can't decode"),
+        (b"\x00", "is not valid YAML"),
+    ],
+)
+def test_unusable_files(write: Any, text: str | bytes, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(text), "train")
+    assert message in caught.value.found
+    assert caught.value.required and caught.value.fix
+
+
+def test_a_misspelt_section_is_recognised(write: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write("trian: {}"), "train")
+    assert caught.value.fix == "Did you mean 'train'?"
+
+
+def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
+    for path in (tmp_path / "no.yaml", tmp_path):
+        with pytest.raises(ConfigError, match="does not exist or is no file"):
+            load_config(path, "train")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("epohcs: 3", "epohcs: unknown field. Did you mean 'epochs'?"),
+        ("zzz: 3", "zzz: unknown field. Allowed: device, dtype,"),
+        ("tuning: {lora_rnk: 3}", "tuning.lora_rnk: unknown field. Did you mean 'lora_rank'?"),
+        ("tuning: {method: full, lora_rank: 3}", "tuning.lora_rank: unknown field. Allowed: method."),
+        ("tuning: {method: qlora}", "tuning: Input tag 'qlora'"),
+        ("tuning: lora", "tuning: must be a mapping of fields (found 'lora')"),
+        ("objective: 3", "objective: must be a mapping of fields (found 3)"),
+        ("objective: {kd_wieght: 1}", "objective.kd_wieght: unknown field. Did you mean 'kd_weight'?"),
+        ("objective: {kd_weight: -1}", "objective.kd_weight: Input should be greater than or equal to 0 (found -1)"),
+        ("objective: {kd_weight: 1}", "objective.kd_weight or objective.hidden_weight is set but teacher is not"),
+        ("objective: {ce_weight: 0}", "objective: all weights are 0"),
+        ("objective: {layer_map: []}", "objective: layer_map is empty"),
+        ("objective: {layer_map: [[0, 3]]}", "objective: layer_map pair [0, 3]: indices start at 1"),
+        ("objective: {layer_map: [[1, a]]}", "objective.layer_map.0.1: Input should be a valid integer (found 'a')"),
+        ("objective: {layer_map: [[1]]}", "objective.layer_map.0.1: required and not given"),
+        ("objective: {class_weights: {nme: 2}}", "objective.class_weights.nme: Input should be 'structure', 'name'"),
+        ("epochs: yes", "epochs: Input should be a valid number (found True)"),
+        ("epochs: three", "epochs: Input should be a valid number (found 'three')"),
+        ("epochs: 0", "epochs: Input should be greater than 0"),
+        ("epochs: .nan", "epochs: Input should be"),
+        ("learning_rate: .inf", "learning_rate: Input should be a finite number (found inf)"),
+        ("seed: '1'", "seed: Input should be a valid integer (found '1')"),
+        ("seed: 1.5", "seed: Input should be a valid integer (found 1.5)"),
+        ("seed: true", "seed: Input should be a valid integer (found True)"),
+        ("merge: 1", "merge: Input should be a valid boolean (found 1)"),
+        ("teacher: 5", "teacher: Input should be a valid string (found 5)"),
+        ("tools_in_prompt: short", "tools_in_prompt: Input should be 'full', 'compact' or 'none' (found 'short')"),
+        ("examples_per_pack: 3", "examples_per_pack 3 does not divide examples_per_step 16"),
+        ("device: &loop [*loop]", "device: Input should be a valid string (found [[...]])"),
+        ("1: 2", "1: Keys should be strings"),
+    ],
+)
+def test_a_wrong_field_is_named_with_what_was_found(write: Any, line: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(TRAIN + f"  {line}\n"), "train")
+    assert message in caught.value.found
+    assert "config.yaml, section train:" in caught.value.found
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        ("tiny", "student: must be a mapping of fields (found 'tiny')"),
+        ("{}", "student.model: required and not given"),
+        ("{init: from_teacher_layers, model: a}", "give exactly one of keep_every and keep_layers"),
+        ("{init: from_teacher_layers, model: a, keep_every: 2, keep_layers: [1]}", "give exactly one of"),
+        ("{init: from_teacher_layers, model: a, keep_every: 1}", "student.keep_every: Input should be greater than"),
+        ("{init: scratch}", "student: Input tag 'scratch'"),
+    ],
+)
+def test_wrong_students(write: Any, student: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(TRAIN.replace("{model: tiny}", student)), "train")
+    assert message in caught.value.found
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("", "give exactly one of model and predictions"),
+        ("  model: a\n  predictions: p.jsonl\n", "give exactly one of model and predictions"),
+        ("  model: {batch_size: 3}\n", "model.model: required and not given"),
+        ("  model: {backend: scripted}\n", "model.answers: required and not given"),
+        ("  model: {backend: local, model: a, batch_sise: 3}\n", "model.batch_sise: unknown field. Did you mean"),
+        ("  model: {backend: telepathy}\n", "model: Input tag 'telepathy'"),
+        ("  model: 5\n", "model: must be a mapping of fields (found 5)"),
+        ("  model: a\n  decode: {temperature: 1}\n", "decode.temperature: unknown field. Did you mean 'sampling_temp"),
+    ],
+)
+def test_wrong_sources_of_predictions(write: Any, model: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(EVAL.replace("  model: tiny\n", model)), "eval")
+    assert message in caught.value.found
+
+
+def test_all_wrong_fields_are_named_at_once(write: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write("train: {out: 5, epohcs: 2, student: {model: a}}"), "train")
+    assert {line.split(":")[0].strip() for line in caught.value.found.splitlines()[1:]} == {"out", "epohcs", "traces"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "--set 'seed'"),
+        ("=1", "--set '=1'"),
+        ("seed=[1", "expected ',' or ']'"),
+        ("tuning={a: 1, a: 2}", "key 'a' occurs twice"),
+        ("sede=1", "sede: unknown field. Did you mean 'seed'?"),
+        ("out.x=1", "'x' lies below 'runs/a', which is no mapping"),
+        ("a..b=1", "a: unknown field"),
+    ],
+)
+def test_wrong_overrides(write: Any, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(TRAIN), "train", [override])
+    assert message in caught.value.found
+
+
+def test_an_override_does_not_silently_drop_a_model_name(write: Any) -> None:
+    with pytest.raises(ConfigError, match="'batch_size' lies below 'tiny'"):
+        load_config(write(EVAL), "eval", ["model.batch_size=4"])
+
+
+def test_values_from_elsewhere_name_their_origin() -> None:
+    with pytest.raises(ConfigError, match="flags of eval, section eval:"):
+        parse_config({"cases": 5}, "eval", "flags of eval")
+    values = {"cases": Path("a"), "out": Path("b"), "predictions": Path("c")}
+    assert parse_config(values, "eval", "flags of eval").predictions == Path("c")
+
+
+def test_every_field_is_documented_unless_its_name_says_it_all() -> None:
+    plain = {"seed", "teacher", "student", "tuning", "objective", "decode", "backend", "method", "init"}
+    plain |= {"learning_rate", "learning_rate_schedule", "weight_decay"}
+    for config_type in (GenerateConfig, TrainConfig, EvalConfig):
+        undocumented = {name for name, info in config_type.model_fields.items() if not info.description}
+        assert undocumented <= plain, undocumented - plain

@@ -1,0 +1,181 @@
+"""Tests of `fcdistill.students`: adapters, cut models, and what is saved."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from fcdistill.config import FromTeacherLayers, LoraTuning
+from fcdistill.errors import ConfigError, ModelError
+from fcdistill.records import FunctionTool, ModelRef, ToolSpec
+from fcdistill.students import StudentCard, apply_lora, cut_layers, layers_to_keep, read_card, save_student
+from tests.tiny import Family, tiny_model, tiny_tokenizer
+
+FAMILIES: tuple[Family, ...] = ("llama", "qwen2", "gemma3")
+IDS = torch.arange(3, 33)[None]
+CARD = StudentCard(
+    tools_in_prompt="none",
+    tools=(FunctionTool(function=ToolSpec(name="set_light")),),
+    base=ModelRef(model="smollm2-135m-instruct"),
+)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_adapter_trains_itself_only(family: Family) -> None:
+    model = apply_lora(tiny_model(family), LoraTuning(lora_rank=4, lora_alpha=8))
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert trained and all("lora_" in name for name in trained)
+    assert not any("lm_head" in name for name in trained)
+    config = model.peft_config["default"]
+    assert (config.r, config.lora_alpha, config.task_type) == (4, 8, "CAUSAL_LM")
+    assert torch.allclose(model(IDS).logits, tiny_model(family)(IDS).logits)
+
+
+def test_an_adapter_on_named_modules() -> None:
+    model = apply_lora(tiny_model(), LoraTuning(target_modules=("q_proj", "layers.1.mlp.up_proj")))
+    adapted = {
+        name.split(".lora_")[0].removeprefix("base_model.model.model.")
+        for name, _ in model.named_parameters()
+        if "lora_" in name
+    }
+    assert adapted == {f"layers.{layer}.self_attn.q_proj" for layer in range(4)} | {"layers.1.mlp.up_proj"}
+
+
+def test_an_unknown_module_is_named_even_beside_a_known_one() -> None:
+    with pytest.raises(ModelError, match="no module 'c_attn'") as caught:
+        apply_lora(tiny_model(), LoraTuning(target_modules=("q_proj", "c_attn")))
+    assert "q_proj" in caught.value.required and "all-linear" in caught.value.required
+
+
+def test_a_module_that_can_not_be_adapted_is_named() -> None:
+    with pytest.raises(ModelError, match="RMSNorm"):
+        apply_lora(tiny_model(), LoraTuning(target_modules=("norm",)))
+
+
+@pytest.mark.parametrize(
+    ("num_layers", "keep_every", "expected"),
+    [(24, 2, [*range(0, 24, 2), 23]), (7, 3, [0, 3, 6]), (5, 9, [0, 4]), (1, 2, [0])],
+)
+def test_every_kth_layer_keeps_the_ends(num_layers: int, keep_every: int, expected: list[int]) -> None:
+    rule = FromTeacherLayers(init="from_teacher_layers", model="m", keep_every=keep_every)
+    assert layers_to_keep(num_layers, rule) == expected
+
+
+@pytest.mark.parametrize("keep", [(), (0, 0), (1, 0), (-1, 2), (0, 4)])
+def test_impossible_layers_are_refused(keep: tuple[int, ...]) -> None:
+    rule = FromTeacherLayers(init="from_teacher_layers", model="the-teacher", keep_layers=keep)
+    with pytest.raises(ConfigError, match="keep_layers") as caught:
+        layers_to_keep(4, rule)
+    assert "0..3" in caught.value.required and "the-teacher" in caught.value.required
+
+
+def test_explicit_layers_are_kept() -> None:
+    rule = FromTeacherLayers(init="from_teacher_layers", model="m", keep_layers=(0, 2, 3))
+    assert layers_to_keep(4, rule) == [0, 2, 3]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_keeping_all_layers_changes_nothing(family: Family) -> None:
+    model = tiny_model(family)
+    assert torch.equal(cut_layers(model, range(4))(IDS).logits, model(IDS).logits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_cut_model_is_a_whole_model_of_fewer_layers(family: Family, tmp_path: Path) -> None:
+    model = tiny_model(family)
+    original = {name: weight.clone() for name, weight in model.state_dict().items()}
+    logits = model(IDS).logits
+    student = cut_layers(model, [0, 1, 3])
+    assert len(student(IDS, output_hidden_states=True).hidden_states) == 4
+    assert student.num_parameters() < model.num_parameters()
+    with_cache = student.generate(IDS, max_new_tokens=8, do_sample=False, pad_token_id=0)
+    without = student.generate(IDS, max_new_tokens=8, do_sample=False, pad_token_id=0, use_cache=False)
+    assert torch.equal(with_cache, without)
+    for name, weight in student.state_dict().items():
+        index = name.split(".")[2] if name.startswith("model.layers.") else None
+        source = name if index is None else name.replace(f"layers.{index}.", f"layers.{[0, 1, 3][int(index)]}.")
+        assert torch.equal(weight, original[source]), name
+    student.save_pretrained(tmp_path)
+    assert torch.allclose(type(model).from_pretrained(tmp_path)(IDS).logits, student(IDS).logits, atol=1e-6)
+    # The model that was cut is untouched, and shares no weights with the student.
+    for weight in student.parameters():
+        weight.data.zero_()
+    assert model.config.num_hidden_layers == 4
+    assert torch.equal(model(IDS).logits, logits)
+
+
+def test_sliding_layers_stay_sliding() -> None:
+    student = cut_layers(tiny_model("gemma3"), [1, 2])
+    assert student.config.layer_types == ["full_attention", "sliding_attention"]
+    assert [layer.self_attn.layer_idx for layer in student.model.layers] == [0, 1]
+
+
+@pytest.mark.parametrize("keep", [[], [4], [-1]])
+def test_layers_that_do_not_exist_can_not_be_kept(keep: list[int]) -> None:
+    with pytest.raises(ModelError, match="can't be kept of a model with 4"):
+        cut_layers(tiny_model(), keep)
+
+
+def test_other_architectures_can_not_be_cut() -> None:
+    model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=50))
+    with pytest.raises(ModelError, match="GPT2LMHeadModel can't be cut"):
+        cut_layers(model, [0])
+
+
+def test_a_saved_student_has_weights_tokenizer_template_and_card(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer("qwen")
+    save_student(tiny_model("qwen2", len(tokenizer)), tokenizer, tmp_path / "new" / "student", CARD)
+    directory = tmp_path / "new" / "student"
+    assert {path.name for path in directory.iterdir()} >= {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "fcdistill.json",
+    }
+    assert read_card(directory) == CARD
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["student"]
+
+
+def test_a_saved_adapter_names_its_base_and_holds_no_base_weights(tmp_path: Path) -> None:
+    model = apply_lora(tiny_model("qwen2", 502), LoraTuning(lora_rank=2))
+    assert isinstance(model, PeftModel)
+    save_student(model, tiny_tokenizer("qwen"), tmp_path / "adapter", CARD)
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "smollm2-135m-instruct"
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+    assert not (tmp_path / "adapter" / "model.safetensors").exists()
+
+
+def test_saving_replaces_the_directory_as_a_whole(tmp_path: Path) -> None:
+    directory = tmp_path / "student"
+    directory.mkdir()
+    (directory / "stale").write_text("x")
+    save_student(tiny_model(), tiny_tokenizer(), directory, CARD)
+    assert not (directory / "stale").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_a_failed_save_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, model = tmp_path / "student", tiny_model()
+    directory.mkdir()
+    (directory / "before").write_text("x")
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "save_pretrained", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_student(model, tiny_tokenizer(), directory, CARD)
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+    assert [path.name for path in directory.iterdir()] == ["before"]
+
+
+def test_cards_are_checked(tmp_path: Path) -> None:
+    assert read_card(tmp_path) is None
+    (tmp_path / "fcdistill.json").write_text('{"tools_in_prompt": "some", "tools": []}')
+    with pytest.raises(ModelError, match="tools_in_prompt"):
+        read_card(tmp_path)
