@@ -6,7 +6,8 @@ need it. Exit codes: 0 done, 1 gate failed or an invalid call, 2 usage or config
 
 import os
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from fcdistill import __version__
-from fcdistill.errors import ConfigError, FcdistillError
+from fcdistill.errors import ConfigError, FcdistillError, InfrastructureError
 
 if TYPE_CHECKING:
-    from fcdistill.config import LocalBackendConfig
+    from fcdistill.backends import Backend
+    from fcdistill.config import BackendConfig, LocalBackendConfig
+    from fcdistill.records import Prediction, Report
 
 __all__ = ["app", "main"]
 
@@ -45,16 +48,19 @@ Overrides = Annotated[
 def main() -> NoReturn:
     """The `fcdistill` command: runs the app; a user's error is one message and an exit code, never a traceback."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except FcdistillError as error:
         _fail(str(error), error.exit_code)
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:  # typer turns Ctrl-C into a silent exit
             print("fcdistill: Interrupted. Finished work is kept: run the same command again.", file=sys.stderr)
         raise
-    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone; rich and typer exit with 1 too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(1)
     except Exception as error:
         if os.environ.get("FCDISTILL_DEBUG"):
             raise
@@ -95,7 +101,6 @@ def generate(
     ] = False,
 ) -> None:
     """The teacher writes tool-call traces, verified against the schemas."""
-    from fcdistill.backends import open_backend
     from fcdistill.catalog import load_catalog
     from fcdistill.config import load_config
     from fcdistill.generation.pipeline import run_generation
@@ -106,7 +111,7 @@ def generate(
     with _progress("traces") as update:
         stats = run_generation(
             settings,
-            lambda: open_backend(settings.teacher),
+            lambda: _opened(settings.teacher),
             catalog,
             retry_rejects=retry_rejects,
             on_progress=lambda done, total, kept: update(done, total, f"{kept} kept"),
@@ -114,7 +119,11 @@ def generate(
     _print(render_generation(stats))
     print(f"Traces: {settings.out / 'traces.jsonl'}; rejects with reasons: {settings.out / 'rejects.jsonl'}")
     if stats.kept == 0:
-        _fail("no trace was kept; the reasons stand in rejects.jsonl", 3)
+        raise InfrastructureError(
+            f"no trace was kept of {stats.planned} that were planned",
+            required="at least one that passes all checks",
+            fix=f"read the reasons in {settings.out / 'rejects.jsonl'}, then try another teacher, or worked examples",
+        )
 
 
 @app.command()
@@ -152,7 +161,6 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a model, or saved predictions, on gold cases: exact-call accuracy with intervals and error kinds."""
-    from fcdistill.backends import open_backend
     from fcdistill.config import load_config, parse_config
     from fcdistill.evaluation.runner import exit_code, run_eval
     from fcdistill.evaluation.suites import read_suite
@@ -169,23 +177,35 @@ def evaluate(
     }
     backend = {"model": model, "tools_in_prompt": tools_in_prompt, "batch_size": batch_size}
     flags: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    answerer = {name: value for name, value in backend.items() if value is not None}
     if config is not None:
-        named = [*flags, *(name for name, value in backend.items() if value is not None)]
-        if named:
+        fields = [*flags, *(name if name == "model" else f"model.{name}" for name in answerer)]
+        if fields:
             raise ConfigError(
-                f"both a config file and --{named[0].replace('_', '-')} are given",
+                f"both a config file and {_option(fields[0])} are given",
                 required="one of them",
-                fix=f"use --set {named[0]}=... beside the config file",
+                fix=f"use --set {fields[0]}=... beside the config file",
             )
         settings = load_config(config, "eval", overrides or ())
     else:
-        if model is not None:
-            flags["model"] = {name: value for name, value in backend.items() if value is not None}
+        if overrides:
+            raise ConfigError(
+                f"--set {overrides[0]} is given without a config file",
+                required="a config file whose field it overrides",
+                fix="give the config file, or the options instead of --set",
+            )
+        if answerer and model is None:
+            raise ConfigError(
+                f"{_option(next(iter(answerer)))} is given without --model",
+                required="--model, whose prompts and batches it sets",
+                fix="give --model, or leave it away",
+            )
+        if answerer:
+            flags["model"] = answerer
         settings = parse_config(flags, "eval", "the given options")
     if settings.model is not None:
         read_suite(settings.cases, settings.tools)  # a defect there shows before a model is loaded
-        _quiet_libraries()
-    answering = None if settings.model is None else open_backend(settings.model)
+    answering = None if settings.model is None else _opened(settings.model)
     try:
         with _progress("cases") as update:
             evaluation = run_eval(settings, answering, lambda done, total: update(done, total, ""))
@@ -200,7 +220,7 @@ def evaluate(
     print(f"Report: {settings.out / 'report.md'}, {settings.out / 'report.json'}")
     code = exit_code(evaluation.report)
     if code:
-        _fail(f"{evaluation.report.num_unscored} cases have no answer and stay unscored", code)
+        _fail(_unscored(evaluation.report, evaluation.predictions, saved=settings.model is None), code)
 
 
 @app.command()
@@ -313,6 +333,14 @@ def schemas_config() -> None:
         _print(table)
 
 
+def _opened(config: "BackendConfig") -> "Backend":
+    from fcdistill.backends import open_backend
+
+    if config.backend == "local":
+        _quiet_libraries()
+    return open_backend(config)
+
+
 def _local_backend(config: "LocalBackendConfig") -> tuple[Any, Any]:
     """A local backend, and the tools on its model's card."""
     _quiet_libraries()
@@ -323,11 +351,30 @@ def _local_backend(config: "LocalBackendConfig") -> tuple[Any, Any]:
     return LocalBackend(loaded, batch_size=1), loaded.card.tools if loaded.card else ()
 
 
+def _option(field: str) -> str:
+    return "--" + field.removeprefix("model.").replace("_", "-")
+
+
+def _unscored(report: "Report", predictions: "Mapping[str, Prediction]", *, saved: bool) -> str:
+    """The message on an evaluation that is not complete."""
+    first = report.unscored_ids[0]
+    given = predictions.get(first)
+    reason = given.error if given is not None and given.error else "there is no prediction"
+    fix = "add them to the predictions" if saved else "run the same command again: only these cases are asked"
+    found = f"{report.num_unscored} of {report.num_cases} cases have no answer and stay unscored; {first}: {reason}"
+    return str(FcdistillError(found, required="an answer to every case", fix=fix))
+
+
 def _quiet_libraries() -> None:
     """Keep the libraries' own progress bars and advice out of the output, unless their variables ask for it."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _print(renderable: Any) -> None:
@@ -340,7 +387,7 @@ def _print(renderable: Any) -> None:
 
 @contextmanager
 def _progress(noun: str) -> Iterator[Any]:
-    """A progress bar on stderr; yields `update(done, total, note)`."""
+    """A progress bar on stderr from the first report on; yields `update(done, total, note)`."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -355,9 +402,18 @@ def _progress(noun: str) -> Iterator[Any]:
         TextColumn(noun), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(noun, total=None, note="")
-        yield lambda done, total, note: progress.update(task, completed=done, total=total, note=note)
+    progress = Progress(*columns, console=Console(stderr=True))
+    task = progress.add_task(noun, total=None, note="")
+
+    def update(done: int, total: int, note: str) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total, note=note)
+
+    try:
+        yield update
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 if __name__ == "__main__":

@@ -236,7 +236,9 @@ class TrainConfig(_Config):
     held_out_fraction: StrictFloat = Field(
         0.0, ge=0, lt=1, description="Share of split groups kept for the held-out loss."
     )
-    dtype: Dtype = Field("bfloat16", description="Precision of the frozen and the trained base weights.")
+    dtype: Dtype = Field(
+        "bfloat16", description="Precision of products and of frozen weights; trained weights are kept in float32."
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     gradient_checkpointing: StrictBool = Field(False, description="Less memory, a third more time.")
     save_steps: StrictInt = Field(50, ge=1, description="Optimizer steps between checkpoints.")
@@ -395,23 +397,30 @@ def _read_yaml(path: Path) -> Any:
     with storage_errors(path, "read"):
         raw = path.read_bytes()
     try:
-        return _parse_yaml(raw.decode("utf-8"))
+        return _parse_yaml(raw.decode("utf-8"), str(path))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"config {path} is not valid YAML: {error}", required="YAML, UTF-8", fix="correct the file"
         ) from None
 
 
-def _parse_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)
+def _parse_yaml(text: str, name: str) -> Any:
+    loader = _Loader(text)
+    loader.name = name  # for the messages of errors
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _override(values: Any, override: str) -> Any:
     name, separator, text = override.partition("=")
     if not separator or not name:
-        raise ConfigError(f"--set {override!r}", required="--set field=value", fix="for example --set seed=1")
+        raise ConfigError(
+            f"--set {override!r} names no field and value", required="--set field=value", fix="for example --set seed=1"
+        )
     try:
-        value = _parse_yaml(text)
+        value = _parse_yaml(text, "--set")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--set {override!r}: {error}", required="a value in YAML", fix="quote it") from None
     return _replaced(values, name.split("."), value, override)
@@ -442,6 +451,8 @@ def _explain(item: ErrorDetails, values: Any, config_type: type[BaseModel]) -> s
         return f"{field}: required and not given"
     if item["type"] in ("model_type", "model_attributes_type"):
         message = "must be a mapping of fields"
+    if item["type"] == "path_type":
+        message = "must be a path"
     if item["type"] == "value_error":
         return message if field == "(section)" else f"{field}: {message}"
     return f"{field}: {message} (found {item['input']!r})"

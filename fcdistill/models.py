@@ -50,6 +50,7 @@ __all__ = [
     "SharedVocabulary",
     "StudentCard",
     "apply_lora",
+    "choose_device",
     "cut_layers",
     "layers_to_keep",
     "load_model",
@@ -63,6 +64,7 @@ __all__ = [
 ModelKind = Literal["catalogue", "run", "adapter", "directory", "gguf", "hub"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 _HUB_TIMEOUT_S = 5.0
 _LONGEST_REASON = 300
 _HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
@@ -130,10 +132,10 @@ def resolve(ref: str) -> ResolvedModel:
     if ref and path.exists():
         if path.suffix == ".gguf":
             return ResolvedModel("gguf", str(path), model_ref)
-        raise ModelError(f"{ref} is a file", required="a directory or a .gguf file", fix="name the directory")
+        raise ModelError(f"model {ref} is a file", required="a directory or a .gguf file", fix="name the directory")
     if ref.startswith((".", "/", "~")) or ref.endswith(("/", ".gguf")) or ref.count("/") > 1:
         raise ModelError(
-            f"no such directory or file: {ref}",
+            f"model {ref}: no such directory or file",
             required=f"an existing path (relative paths start at the current directory, here {Path.cwd()})",
             fix="check the path",
         )
@@ -170,7 +172,7 @@ def load_model(ref: str, *, dtype: str, device: str = "auto") -> LoadedModel:
         DownloadError: the model is not here and can't be fetched.
     """
     resolved = resolve(ref)
-    place = _device(device)
+    place = choose_device(device)
     directory, revision = _local(resolved)
     tokenizer = _tokenizer(directory)
     model = _weights(directory, dtype).to(place).eval()
@@ -184,6 +186,25 @@ def load_model(ref: str, *, dtype: str, device: str = "auto") -> LoadedModel:
         )
     found = resolved.ref.model_copy(update={"revision": revision, "params": {"dtype": dtype}})
     return LoadedModel(model, tokenizer, found, read_card(directory))
+
+
+def choose_device(device: str) -> torch.device:
+    """The torch device of a config: `auto` is CUDA, else MPS, else CPU. Raises `ConfigError` where there is no such."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        if not _DEVICE.fullmatch(device):
+            raise RuntimeError("no such device")
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {device!r}: {reason}", required="auto, cpu, cuda, cuda:N or mps", fix="use auto"
+        ) from None
+    return place
 
 
 def shared_vocabulary(a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase) -> SharedVocabulary:
@@ -333,7 +354,14 @@ def _tokenizer(directory: Path) -> PreTrainedTokenizerBase:
 def _weights(directory: Path, dtype: str) -> PreTrainedModel:
     base = _adapter_base(directory)
     if base is not None:
-        base_directory, _ = _local(resolve(base.model))
+        try:
+            base_directory, _ = _local(resolve(base.model))
+        except ModelError as error:
+            raise ModelError(
+                f"the base of adapter {directory} is missing: {error.found}",
+                required=error.required,
+                fix="restore the base model, or use merged weights, which need none",
+            ) from error
         model = _weights(base_directory, dtype)
         if keep := base.params.get("keep_layers"):
             model = cut_layers(model, keep)
@@ -393,19 +421,3 @@ def _adapter_base(directory: Path) -> ModelRef | None:
             fix="add it",
         )
     return ModelRef(model=str(found))
-
-
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device {device!r}: {reason}", required="auto, cpu, cuda, cuda:N or mps", fix="use auto"
-        ) from None
-    return place

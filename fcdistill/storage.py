@@ -52,6 +52,12 @@ refuses to write beyond 254."""
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
+_FINDINGS = {
+    "missing": "required and not given",
+    "extra_forbidden": "unknown field",
+    "model_type": "must be an object",
+}
+_MANIFEST = "manifest.json"
 _PACKAGES = ("fcdistill", "torch", "transformers", "accelerate", "peft", "jsonschema", "pydantic", "datasets")
 
 
@@ -194,13 +200,15 @@ def read_json(path: Path, what: str = "file") -> Any:
 
 
 def describe_validation_error(error: ValidationError) -> str:
-    """All findings of a pydantic error in one line each: `field: message (found VALUE)`."""
+    """All findings of a pydantic error in one line: `field: message (found VALUE); ...`."""
     lines = []
     for item in error.errors(include_url=False):
-        where = ".".join(str(part) for part in item["loc"]) or "(whole record)"
-        message = item["msg"].removeprefix("Value error, ")
-        found = "" if item["type"] in ("missing", "extra_forbidden") else f" (found {_shorten(item['input'])})"
-        lines.append(f"{where}: {message}{found}")
+        where = ".".join(map(str, item["loc"]))
+        message = _FINDINGS.get(item["type"]) or item["msg"].removeprefix("Value error, ")
+        # Of a whole record that breaks a rule nothing but the rule is worth reading.
+        if item["type"] not in ("missing", "extra_forbidden") and (where or item["type"] != "value_error"):
+            message += f" (found {_shorten(item['input'])})"
+        lines.append(f"{where}: {message}" if where else message)
     return "; ".join(lines)
 
 
@@ -363,6 +371,8 @@ class Journal(Generic[T]):
 class RunDirectory:
     """An artefact directory while a stage works in it: locked, with a manifest, resumable.
 
+    A run that fails before it wrote any result gives its directory back: a corrected configuration may use it.
+
     Args:
         path: the directory; made where it does not exist.
         stage: the stage's name.
@@ -375,7 +385,7 @@ class RunDirectory:
         volatile: config keys that may differ between a run and its resumption, because they do not change the result.
 
     Raises:
-        DataError: the directory belongs to a run with another configuration or other inputs.
+        DataError: the directory belongs to a run with another configuration or other inputs, or is a file.
         StorageError: it can't be written, or another process works in it.
     """
 
@@ -395,10 +405,18 @@ class RunDirectory:
         self.path = path
         self._started = time.monotonic()
         with storage_errors(path, "create"):
+            if path.is_file():
+                raise DataError(
+                    f"output directory {path} is a file",
+                    required="a directory, or a path where none is yet",
+                    fix="choose another output directory",
+                )
             path.mkdir(parents=True, exist_ok=True)
             self._lock = (path / ".lock").open("w")
         try:
             self._take_lock()
+            with storage_errors(path, "read"):
+                self._entries_before = {entry.name for entry in path.iterdir()} - {".lock", _MANIFEST}
             manifest = Manifest(
                 stage=stage,
                 status="running",
@@ -427,6 +445,8 @@ class RunDirectory:
         with storage_errors(self.path, "lock"):
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.fstat(self._lock.fileno()).st_nlink:  # its holder has just given the directory back
+                    raise BlockingIOError
             except BlockingIOError:
                 raise StorageError(
                     f"another process is working in {self.path}",
@@ -440,7 +460,7 @@ class RunDirectory:
         return self.manifest.status == "complete"
 
     def _earlier_manifest(self) -> Manifest | None:
-        path = self.path / "manifest.json"
+        path = self.path / _MANIFEST
         if not path.exists():
             return None
         try:
@@ -456,7 +476,13 @@ class RunDirectory:
         )
 
     def _require_same(self, earlier: Manifest, now: Manifest, volatile: frozenset[str]) -> None:
-        differences = list(_differences("stage", earlier.stage, now.stage))
+        if earlier.stage != now.stage:
+            raise DataError(
+                f"{self.path} holds a run of `fcdistill {earlier.stage}`",
+                required=f"an output directory of its own for each stage, here {now.stage}",
+                fix="choose another output directory, or delete this one",
+            )
+        differences: list[str] = []
         for key in sorted((earlier.config.keys() | now.config.keys()) - volatile):
             differences += _differences(key, earlier.config.get(key), now.config.get(key))
         for key in ("seed", "model", "tokenizer_sha256", "template_sha256"):
@@ -476,7 +502,7 @@ class RunDirectory:
             )
 
     def _write(self) -> None:
-        write_json(self.path / "manifest.json", self.manifest.model_dump(mode="json"))
+        write_json(self.path / _MANIFEST, self.manifest.model_dump(mode="json"))
 
     def mark_complete(self) -> None:
         """Record that all work is done."""
@@ -496,11 +522,27 @@ class RunDirectory:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(StorageError):
-            if not self.complete:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with contextlib.suppress(StorageError, OSError):
+            if kind is not None and not self.resumed and not self._has_results():
+                self._give_back()
+            elif not self.complete:
                 self._update("running")
         self._lock.close()
+
+    def _new_entries(self) -> list[Path]:
+        """What this run made beside lock and manifest."""
+        before = self._entries_before | {".lock", _MANIFEST}
+        return [entry for entry in self.path.iterdir() if entry.name not in before]
+
+    def _has_results(self) -> bool:
+        return any(entry.is_dir() or entry.stat().st_size for entry in self._new_entries())
+
+    def _give_back(self) -> None:
+        for entry in (*self._new_entries(), self.path / _MANIFEST, self.path / ".lock"):
+            entry.unlink()
+        with contextlib.suppress(OSError):  # it holds other things
+            self.path.rmdir()
 
 
 def _differences(field: str, old: Any, new: Any) -> Iterator[str]:

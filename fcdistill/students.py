@@ -7,6 +7,9 @@ this module).
 
 import contextlib
 import copy
+import errno
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,6 +19,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fcdistill.config import FromTeacherLayers, LoraTuning, ToolsInPrompt
@@ -32,6 +36,7 @@ __all__ = [
     "model_errors",
     "read_card",
     "save_student",
+    "weight_storage_errors",
 ]
 
 CARD_NAME = "fcdistill.json"
@@ -139,7 +144,7 @@ def save_student(
     Raises:
         StorageError: the disk refused.
     """
-    with storage_errors(directory, "write"):
+    with weight_storage_errors(directory, "write"):
         directory.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".tmp"))
         try:
@@ -186,6 +191,22 @@ def model_errors(found: str, required: str, fix: str = "restore or replace the m
     except Exception as error:
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
         raise ModelError(f"{found}: {type(error).__name__}: {reason}", required=required, fix=fix) from error
+
+
+@contextlib.contextmanager
+def weight_storage_errors(path: Path, doing: str) -> Iterator[None]:
+    """`storage_errors` for code that writes weights: safetensors and torch report a full disk in ways of their own."""
+    with storage_errors(path, doing):
+        try:
+            yield
+        except SafetensorError as error:
+            if found := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+            raise
+        except RuntimeError as error:
+            if "inline_container" in str(error) or "PytorchStreamWriter" in str(error):
+                raise OSError(errno.EIO, "the file could not be written whole") from error
+            raise
 
 
 def _decoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:

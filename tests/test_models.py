@@ -112,7 +112,7 @@ def test_directories_are_told_apart(
         ("/missing", "no such directory"),
         ("~/missing-model", "no such directory"),
         ("runs/x/merged", "no such directory"),
-        ("missing.gguf", "no such directory or file: missing.gguf"),
+        ("missing.gguf", "model missing.gguf: no such directory or file"),
         ("runs/", "no such directory"),
         ("", "no model reference"),
         ("two words", "no model reference"),

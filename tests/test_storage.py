@@ -141,12 +141,12 @@ def test_jsonl_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"id": "b"}', "text: Field required"),
-        ('{"id": "b", "text": "x", "note": 1}', "note: Extra inputs are not permitted"),
+        ('{"id": "b"}', "text: required and not given"),
+        ('{"id": "b", "text": "x", "note": 1}', "note: unknown field"),
         ('{"id": "b", "text": 5}', r"text: Input should be a valid string \(found 5\)"),
         ('{"id": "b", "id": "c", "text": "x"}', "key 'id' occurs more than once"),
         ('{"id": "b", "te', "character 15"),
-        ("[]", "whole record"),
+        ("[]", "must be an object"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -385,6 +385,7 @@ def test_the_manifest_says_how_the_directory_came_to_be(tmp_path: Path) -> None:
 
 def test_time_is_added_up_also_over_a_failed_run(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), run(tmp_path):
+        (tmp_path / "result.json").write_text("1")
         raise RuntimeError
     spent = read_json(tmp_path / "manifest.json")["wall_time_s"]
     with run(tmp_path) as again:
@@ -393,10 +394,47 @@ def test_time_is_added_up_also_over_a_failed_run(tmp_path: Path) -> None:
     assert read_json(tmp_path / "manifest.json")["status"] == "complete"
 
 
+def test_a_run_that_fails_before_its_first_result_gives_the_directory_back(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for error in (KeyboardInterrupt(), DataError("refused")):
+        with pytest.raises(type(error)), run(out):
+            Journal(out / "journal.jsonl", SeedRequest).close()
+            raise error
+        assert not out.exists()
+    with run(out, seed=4) as other:
+        other.mark_complete()
+
+
+def test_what_lay_in_the_directory_before_a_failed_run_stays(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "empty").touch()
+    with pytest.raises(RuntimeError), run(tmp_path):
+        raise RuntimeError
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["empty", "notes"]
+
+
+def test_a_resumed_run_that_fails_keeps_its_manifest(tmp_path: Path) -> None:
+    with run(tmp_path):
+        pass
+    with pytest.raises(RuntimeError), run(tmp_path):
+        raise RuntimeError
+    assert read_json(tmp_path / "manifest.json")["status"] == "running"
+
+
+def test_a_lock_file_that_was_given_back_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its holder removed it between another process's open and lock."""
+    with monkeypatch.context() as patch:
+        patch.setattr("fcdistill.storage.fcntl.flock", lambda *_: (tmp_path / ".lock").unlink())
+        with pytest.raises(StorageError, match="another process is working"):
+            run(tmp_path)
+    with run(tmp_path) as again:
+        assert not again.resumed
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stage": "generate"}, "stage: was 'train', is 'generate'"),
+        ({"stage": "generate"}, "holds a run of `fcdistill train`"),
         ({"seed": 4}, "seed: was 3, is 4"),
         ({"config": {"epochs": 2, "batch": 8}}, "epochs: was 1, is 2"),
         (
@@ -452,8 +490,10 @@ def test_a_corrupt_manifest_is_refused(tmp_path: Path, content: str) -> None:
 
 def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(StorageError, match="could not create .*out"):
+    with pytest.raises(DataError, match="output directory .*out is a file"):
         run(tmp_path / "out")
+    with pytest.raises(StorageError, match="could not create .*out/below"):
+        run(tmp_path / "out" / "below")
 
 
 HOLD = """

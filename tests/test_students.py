@@ -1,17 +1,29 @@
 """Tests of `fcdistill.students`: adapters, cut models, and what is saved."""
 
 import json
+import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from fcdistill.config import FromTeacherLayers, LoraTuning
-from fcdistill.errors import ConfigError, ModelError
+from fcdistill.errors import ConfigError, ModelError, StorageError
 from fcdistill.records import FunctionTool, ModelRef, ToolSpec
-from fcdistill.students import StudentCard, apply_lora, cut_layers, layers_to_keep, read_card, save_student
+from fcdistill.students import (
+    StudentCard,
+    apply_lora,
+    cut_layers,
+    layers_to_keep,
+    read_card,
+    save_student,
+    weight_storage_errors,
+)
 from tests.tiny import Family, tiny_model, tiny_tokenizer
 
 FAMILIES: tuple[Family, ...] = ("llama", "qwen2", "gemma3")
@@ -179,3 +191,25 @@ def test_cards_are_checked(tmp_path: Path) -> None:
     (tmp_path / "fcdistill.json").write_text('{"tools_in_prompt": "some", "tools": []}')
     with pytest.raises(ModelError, match="tools_in_prompt"):
         read_card(tmp_path)
+
+
+@pytest.mark.parametrize("write", [lambda tensors, path: save_file(tensors, path), torch.save])
+def test_a_disk_that_takes_only_a_part_of_the_weights(tmp_path: Path, write: Callable[..., None]) -> None:
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, unlimited[1]))
+    try:
+        with (
+            pytest.raises(StorageError, match=r"could not write .*part"),
+            weight_storage_errors(tmp_path / "part", "write"),
+        ):
+            write({"weight": torch.zeros(9000)}, tmp_path / "part")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+
+
+@pytest.mark.parametrize(
+    "error", [SafetensorError("no such dtype"), RuntimeError("shapes differ"), KeyboardInterrupt()]
+)
+def test_what_is_no_fault_of_the_disk_passes_through(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)), weight_storage_errors(tmp_path, "write"):
+        raise error

@@ -25,6 +25,7 @@ from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.losses import cross_entropy
 from fcdistill.distillation.objective import StepTotals, components, total_loss
 from fcdistill.distillation.signals import OnlineTeacher
+from fcdistill.students import weight_storage_errors
 
 __all__ = ["DistillTrainer", "PROJECTORS_NAME", "StudentSide"]
 
@@ -243,7 +244,8 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             self._projectors.save(directory / PROJECTORS_NAME)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        with weight_storage_errors(Path(self.args.output_dir), "write a checkpoint in"):
+            super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             seal(Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}")

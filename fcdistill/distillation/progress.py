@@ -1,20 +1,20 @@
-"""What a training run says while it runs: lines of metrics.jsonl, one-line logs, and how it stops on Ctrl-C."""
+"""What a training run says while it runs: lines of metrics.jsonl, a progress bar, and how it stops on Ctrl-C."""
 
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from fcdistill.records import Record
 from fcdistill.storage import Journal, iter_jsonl, write_jsonl
 
-__all__ = ["GracefulStop", "MetricsLine", "MetricsLog", "require_step"]
+__all__ = ["GracefulStop", "MetricsLine", "MetricsLog", "ProgressBar", "step_of"]
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +45,16 @@ class MetricsLine(Record):
 
 
 class MetricsLog(TrainerCallback):  # type: ignore[misc]
-    """Appends to metrics.jsonl, and logs each line.
+    """Appends to metrics.jsonl, and reports each line.
 
     Args:
         path: the file; lines of an earlier run that lie after `resumed_step` are dropped, since they come again.
         resumed_step: where training goes on; 0 for a fresh run.
+        report: takes a readable form of each line.
     """
 
-    def __init__(self, path: Path, resumed_step: int) -> None:
+    def __init__(self, path: Path, resumed_step: int, report: Callable[[str], None]) -> None:
+        self._report = report
         with Journal(path, MetricsLine):
             pass  # cuts off a line that a killed run left half written
         write_jsonl(path, [line for line in iter_jsonl(path, MetricsLine, "metrics") if line.step <= resumed_step])
@@ -79,11 +81,18 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         self._journal.append([line])
         shown = line.model_dump(exclude={"schema_version", "step", "epoch"}, exclude_none=True)
         figures = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-        log.info("step %d/%d  epoch %.2f  %s", line.step, state.max_steps, line.epoch, figures)
+        self._report(f"step {line.step}/{state.max_steps}  epoch {line.epoch:.2f}  {figures}")
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close the file."""
         self._journal.close()
+
+
+class ProgressBar(ProgressCallback):  # type: ignore[misc]
+    """The Trainer's bar without its dump of each log; what `MetricsLog` reports goes above it."""
+
+    def on_log(self, *_: Any, **__: Any) -> None:
+        """Leave the log to `MetricsLog`."""
 
 
 class GracefulStop(TrainerCallback):  # type: ignore[misc]
@@ -119,6 +128,6 @@ class GracefulStop(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
 
 
-def require_step(checkpoint: Path | None) -> int:
+def step_of(checkpoint: Path | None) -> int:
     """The optimizer step at which a checkpoint was written; 0 without one."""
     return int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint is not None else 0

@@ -18,7 +18,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,10 +26,12 @@ import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from tqdm.auto import tqdm
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
+    ProgressCallback,
     TrainingArguments,
     set_seed,
 )
@@ -49,13 +51,15 @@ from fcdistill.distillation.data import (
 from fcdistill.distillation.distill_trainer import PROJECTORS_NAME, DistillTrainer, StudentSide
 from fcdistill.distillation.forward import packing_is_exact
 from fcdistill.distillation.layers import Projectors, pair_layers
-from fcdistill.distillation.progress import GracefulStop, MetricsLog, require_step
+from fcdistill.distillation.lora import fuse_lora
+from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of
 from fcdistill.distillation.signals import OnlineTeacher, require_one_vocabulary
 from fcdistill.errors import ConfigError
 from fcdistill.models import (
     SharedVocabulary,
     StudentCard,
     apply_lora,
+    choose_device,
     cut_layers,
     layers_to_keep,
     load_model,
@@ -105,11 +109,16 @@ class _Prepared:
     tools: tuple[FunctionTool, ...]
 
 
-def run_training(config: TrainConfig) -> TrainResult:
+def _to_stderr(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)
+
+
+def run_training(config: TrainConfig, report: Callable[[str], None] = _to_stderr) -> TrainResult:
     """Train a student, or go on where an earlier run stopped; a finished directory returns its result at once.
 
     Args:
         config: what is trained on what.
+        report: takes lines about the progress, for people.
 
     Raises:
         ConfigError: fields that don't fit one another, the models or the machine.
@@ -133,10 +142,9 @@ def run_training(config: TrainConfig) -> TrainResult:
     ) as run:
         result_path = config.out / "result.json"
         if run.complete:
-            log.info("%s is already trained", config.out)
+            report(f"{config.out} is already trained")
             return TrainResult(**read_json(result_path, "training result") | {"directory": config.out})
-        _write_data_report(config, prepared)
-        result = _train(config, prepared, run.manifest.wall_time_s, started)
+        result = _train(config, prepared, report, run.manifest.wall_time_s, started)
         write_json(result_path, asdict(result) | {"directory": str(config.out)})
         run.mark_complete()
     shutil.rmtree(config.out / "checkpoints", ignore_errors=True)
@@ -146,6 +154,7 @@ def run_training(config: TrainConfig) -> TrainResult:
 def _prepare(config: TrainConfig) -> _Prepared:
     """Read and check everything that needs no weights."""
     traces = read_jsonl(config.traces, Trace, "traces")
+    choose_device(config.device)
     if config.dtype == "float16" and not torch.cuda.is_available():
         raise ConfigError(
             "dtype is float16, but there is no CUDA device",
@@ -173,24 +182,31 @@ def _prepare(config: TrainConfig) -> _Prepared:
     return _Prepared(tokenizer, teacher_tokenizer, vocabulary, train, held_out, left_out, tools_of(traces))
 
 
-def _write_data_report(config: TrainConfig, prepared: _Prepared) -> None:
-    report = {
+def _write_data_report(config: TrainConfig, prepared: _Prepared, report: Callable[[str], None]) -> None:
+    lengths = length_statistics(prepared.train)
+    content = {
         "train_examples": len(prepared.train),
         "held_out_examples": len(prepared.held_out),
         "left_out": prepared.left_out,
-        "student": length_statistics(prepared.train),
+        "student": lengths,
     }
-    write_json(config.out / "data.json", report)
-    log.info("%d examples, %d held out; tokens %s", len(prepared.train), len(prepared.held_out), report["student"])
+    write_json(config.out / "data.json", content)
+    report(
+        f"{len(prepared.train)} examples, {len(prepared.held_out)} held out; median tokens: prompt "
+        f"{lengths['prompt_tokens']['median']}, completion {lengths['completion_tokens']['median']}"
+    )
 
 
-def _train(config: TrainConfig, prepared: _Prepared, earlier_s: float, started: float) -> TrainResult:
+def _train(
+    config: TrainConfig, prepared: _Prepared, report: Callable[[str], None], earlier_s: float, started: float
+) -> TrainResult:
     checkpoints = config.out / "checkpoints"
     args = _arguments(config, checkpoints, has_held_out=bool(prepared.held_out))
     set_seed(config.seed)
     student, base = _load_student(config)
     use_cache = student.model.config.use_cache
     teacher, projectors = _load_teacher(config, prepared, student, args.device)
+    _write_data_report(config, prepared, report)  # the first file: what is refused above leaves the directory free
     student.model.to(args.device)
     collator = Collator(
         student=_layout(config, student.model, student.head, prepared.train, "student", student.autocast),
@@ -199,7 +215,7 @@ def _train(config: TrainConfig, prepared: _Prepared, earlier_s: float, started: 
         hidden_positions=config.objective.hidden_positions,
     )
     checkpoint = last_sealed(checkpoints)
-    metrics = MetricsLog(config.out / "metrics.jsonl", require_step(checkpoint))
+    metrics = MetricsLog(config.out / "metrics.jsonl", step_of(checkpoint), report)
     stop = GracefulStop()
     trainer = DistillTrainer(
         student,
@@ -213,8 +229,10 @@ def _train(config: TrainConfig, prepared: _Prepared, earlier_s: float, started: 
         callbacks=[metrics, stop],
     )
     trainer.remove_callback(PrinterCallback)
+    if trainer.pop_callback(ProgressCallback) is not None:
+        trainer.add_callback(ProgressBar)
     if checkpoint is not None:
-        log.info("going on from %s", checkpoint)
+        report(f"going on from {checkpoint}")
     with stop.listening():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     losses = [line.loss for line in metrics.lines if line.loss is not None]
@@ -291,6 +309,7 @@ def _load_student(config: TrainConfig) -> tuple[StudentSide, ModelRef]:
     head = model.get_output_embeddings()
     if isinstance(config.tuning, LoraTuning):
         model = apply_lora(model, config.tuning)
+        fuse_lora(model)
     autocast = torch.bfloat16 if config.dtype == "bfloat16" else None
     if autocast is not None:
         for module in model.modules():

@@ -68,6 +68,10 @@ def run_eval(
         raise ValueError("run_eval needs a backend exactly where config.predictions is not given")
     whole_suite = read_suite(config.cases, config.tools)
     suite = whole_suite.first(config.limit)
+    saved = None
+    if config.predictions is not None:
+        known_ids = frozenset(case.id for case in whole_suite.cases)
+        saved = read_predictions(config.predictions, known_ids, suite.safe_names)
     inputs = [path for path in (config.cases, config.tools, config.predictions) if path is not None]
     with RunDirectory(
         config.out,
@@ -80,9 +84,8 @@ def run_eval(
     ) as run:
         if run.complete:
             run.reopen()
-        if config.predictions is not None:
-            known_ids = frozenset(case.id for case in whole_suite.cases)
-            predictions = read_predictions(config.predictions, known_ids, suite.safe_names)
+        if saved is not None:
+            predictions = saved
             if on_progress is not None:
                 on_progress(sum(case.id in predictions for case in suite.cases), len(suite.cases))
         else:

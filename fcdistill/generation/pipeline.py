@@ -7,7 +7,7 @@ the work again asks only for chunks that are not there yet, with the same seeds,
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fcdistill.backends.base import Backend, Completion, Request
@@ -15,9 +15,9 @@ from fcdistill.catalog import Catalog
 from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.errors import BackendError, DataError
 from fcdistill.generation.dedupe import Contamination, request_key, request_text
-from fcdistill.generation.phrasing import ValueBook, read_value_book
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
+from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import (
     Category,
@@ -42,7 +42,8 @@ from fcdistill.validation import CallValidator
 
 __all__ = ["run_generation"]
 
-_CHUNK = 64
+_CHUNK = 128
+_MAX_REQUEST_TOKENS = 80
 _CHECK_ORDER = (
     "backend", "request", "parse", "tool", "schema", "count", "repair", "grounding", "question", "duplicate",
     "contaminated",
@@ -116,24 +117,29 @@ def run_generation(
     ):
         if run.complete and not retry_rejects:
             return GenerationStats.model_validate(read_json(config.out / "stats.json", "stats file"))
-        attempts = _attempts(config, next_round=run.complete)
+        attempts = _attempts(config, journal, next_round=run.complete)
         if run.complete:
             run.reopen()
-        generator = _Generator(config, catalog, book, examples, validator, plan, journal, on_progress)
+        generator = _Generator(
+            config, catalog, book, examples, validator, plan, journal, Contamination(cases), on_progress
+        )
         generator.work(backend, attempts)
-        stats = generator.finish(Contamination(cases))
+        stats = generator.finish()
         run.mark_complete()
         return stats
 
 
-def _attempts(config: GenerateConfig, *, next_round: bool) -> int:
-    """Attempts that every item has; each `--retry-rejects` of a finished run adds one, for good."""
+def _attempts(config: GenerateConfig, journal: Journal[Outcome], *, next_round: bool) -> int:
+    """Attempts that every item has; each `--retry-rejects` of a finished run adds one, for good.
+
+    The next round is counted from the journal, so that a run which is killed before the round began adds no second one.
+    """
     path = config.out / "attempts.json"
-    attempts = int(read_json(path)) if path.exists() else config.attempts
     if next_round:
-        attempts += 1
+        attempts = 2 + max((outcome.attempt for outcome in journal.records), default=-1)
         write_json(path, attempts)
-    return attempts
+        return attempts
+    return int(read_json(path)) if path.exists() else config.attempts
 
 
 def _require_valid_examples(
@@ -163,6 +169,7 @@ class _Generator:
         validator: CallValidator,
         plan: Sequence[PlanItem],
         journal: Journal[Outcome],
+        contamination: Contamination,
         on_progress: Callable[[int, int, int], None] | None,
     ) -> None:
         self._config = config
@@ -172,6 +179,7 @@ class _Generator:
         self._examples = examples
         self._plan = plan
         self._journal = journal
+        self._contamination = contamination
         self._on_progress = on_progress or (lambda done, total, kept: None)
         self._backend: Backend | None = None
 
@@ -197,8 +205,17 @@ class _Generator:
 
     def _chunks(self, attempt: int) -> Iterator[list[PlanItem]]:
         """The fixed chunks of an attempt: what earlier attempts left, items with one kind of prompt together."""
-        settled = {o.id for o in self._journal.records if o.attempt < attempt and o.failed is None}
-        pending = [item for item in self._plan if item.id not in settled]
+        last = {outcome.id: outcome for outcome in self._journal.records if outcome.attempt < attempt}
+        checks = self._collection_checks(last)
+        pending = [
+            item
+            for item in self._plan
+            if item.id not in last
+            or last[item.id].failed is not None
+            # Another request may be written; a user's own does not change.
+            or item.source == "call_first"
+            and not all(check.ok for check in checks[item.id])
+        ]
         groups: dict[tuple[str, str], list[PlanItem]] = {}
         for item in pending:
             several = "several" if len(item.calls) > 1 else item.calls[0].name if item.calls else ""
@@ -219,12 +236,14 @@ class _Generator:
             if draft.item.category == "irrelevance":
                 draft.answer = Message(role="assistant", content=self._config.no_call_answer)
             if draft.item.register == "typos" and draft.failed is None:
-                draft.request = add_typos(draft.request, f"{self._config.seed}/{draft.item.id}")
+                keep = self._verifier.free_words(draft.answer.calls or draft.item.calls)
+                draft.request = add_typos(draft.request, f"{self._config.seed}/{draft.item.id}", keep)
         return drafts
 
     def _write(self, drafts: Sequence[_Draft], attempt: int) -> None:
         """Call-first: the teacher writes the request, the checks compare it with the sampled calls."""
         settings = self._settings(attempt, sampled=True)
+        settings = settings.model_copy(update={"max_new_tokens": min(settings.max_new_tokens, _MAX_REQUEST_TOKENS)})
         requests = [self._prompter.write_request(draft.item) for draft in drafts]
         for draft, completion in self._ask(drafts, requests, settings):
             draft.request = clean_request(completion.text)
@@ -232,7 +251,9 @@ class _Generator:
             draft.checks.append(self._verifier.check_request(draft.request))
             if draft.failed is not None:
                 continue
-            if item.category in ("clarify", "irrelevance"):
+            if item.category == "irrelevance":
+                continue  # numbers and names of a foreign topic reach no call
+            if item.category == "clarify":
                 draft.checks.append(self._verifier.check_grounding(draft.request, item.calls, item.now))
             else:
                 draft.checks.append(self._verifier.check_schema(item.calls))
@@ -355,7 +376,7 @@ class _Generator:
     def _last_outcomes(self) -> dict[str, Outcome]:
         return {outcome.id: outcome for outcome in self._journal.records}
 
-    def finish(self, contamination: Contamination) -> GenerationStats:
+    def finish(self) -> GenerationStats:
         """Drop duplicates and contaminated traces, write the files, return the counts."""
         last = self._last_outcomes()
         candidates = [*self._example_traces(), *(last[item.id].candidate for item in self._plan)]
@@ -364,15 +385,11 @@ class _Generator:
         stages: Counter[tuple[str, bool]] = Counter(
             (check.name, check.ok) for outcome in self._journal.records for check in outcome.candidate.meta.checks
         )
-        first_by_key: dict[str, str] = {}
+        collection_checks = self._collection_checks(last)
+        stages.update((check.name, check.ok) for checks in collection_checks.values() for check in checks)
         for trace in candidates:
-            failed = next((check for check in trace.meta.checks if not check.ok), None)
-            if failed is None:
-                for check in self._collection_checks(trace, first_by_key, contamination):
-                    stages[check.name, check.ok] += 1
-                    if not check.ok:
-                        failed = check
-                        break
+            checks = [*trace.meta.checks, *collection_checks.get(trace.id, ())]
+            failed = next((check for check in checks if not check.ok), None)
             if failed is None:
                 kept.append(trace)
             else:
@@ -396,18 +413,31 @@ class _Generator:
                 teacher=ModelRef(model="worked example"),
                 checks=(Check(name="schema", ok=True),),
             )
-            group = f"example-{example.id}"
+            group = calls_group(example.calls) if example.calls else f"example-{example.id}"
             yield self._trace(example.id, example.system, example.request, answer, split_group=group, meta=meta)
 
-    def _collection_checks(
-        self, trace: Trace, first_by_key: dict[str, str], contamination: Contamination
-    ) -> Iterator[Check]:
-        text = request_text(trace)
-        first = first_by_key.setdefault(request_key(text), trace.id)
-        yield Check(name="duplicate", ok=first == trace.id, detail="" if first == trace.id else f"repeats {first}")
-        case = contamination.find(text)
-        detail = f"shares its wording with eval case {case}" if case else ""
-        yield Check(name="contaminated", ok=case is None, detail=detail)
+    def _collection_checks(self, last: Mapping[str, Outcome]) -> dict[str, list[Check]]:
+        """The checks that look beyond one trace, for all that passed their own.
+
+        Of duplicates the one with the earliest attempt stays, so that another try never displaces a kept trace.
+        """
+        made = sorted((last[item.id] for item in self._plan if item.id in last), key=lambda outcome: outcome.attempt)
+        traces = [*self._example_traces(), *(outcome.candidate for outcome in made if outcome.failed is None)]
+        first_by_key: dict[str, str] = {}
+        checks: dict[str, list[Check]] = {}
+        for trace in traces:
+            text = request_text(trace)
+            first = first_by_key.setdefault(request_key(text), trace.id)
+            if first != trace.id:
+                checks[trace.id] = [Check(name="duplicate", ok=False, detail=f"repeats {first}")]
+                continue
+            case = self._contamination.find(text)
+            detail = f"shares its wording with eval case {case}" if case else ""
+            checks[trace.id] = [
+                Check(name="duplicate", ok=True),
+                Check(name="contaminated", ok=case is None, detail=detail),
+            ]
+        return checks
 
     def _stats(
         self,

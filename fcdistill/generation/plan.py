@@ -6,20 +6,30 @@ Cells (tool, arity, optional arguments, register) make coverage countable.
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from fcdistill.catalog import Catalog
 from fcdistill.config import GenerateConfig
-from fcdistill.generation.arguments import ArgumentSampler, optional_parameters, required_parameters
-from fcdistill.generation.phrasing import ValueBook, instant, property_schema, spoken_forms
+from fcdistill.generation.arguments import ArgumentSampler
+from fcdistill.generation.parameters import (
+    optional_parameters,
+    property_schema,
+    required_parameters,
+    resolve_schema,
+)
+from fcdistill.generation.phrasing import spoken_forms
+from fcdistill.generation.times import instant
+from fcdistill.generation.values import ValueBook
 from fcdistill.records import Category, SeedRequest, ToolCall, ToolSpec
 from fcdistill.storage import sha256_json
 from fcdistill.validation import CallValidator
 
-__all__ = ["REGISTERS", "PlanItem", "calls_group", "make_plan", "time_context"]
+__all__ = ["REGISTERS", "PlanItem", "calls_group", "make_plan", "time_context", "time_of_context"]
+
+_CONTEXT = "Current time: "
 
 REGISTERS = ("casual", "terse", "polite", "question", "rambling", "typos")
 
@@ -73,7 +83,14 @@ class PlanItem:
 
 def time_context(now: datetime) -> str:
     """The system message that tells the current time."""
-    return f"Current time: {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} ({now:%A})."
+    return f"{_CONTEXT}{now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ (%A)}."
+
+
+def time_of_context(system: str) -> datetime | None:
+    """The current time that a system message gives in the form of `time_context`, the weekday optional; else None."""
+    if not system.startswith(_CONTEXT):
+        return None
+    return instant(system.removeprefix(_CONTEXT).split(" ")[0].rstrip("."))
 
 
 def calls_group(calls: Sequence[ToolCall]) -> str:
@@ -95,9 +112,6 @@ def make_plan(
 
 
 def _seed_item(seed: SeedRequest) -> PlanItem:
-    now = None
-    if seed.system.startswith("Current time: "):
-        now = instant(seed.system.removeprefix("Current time: ").split(" ")[0].rstrip("."))
     return PlanItem(
         id=f"request-first-{seed.id}",
         source="request_first",
@@ -106,11 +120,13 @@ def _seed_item(seed: SeedRequest) -> PlanItem:
         split_group=f"seed-{seed.id}",
         request=seed.text,
         system=seed.system,
-        now=now,
+        now=time_of_context(seed.system),
     )
 
 
 class _Planner:
+    """Makes the call-first items of one catalogue."""
+
     def __init__(self, config: GenerateConfig, catalog: Catalog, validator: CallValidator, book: ValueBook) -> None:
         self._config = config
         self._specs = catalog.specs
@@ -147,11 +163,7 @@ class _Planner:
         """Tools of the coming items, each equally often."""
         callable_specs = [spec for spec in self._specs if category != "clarify" or required_parameters(spec)]
         # A tool without parameters can't be called twice in one answer.
-        repeatable = [
-            spec
-            for spec in callable_specs
-            if property_schema(spec.parameters, []) and spec.parameters.get("properties")
-        ]
+        repeatable = [spec for spec in callable_specs if (property_schema(spec.parameters, []) or {}).get("properties")]
         while True:
             deck = self._random.sample(callable_specs, len(callable_specs))
             if category == "parallel":
@@ -189,7 +201,8 @@ class _Planner:
         missing = ""
         if category == "clarify":
             name = self._random.choice(required_parameters(specs[0]))
-            kept = {key: value for key, value in calls[0].arguments.items() if key != name}
+            told = self._implying(f"{specs[0].name}.{name}")
+            kept = {key: value for key, value in calls[0].arguments.items() if key != name and key not in told}
             calls, missing = [ToolCall(name=specs[0].name, arguments=kept)], f"{specs[0].name}.{name}"
         now = self._now(calls, specs)
         return PlanItem(
@@ -205,6 +218,10 @@ class _Planner:
             system=time_context(now) if now else "",
             now=now,
         )
+
+    def _implying(self, path: str) -> set[str]:
+        """Arguments from which this one follows: who says them need not be asked for it."""
+        return {other for entry in self._book.entries.get(path, ()) for other in entry.implied_by}
 
     def _optional(self, spec: ToolSpec, most: int | None) -> list[str]:
         names = optional_parameters(spec)
@@ -235,14 +252,17 @@ class _Planner:
             if entry is not None and any(other in call.arguments for other in entry.implied_by):
                 continue
             schema = property_schema(spec.parameters, [name]) or {}
-            said.append((name.replace("_", " "), self._say(value, path, schema, now)))
+            said.append((name.replace("_", " "), self._say(value, path, schema, spec.parameters, now)))
         return tuple(said)
 
-    def _say(self, value: object, path: str, schema: dict[str, object], now: datetime | None) -> str:
+    def _say(
+        self, value: Any, path: str, schema: Mapping[str, Any], root: Mapping[str, Any], now: datetime | None
+    ) -> str:
         forms = spoken_forms(value, path, schema, self._book, now)
         if forms:
             # The plainest forms most often, the rarer ones now and then.
-            relative = [form for form in forms if now is not None and not any(year in form for year in ("202", "203"))]
+            year = str(value)[:4]
+            relative = [form for form in forms if now is not None and year not in form]
             pool = relative or forms
             return (
                 self._random.choice(pool[: max(4, len(pool) // 3)])
@@ -250,16 +270,14 @@ class _Planner:
                 else self._random.choice(pool)
             )
         if isinstance(value, list):
-            items = schema.get("items")
-            inner = items if isinstance(items, dict) else {}
-            said = [self._say(item, path, inner, now) for item in value]
+            inner = resolve_schema(schema.get("items", {}), root)
+            said = [self._say(item, path, inner, root, now) for item in value]
             return " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)
         if isinstance(value, dict):
             parts = []
             for key, part in value.items():
-                properties = schema.get("properties")
-                inner = properties.get(key, {}) if isinstance(properties, dict) else {}
-                parts.append((key, self._say(part, f"{path}.{key}", inner, now)))
+                inner = resolve_schema(schema.get("properties", {}).get(key, {}), root)
+                parts.append((key, self._say(part, f"{path}.{key}", inner, root, now)))
             # A count stands before what it counts, as people say it: "3 lemons".
             numbers = [said for key, said in parts if isinstance(value[key], int | float)]
             return " ".join(numbers + [said for key, said in parts if not isinstance(value[key], int | float)])
@@ -267,11 +285,12 @@ class _Planner:
 
 
 def _foreign_topics(catalog: Catalog) -> list[str]:
-    """Topics that no tool of the catalogue speaks of."""
+    """Topics that no tool of the catalogue speaks of; all, where the catalogue speaks of each."""
     known = (
         " ".join(f"{spec.name} {spec.description} {spec.parameters}" for spec in catalog.specs)
         .lower()
         .replace("_", " ")
     )
     words = set(known.replace(",", " ").replace(".", " ").replace("'", " ").split())
-    return [topic for topic in _TOPICS if not any(len(word) > 3 and word in words for word in topic.split())]
+    foreign = [topic for topic in _TOPICS if not any(len(word) > 3 and word in words for word in topic.split())]
+    return foreign or list(_TOPICS)

@@ -6,12 +6,14 @@ it once. Nothing here calls a model.
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from fcdistill.backends.base import Request
 from fcdistill.catalog import Catalog
-from fcdistill.generation.phrasing import ValueBook, property_schema, spoken_forms
-from fcdistill.generation.plan import PlanItem
+from fcdistill.generation.parameters import property_schema
+from fcdistill.generation.phrasing import spoken_forms
+from fcdistill.generation.plan import PlanItem, time_of_context
+from fcdistill.generation.values import ValueBook
 from fcdistill.generation.words import words_of
 from fcdistill.records import Message, ToolCall, WorkedExample
 
@@ -65,7 +67,11 @@ class Prompter:
         self._examples = examples
 
     def write_request(self, item: PlanItem) -> Request:
-        """Ask the teacher to write the request of a call-first item."""
+        """Ask the teacher to write the request of a call-first item.
+
+        Args:
+            item: a call-first item; unless its topic is foreign, the prompt shows the team's examples of its tool.
+        """
         if item.category == "irrelevance":
             return self._write_foreign(item)
         turns: list[Message] = [Message(role="system", content=_WRITER)]
@@ -93,11 +99,13 @@ class Prompter:
         """Ask the teacher for the question that a request without `missing` deserves ("" where it is not known)."""
         turns = [Message(role="system", content=_ASKER)]
         own = [(example.request, example.text) for example in self._examples if example.category == "clarify"]
-        for text, question in own or [(text, question) for text, _, question in _NEUTRAL_QUESTIONS]:
+        # The team's examples do not name what is missing; beside them the request must speak for itself.
+        named = bool(missing) and not own
+        for text, question in own:
             turns += _turn(f"Request: {text}", question)
-        # What is missing is named in the system of the kit's plan only; the user's text must speak for itself.
-        content = f"Request: {request}" + (f"\nMissing: {missing}" if missing and not own else "")
-        turns.append(Message(role="user", content=content))
+        for text, lacking, question in () if own else _NEUTRAL_QUESTIONS:
+            turns += _turn(f"Request: {text}" + (f"\nMissing: {lacking}" if named else ""), question)
+        turns.append(Message(role="user", content=f"Request: {request}" + (f"\nMissing: {missing}" if named else "")))
         return Request(id=identity, messages=tuple(turns))
 
     def answer(self, item: PlanItem, request: str) -> Request:
@@ -144,7 +152,8 @@ class Prompter:
                 if entry is not None and any(other in call.arguments for other in entry.implied_by):
                     continue
                 schema = property_schema(spec.parameters, [name]) or {}
-                forms = spoken_forms(value, path, schema, self._book, None) or [_plain(value)]
+                now = time_of_context(example.system)
+                forms = spoken_forms(value, path, schema, self._book, now) or [_plain(value)]
                 used = [form for form in forms if {word.text for word in words_of(form)} <= words]
                 said.append((name.replace("_", " "), (used or forms)[0]))
             intents.append(self._intent(call.name))
@@ -197,19 +206,31 @@ def clean_request(text: str) -> str:
     text = text.strip()
     for label in ("Request:", "User:"):
         text = text.removeprefix(label).strip()
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'“”":
+    if len(text) > 1 and text[0] + text[-1] in ('""', "''", "“”", "””"):
         text = text[1:-1].strip()
     return text
 
 
-def add_typos(text: str, seed: str) -> str:
-    """The text with one or two slips of the finger in its longer plain words; numbers and names stay.
+def add_typos(text: str, seed: str, keep: Container[str] = frozenset()) -> str:
+    """The text with up to two slips of the finger in its longer plain words.
 
-    Deterministic in `seed`. Words with a capital letter are left alone, since they may be names.
+    Numbers, in digits or in words, stay as they are, and so do words with a capital letter, since they may be names.
+
+    Args:
+        text: a request.
+        seed: the same seed gives the same slips.
+        keep: comparable words (`words.words_of`) that stay as they are, such as texts that the answer repeats.
     """
     generator = random.Random(seed)
     words = text.split(" ")
-    candidates = [index for index, word in enumerate(words) if len(word) > 3 and word.isalpha() and word.islower()]
+    candidates = [
+        index
+        for index, word in enumerate(words)
+        if len(word) > 3
+        and word.isalpha()
+        and word.islower()
+        and not any(part.is_number or part.text in keep for part in words_of(word))
+    ]
     for index in generator.sample(candidates, min(len(candidates), generator.choice((1, 2)))):
         word = words[index]
         at = generator.randrange(1, len(word) - 1)

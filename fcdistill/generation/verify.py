@@ -6,6 +6,7 @@ argument that was forgotten. Nothing here asks a model.
 """
 
 import copy
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,19 +14,11 @@ from datetime import datetime
 from typing import Any
 
 from fcdistill.catalog import Catalog
-from fcdistill.generation.phrasing import (
-    ValueBook,
-    clock_forms,
-    clock_of,
-    day_forms,
-    heard_forms,
-    instant,
-    offset_forms,
-    property_schema,
-    resolve_schema,
-)
-from fcdistill.generation.words import Word, find, words_of
-from fcdistill.records import Category, Check, ToolCall, ToolSpec
+from fcdistill.generation.grounding import Grounder
+from fcdistill.generation.parameters import property_schema, resolve_schema
+from fcdistill.generation.values import ValueBook
+from fcdistill.generation.words import words_of
+from fcdistill.records import Category, Check, ToolCall
 from fcdistill.toolcalls import ParsedOutput
 from fcdistill.validation import CallValidator
 
@@ -47,8 +40,7 @@ _ASSISTANT_VOICE = re.compile(
     re.IGNORECASE,
 )
 _MAX_REQUEST_WORDS = 60
-_LATE = {"pm", "evening", "afternoon", "tonight", "night"}
-_EARLY = {"am", "morning"}
+_TOOL_NAME = re.compile(r"[_-]|[a-z][A-Z]")
 
 
 @dataclass(frozen=True)
@@ -58,6 +50,10 @@ class Verifier:
     catalog: Catalog
     validator: CallValidator
     book: ValueBook
+
+    @functools.cached_property
+    def _grounder(self) -> Grounder:
+        return Grounder(self.catalog, self.book)
 
     def check_request(self, text: str) -> Check:
         """Whether a written text can be a user's request at all."""
@@ -69,9 +65,9 @@ class Verifier:
             problem = "the request has more than one line"
         elif len(words) > _MAX_REQUEST_WORDS:
             problem = f"the request has {len(words)} words; at most {_MAX_REQUEST_WORDS} are allowed"
-        elif _ASSISTANT_VOICE.match(text.strip()):
+        elif _ASSISTANT_VOICE.match(text.strip().replace("’", "'")):
             problem = "the request speaks as the assistant"
-        elif any("_" in name and name in text for name in self.catalog.by_name) or "{" in text:
+        elif any(_TOOL_NAME.search(name) and name in text for name in self.catalog.by_name) or "{" in text:
             problem = "the request names a function or holds JSON"
         return Check(name="request", ok=not problem, detail=problem)
 
@@ -94,6 +90,16 @@ class Verifier:
             found = f"{number} calls for a request of category {category}"
             yield Check(name="count", ok=number in allowed, detail="" if number in allowed else found)
 
+    def free_words(self, calls: Sequence[ToolCall]) -> frozenset[str]:
+        """The comparable words of all free texts in calls: answers repeat them as the request spells them."""
+        texts = [
+            text
+            for call in calls
+            for parameters in [self.catalog.by_name[call.name].parameters]
+            for text in _free_texts(call.arguments, parameters, parameters)
+        ]
+        return frozenset(word.text for text in texts for word in words_of(text))
+
     def check_schema(self, calls: Sequence[ToolCall]) -> Check:
         """Whether all calls satisfy their schemas and none is made twice."""
         problems = [
@@ -113,8 +119,9 @@ class Verifier:
             calls: the calls that answer it; for a clarify request the call with its missing argument left out.
             now: the current time that the context gives, if it does.
         """
-        found = self._ground(request, calls, now)
+        found = self._grounder.compare(request, calls, now)
         problems = [f"not in the request: {path} = {value!r}" for _, path, value in found.unsaid]
+        problems += [f"said once for several arguments: {shared}" for shared in found.shared]
         problems += [f"in no argument: {number}" for number in found.numbers]
         problems += [f"in no argument: {form!r} ({path})" for path, _, form in found.choices]
         return Check(name="grounding", ok=not problems, detail="; ".join(dict.fromkeys(problems)))
@@ -122,14 +129,18 @@ class Verifier:
     def repaired(self, request: str, calls: Sequence[ToolCall], now: datetime | None) -> tuple[ToolCall, ...] | None:
         """The calls that the request really asks for, where a model left facts out or put others in.
 
-        Arguments that the request does not say are dropped, and choices that it does say are taken over. The result has
-        to pass the schema and the grounding check like any other call. None where that is not possible.
+        Arguments that the request does not say are dropped, and choices that it does say, letter by letter, are taken
+        over. The result has to pass the schema and the grounding check like any other call. None where that is not
+        possible. Takes the arguments of `check_grounding`.
         """
-        found = self._ground(request, calls, now)
+        found = self._grounder.compare(request, calls, now)
+        said = f" {' '.join(word.text for word in words_of(request))} "
         repaired = [copy.deepcopy(call) for call in calls]
         for index, path, _ in found.unsaid:
             _drop(repaired[index].arguments, path.split(".")[1:])
-        for path, value, _ in found.choices:
+        for path, value, form in found.choices:
+            if f" {' '.join(word.text for word in words_of(form))} " not in said:
+                return None
             tool, name = path.split(".", 1)
             schema = property_schema(self.catalog.by_name[tool].parameters, [name]) or {}
             same = [call for call in repaired if call.name == tool]
@@ -147,99 +158,6 @@ class Verifier:
         names = [*known, *(name for name in call.arguments if name not in known)]
         return ToolCall(name=call.name, arguments={name: call.arguments[name] for name in names})
 
-    def _ground(self, request: str, calls: Sequence[ToolCall], now: datetime | None) -> "_Grounding":
-        words = words_of(request)
-        claimed: set[int] = set()
-        unsaid: list[tuple[int, str, Any]] = []
-        for index, call in enumerate(calls):
-            parameters = self.catalog.by_name[call.name].parameters
-            properties = resolve_schema(parameters, parameters).get("properties", {})
-            for name, value in call.arguments.items():
-                path = f"{call.name}.{name}"
-                entry = self.book.entry(path, value)
-                missing = self._claim(words, value, path, properties.get(name, {}), parameters, now, claimed)
-                if entry is None or not any(other in call.arguments for other in entry.implied_by):
-                    unsaid += [(index, part, inner) for part, inner in missing]
-        numbers = [
-            word.text
-            for place, word in enumerate(words)
-            if word.is_number and place not in claimed and not (word.spelled_out and word.text == "1")
-        ]
-        choices = [
-            (path, value, form)
-            for name in dict.fromkeys(call.name for call in calls)
-            for path, value in _choices(self.catalog.by_name[name])
-            for form in heard_forms(value, path, {}, self.book, None)
-            if self._is_left_over(words_of(form), words, claimed)
-        ]
-        return _Grounding(unsaid, numbers, choices)
-
-    def _is_left_over(self, phrase: Sequence[Word], words: Sequence[Word], claimed: set[int]) -> bool:
-        if len(phrase) == 1 and len(phrase[0].text) <= 3:  # "on", "off": too common to mean a choice
-            return False
-        return any(not claimed.intersection(place) for place in find(phrase, words))
-
-    def _claim(
-        self,
-        words: Sequence[Word],
-        value: Any,
-        path: str,
-        schema: Any,
-        root: Mapping[str, Any],
-        now: datetime | None,
-        claimed: set[int],
-    ) -> list[tuple[str, Any]]:
-        """Mark the words that say a value; return what of it is not said, as (path, value)."""
-        schema = resolve_schema(schema, root)
-        forms = heard_forms(value, path, schema, self.book, now)
-        places = self._places(value, schema, forms, words, now)
-        claimed.update(index for place in places for index in place)
-        if isinstance(value, list) and value:
-            items = schema.get("items", {})
-            rest = [unsaid for item in value for unsaid in self._claim(words, item, path, items, root, now, claimed)]
-            return [] if places else rest
-        if places:
-            return []
-        if isinstance(value, dict) and value and not forms:
-            properties = schema.get("properties", {})
-            return [
-                rest
-                for key, inner in value.items()
-                for rest in self._claim(words, inner, f"{path}.{key}", properties.get(key, {}), root, now, claimed)
-            ]
-        return [(path, value)]
-
-    def _places(
-        self, value: Any, schema: Mapping[str, Any], forms: Sequence[str], words: Sequence[Word], now: datetime | None
-    ) -> list[range]:
-        """Where the request says a value as a whole."""
-        when = instant(value) if schema.get("format") == "date-time" and isinstance(value, str) else None
-        if when is not None:  # day and time may stand apart
-            days = [place for form in day_forms(when, now) for place in find(words_of(form), words)]
-            times = _clock_places((when.hour, when.minute), words)
-            if days and times:
-                return [*days, *times]
-            forms = list(offset_forms(when - now)) if now is not None else []
-        clock = clock_of(value)
-        if clock is not None:
-            return _clock_places(clock, words)
-        return [place for form in forms for place in find(words_of(form), words)]
-
-
-@dataclass(frozen=True)
-class _Grounding:
-    """What request and calls do not share.
-
-    Attributes:
-        unsaid: (index of the call, path, value) that the request does not say.
-        numbers: numbers of the request that no argument holds.
-        choices: (path, value, phrase) of enum members that the request says and no argument holds.
-    """
-
-    unsaid: list[tuple[int, str, Any]]
-    numbers: list[str]
-    choices: list[tuple[str, Any, str]]
-
 
 def _drop(arguments: dict[str, Any], steps: list[str]) -> None:
     """Remove an argument, or a part of it in every item of an array. What is required shows in the schema check."""
@@ -253,24 +171,13 @@ def _drop(arguments: dict[str, Any], steps: list[str]) -> None:
             _drop(part, rest)
 
 
-def _choices(spec: ToolSpec) -> Iterator[tuple[str, Any]]:
-    """Parameter path and value of every enum member at the top level and in arrays."""
-    root = spec.parameters
-    for name, schema in resolve_schema(root, root).get("properties", {}).items():
-        schema = resolve_schema(schema, root)
-        schema = resolve_schema(schema.get("items", schema), root)
-        for value in schema.get("enum", []):
-            yield f"{spec.name}.{name}", value
-
-
-def _clock_places(clock: tuple[int, int], words: Sequence[Word]) -> list[range]:
-    """Where a time of day is said; a time without its half of the day counts where the sentence tells the half."""
-    forms = clock_forms(*clock)
-    whole = [place for form in forms.whole for place in find(words_of(form), words)]
-    if whole:
-        return whole
-    said = {word.text for word in words}
-    early, late = bool(said & _EARLY), bool(said & _LATE)
-    if clock[0] < 12 and late and not early or clock[0] >= 12 and not late:
-        return []
-    return [place for form in forms.bare for place in find(words_of(form), words)]
+def _free_texts(value: Any, schema: Any, root: Mapping[str, Any]) -> Iterator[str]:
+    schema = resolve_schema(schema, root)
+    if isinstance(value, str) and "enum" not in schema:
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _free_texts(item, schema.get("items", {}), root)
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _free_texts(part, schema.get("properties", {}).get(key, {}), root)

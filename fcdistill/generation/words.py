@@ -6,8 +6,9 @@ English only; it knows nothing of schemas or values.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 __all__ = ["Word", "find", "format_number", "words_of"]
 
@@ -21,9 +22,11 @@ _ONES = {
 _TENS = {
     word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
 }
-_SPECIAL = {"dozen": 12}
+_SPECIAL = {"dozen": 12, "couple": 2, "hundred": 100}
 _MIN_TYPO_LENGTH = 6
-_PIECE = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)*")
+# A minus belongs to a number only where nothing stands before it: "9-5" and "rooms 2-4" hold no negative number.
+_PIECE = re.compile(r"(?<![^\s(])[-−](?=\d)|\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*")
+_HALF_OF_DAY = re.compile(r"\b([ap])\.\s?m\b\.?")
 
 
 @dataclass(frozen=True)
@@ -36,20 +39,27 @@ class Word:
 
 
 def format_number(value: float) -> str:
-    """The comparable form of a number: no trailing zeros, a point for decimals."""
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+    """The comparable form of a number: no trailing zeros, a point for decimals, no exponent."""
+    return str(int(value)) if float(value).is_integer() else format(Decimal(repr(float(value))), "f")
 
 
 def words_of(text: str) -> list[Word]:
-    """The words of a text in comparable form. Times and dates fall into their parts: "7:30" is 7 and 30."""
-    plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'").replace("_", " ")
+    """The words of a text in comparable form.
+
+    Times and dates fall into their parts: "7:30" is 7 and 30. A point is a decimal point: "7.30" is 7.3, and only who
+    looks for a time of day can know better. Number words count as numbers, up to hundreds ("a dozen", "a couple"),
+    and "minus" before a number as its sign.
+    """
+    plain = re.sub(r"(?<=\d)\s?½", ".5", text).replace("½", " half ")
+    plain = unicodedata.normalize("NFKC", plain).casefold().replace("’", "'").replace("_", " ")
+    plain = _HALF_OF_DAY.sub(r"\1m", plain)
     words: list[Word] = []
     for piece in _PIECE.findall(plain):
         if piece[0].isdigit():
             words.extend(_digits(piece))
         else:
-            words.append(_spelled(piece))
-    return _joined_tens(words)
+            words.append(_spelled("minus" if piece in "-−" else piece))
+    return _joined(words)
 
 
 def _digits(piece: str) -> Iterable[Word]:
@@ -69,9 +79,11 @@ def _spelled(piece: str) -> Word:
 
 
 def _singular(word: str) -> str:
-    word = word.removesuffix("'s").removesuffix("'")
+    word = word.removesuffix("'s")
     if len(word) > 4 and word.endswith("ies"):
         return word[:-3] + "y"
+    if len(word) > 4 and word.endswith("ie"):  # "cookie", since "cookies" can't be told from "berries"
+        return word[:-2] + "y"
     if len(word) > 4 and word.endswith(("ches", "shes", "xes", "sses", "toes")):
         return word[:-2]
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
@@ -79,42 +91,87 @@ def _singular(word: str) -> str:
     return word
 
 
-def _joined_tens(words: Sequence[Word]) -> list[Word]:
+def _joined(words: Sequence[Word]) -> list[Word]:
+    """The words with number words put together: "twenty-one" is 21, "two hundred and fifty" 250, "minus five" -5."""
     joined: list[Word] = []
     for word in words:
-        before = joined[-1] if joined else None
-        if (
-            before is not None
-            and before.spelled_out
-            and word.spelled_out
-            and before.text in {str(value) for value in _TENS.values()}
-            and 1 <= int(word.text) <= 9
-        ):
-            joined[-1] = Word(str(int(before.text) + int(word.text)), is_number=True, spelled_out=True)
-        else:
-            joined.append(word)
+        joined.append(word)
+        while (merged := _merged(joined)) is not None:
+            size, value = merged
+            spelled_out = joined[-1].spelled_out
+            joined[-size:] = [Word(value, is_number=True, spelled_out=spelled_out)]
     return joined
 
 
-def find(phrase: Sequence[Word], words: Sequence[Word]) -> list[range]:
+def _merged(words: Sequence[Word]) -> tuple[int, str] | None:
+    """How many words at the end state one number together, and that number; None where the last stands alone."""
+    last, before = words[-1], words[-2] if len(words) > 1 else None
+    if before is None or not last.is_number:
+        return None
+    if before.text == "minus" and not last.text.startswith("-"):
+        return 2, f"-{last.text}"
+    if not last.spelled_out:
+        return None
+    value = int(last.text)
+    if before.spelled_out:
+        head = int(before.text)
+        if value == 100 and 1 <= head <= 9:
+            return 2, str(100 * head)
+        if head in _TENS.values() and 1 <= value <= 9 or _is_hundreds(head) and 1 <= value <= 99:
+            return 2, str(head + value)
+    if before.text in ("a", "an") and value == 100:
+        return 2, "100"
+    third = words[-3] if len(words) > 2 else None
+    if before.text == "and" and third is not None and third.spelled_out and _is_hundreds(int(third.text)):
+        return (3, str(int(third.text) + value)) if 1 <= value <= 99 else None
+    return None
+
+
+def _is_hundreds(value: int) -> bool:
+    return value > 0 and value % 100 == 0
+
+
+def find(phrase: Sequence[Word], words: Sequence[Word], distinct: Container[str] = frozenset()) -> list[range]:
     """Every place where the phrase stands in the words, as index ranges; an empty phrase stands nowhere.
 
-    Longer words may differ by one slip of the finger, since requests have typos.
+    Longer words may differ by one slip of the finger, since requests have typos. That takes some pairs of real words
+    for one another ("hallway" and "halfway"): whoever must not be wrong names the words that stand for themselves.
+    Compounds may be written in one word or in two ("livingroom", "bed room").
+
+    Args:
+        phrase: what is looked for.
+        words: where.
+        distinct: words that are no slip of another.
     """
     size = len(phrase)
     if size == 0:
         return []
-    return [
+    joined = "".join(word.text for word in phrase)
+    compounds = [
+        range(start, start + other)
+        for other in (1, 2)
+        if {size, other} == {1, 2} and joined.isalpha() and len(joined) >= _MIN_TYPO_LENGTH
+        for start in range(len(words) - other + 1)
+        if "".join(word.text for word in words[start : start + other]) == joined
+    ]
+    return compounds + [
         range(start, start + size)
         for start in range(len(words) - size + 1)
-        if all(_alike(wanted.text, found.text) for wanted, found in zip(phrase, words[start:], strict=False))
+        if all(_alike(wanted.text, found.text, distinct) for wanted, found in zip(phrase, words[start:], strict=False))
     ]
 
 
-def _alike(wanted: str, found: str) -> bool:
+def _alike(wanted: str, found: str, distinct: Container[str]) -> bool:
     if wanted == found:
         return True
-    if len(wanted) < _MIN_TYPO_LENGTH or abs(len(wanted) - len(found)) > 1 or wanted[0] != found[0] or wanted.isdigit():
+    if (
+        len(wanted) < _MIN_TYPO_LENGTH
+        or abs(len(wanted) - len(found)) > 1
+        or wanted[0] != found[0]
+        or found in distinct
+    ):
+        return False
+    if not (wanted.isalpha() and found.isalpha()):
         return False
     start = next(
         (i for i, (a, b) in enumerate(zip(wanted, found, strict=False)) if a != b), min(len(wanted), len(found))

@@ -16,7 +16,7 @@ from fcdistill.backends import local as local_module
 from fcdistill.backends.local import LocalBackend
 from fcdistill.config import DecodeSettings, ToolsInPrompt
 from fcdistill.errors import BackendError
-from fcdistill.models import LoadedModel, StudentCard
+from fcdistill.models import LoadedModel, StudentCard, load_model
 from fcdistill.prompts import prepare_tokenizer, render_prompt, stop_token_ids
 from fcdistill.records import FunctionTool, Message, ModelRef, ToolCall, ToolSpec
 from fcdistill.toolcalls import render_calls
@@ -333,3 +333,13 @@ def test_rows_with_much_in_common_are_a_group_of_their_own() -> None:
         (10, {"9", "10"}),
         (110, {"5", "6", "7", "8"}),
     ]
+
+
+@pytest.mark.slow
+def test_a_real_model_behind_a_shared_prompt_equals_generate() -> None:
+    model = load_model("smollm2-135m-instruct", dtype="float32")
+    asked = requests(asks=("Turn the kitchen light on", "Set a timer for ten minutes", "Who are you?"))
+    backend = LocalBackend(model, batch_size=2)
+    assert backend.shares_prefix
+    settings = DecodeSettings(max_new_tokens=12)
+    assert texts(backend.complete(asked, settings)) == {request.id: reference(model, request, 12) for request in asked}

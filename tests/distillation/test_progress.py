@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from fcdistill.distillation.progress import GracefulStop, MetricsLine, MetricsLog, require_step
+from fcdistill.distillation.progress import GracefulStop, MetricsLine, MetricsLog, step_of
 from fcdistill.storage import iter_jsonl
 
 
@@ -20,7 +20,8 @@ def _log(metrics: MetricsLog, args: TrainingArguments, step: int, **logs: float)
 
 
 def test_lines_hold_what_the_trainer_logs_but_not_its_summaries(tmp_path: Path, args: TrainingArguments) -> None:
-    metrics = MetricsLog(tmp_path / "metrics.jsonl", 0)
+    reported: list[str] = []
+    metrics = MetricsLog(tmp_path / "metrics.jsonl", 0, reported.append)
     _log(metrics, args, 2, loss=1.5, ce=1.5, grad_norm=0.3, learning_rate=1e-3, epoch=0.5)
     _log(metrics, args, 2, held_out_ce=1.25, held_out_token_accuracy=0.5)
     _log(metrics, args, 2, train_runtime=3.0, train_loss=2.0)
@@ -30,16 +31,20 @@ def test_lines_hold_what_the_trainer_logs_but_not_its_summaries(tmp_path: Path, 
         (2, 0.5, 1.5, None),
         (2, 0.5, None, 1.25),
     ]
+    assert reported == [
+        "step 2/9  epoch 0.50  loss 1.5  ce 1.5  learning_rate 0.001  grad_norm 0.3",
+        "step 2/9  epoch 0.50  held_out_ce 1.25  held_out_token_accuracy 0.5",
+    ]
 
 
 def test_a_resumed_run_drops_lines_that_come_again_and_a_torn_one(tmp_path: Path, args: TrainingArguments) -> None:
     path = tmp_path / "metrics.jsonl"
-    metrics = MetricsLog(path, 0)
+    metrics = MetricsLog(path, 0, [].append)
     for step in (1, 2, 3):
         _log(metrics, args, step, loss=float(step))
     with path.open("a") as file:
         file.write('{"step": 4, "lo')
-    resumed = MetricsLog(path, 2)
+    resumed = MetricsLog(path, 2, [].append)
     _log(resumed, args, 3, loss=30.0)
     assert [(line.step, line.loss) for line in iter_jsonl(path, MetricsLine)] == [(1, 1.0), (2, 2.0), (3, 30.0)]
 
@@ -66,5 +71,5 @@ def test_the_second_interrupt_stops_at_once() -> None:
 
 
 def test_the_step_of_a_checkpoint() -> None:
-    assert require_step(None) == 0
-    assert require_step(Path("somewhere/checkpoint-120")) == 120
+    assert step_of(None) == 0
+    assert step_of(Path("somewhere/checkpoint-120")) == 120

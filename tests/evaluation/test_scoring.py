@@ -38,7 +38,7 @@ GOLD_CALLS = [
 CALLS_BY_NAME = {call.name: call for call in GOLD_CALLS}
 
 
-def call(name: str, **arguments: Any) -> ToolCall:
+def call(name: str, /, **arguments: Any) -> ToolCall:
     return ToolCall(name=name, arguments=arguments)
 
 

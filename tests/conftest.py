@@ -1,0 +1,23 @@
+"""What all tests share: no network, one thread, and no deadlines, since machines are shared."""
+
+import os
+
+# Before anything imports torch or the hub's library: both read their variables once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+settings.register_profile("fcdistill", deadline=None)
+settings.load_profile("fcdistill")
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny models on disk, sound and broken ones, see `cli_world.make_models`."""
+    from tests.cli_world import make_models
+
+    return make_models(tmp_path_factory.mktemp("models"))

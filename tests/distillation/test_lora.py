@@ -1,0 +1,62 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fcdistill.distillation.lora import fuse_lora
+from tests.distillation.tiny_data import VOCABULARY, noisy_lora
+from tests.tiny import tiny_model
+
+IDS = torch.arange(24).view(2, 12)
+
+
+def _gradients(model: nn.Module, autocast: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        logits = model(IDS).logits.float()
+    logits.log_softmax(-1).square().mean().backward()
+    grads = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+    return logits.detach(), grads
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_fused_layers_compute_what_peft_computes(family: str) -> None:
+    model = noisy_lora(tiny_model(family, VOCABULARY))  # type: ignore[arg-type]
+    logits, grads = _gradients(model)
+    assert fuse_lora(model) == 4 * 7
+    fused_logits, fused_grads = _gradients(model)
+    assert torch.allclose(fused_logits, logits, atol=1e-5)
+    assert fused_grads.keys() == grads.keys() and all("lora_" in name for name in grads)
+    for name, value in grads.items():
+        assert torch.allclose(fused_grads[name], value, atol=1e-6, rtol=1e-4), name
+
+
+def test_a_bfloat16_base_agrees_up_to_its_rounding_and_the_adapters_have_float32_gradients() -> None:
+    exact = noisy_lora(tiny_model("llama", VOCABULARY))
+    _, grads = _gradients(exact)
+    model = copy.deepcopy(exact).bfloat16()
+    for (_, parameter), (_, precise) in zip(model.named_parameters(), exact.named_parameters(), strict=True):
+        if parameter.requires_grad:
+            parameter.data = precise.data.clone()
+    fuse_lora(model)
+    _, fused_grads = _gradients(model, autocast=True)
+    for name, value in grads.items():
+        assert fused_grads[name].dtype == torch.float32
+        assert (fused_grads[name] - value).norm() < 0.1 * value.norm(), name
+
+
+def test_adapters_can_still_be_disabled_and_merged() -> None:
+    base = tiny_model("llama", VOCABULARY)
+    plain = base(IDS).logits
+    model = noisy_lora(base)
+    fuse_lora(model)
+    adapted = model(IDS).logits
+    assert not torch.allclose(adapted, plain, atol=1e-2)
+    with model.disable_adapter():
+        assert torch.allclose(model(IDS).logits, plain, atol=1e-6)
+    assert torch.allclose(model.merge_and_unload()(IDS).logits, adapted, atol=1e-4)
+
+
+def test_layers_with_dropout_are_left_to_peft() -> None:
+    assert fuse_lora(noisy_lora(tiny_model("llama", VOCABULARY), lora_dropout=0.1)) == 0

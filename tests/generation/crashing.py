@@ -1,0 +1,100 @@
+"""A small generation that kills its own process at a given instant: `main` takes OUT INSTANT [--retry-rejects].
+
+INSTANT is one of the names in `_arm` with the number of the occurrence, as in `torn:2`.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fcdistill.backends.base import Completion, Request
+from fcdistill.config import DecodeSettings, GenerateConfig, ScriptedBackendConfig
+from fcdistill.generation import pipeline
+from fcdistill.records import ModelRef
+from fcdistill.storage import Journal, RunDirectory
+
+from .home import EXAMPLES, TOOLS, VALUES, catalog, write_faithfully
+
+CHUNK = 7
+
+
+class FitfulTeacher:
+    """Writes faithfully, but for some requests only from a later attempt on."""
+
+    ref = ModelRef(model="fitful")
+
+    def complete(self, requests: Sequence[Request], settings: DecodeSettings) -> Iterator[Completion]:
+        for request in requests:
+            stubborn = sum(map(ord, request.id)) % 5
+            text = write_faithfully(request) if settings.seed >= stubborn - 1 else "Sure, I will!"
+            yield Completion(request.id, text, "stop", prompt_tokens=9, completion_tokens=3)
+
+    def close(self) -> None:
+        pass
+
+
+def config_for(out: Path) -> GenerateConfig:
+    return GenerateConfig(
+        tools=TOOLS,
+        out=out,
+        teacher=ScriptedBackendConfig(backend="scripted", answers=Path("unused")),
+        values=VALUES,
+        examples=EXAMPLES,
+        num_call_first=30,
+    )
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _arm(instant: str) -> None:
+    """Replace the function that stands for an instant by one that dies there."""
+    name, _, number = instant.partition(":")
+    left = [int(number or 1)]
+
+    def now_it_is() -> bool:
+        left[0] -= 1
+        return left[0] == 0
+
+    append, write_jsonl, write_json = Journal.append, pipeline.write_jsonl, pipeline.write_json
+
+    def dying_append(journal: Journal[Any], records: Iterable[Any]) -> None:
+        listed = list(records)
+        dies = now_it_is()
+        if dies and name == "torn":
+            data = "".join(record.model_dump_json() + "\n" for record in listed).encode()
+            journal._file.write(data[: len(data) // 2])
+        if dies and name in ("torn", "before_append"):
+            _die()
+        append(journal, listed)
+        if dies:
+            _die()
+
+    def dying_write(write: Any) -> Any:
+        def written(path: Path, value: Any) -> None:
+            write(path, value)
+            if now_it_is():
+                _die()
+
+        return written
+
+    if name in ("torn", "before_append", "after_append"):
+        Journal.append = dying_append  # type: ignore[method-assign]
+    elif name == "records_written":
+        pipeline.write_jsonl = dying_write(write_jsonl)  # type: ignore[attr-defined]
+    elif name == "json_written":
+        pipeline.write_json = dying_write(write_json)  # type: ignore[attr-defined]
+    else:
+        assert name == "before_complete"
+        RunDirectory.mark_complete = lambda run: _die()  # type: ignore[method-assign]
+
+
+def main() -> None:
+    out, instant, *flags = sys.argv[1:]
+    _arm(instant)
+    pipeline._CHUNK = CHUNK
+    pipeline.run_generation(config_for(Path(out)), FitfulTeacher, catalog(), retry_rejects="--retry-rejects" in flags)

@@ -1,0 +1,204 @@
+"""Tests of `fcdistill.generation.plan`."""
+
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fcdistill.catalog import Catalog
+from fcdistill.config import GenerateConfig, LocalBackendConfig
+from fcdistill.generation.parameters import required_parameters
+from fcdistill.generation.plan import REGISTERS, PlanItem, calls_group, make_plan, time_context, time_of_context
+from fcdistill.generation.values import ValueBook, ValueEntry
+from fcdistill.records import SeedRequest, ToolCall
+from fcdistill.validation import CallValidator
+
+from .home import NOW, TOOLS, book, catalog, catalog_of, tool, validator, verifier
+
+
+def config(**fields: Any) -> GenerateConfig:
+    return GenerateConfig(tools=TOOLS, out=Path("out"), teacher=LocalBackendConfig(model="none"), **fields)
+
+
+def plan_of(own: Catalog, entries: dict[str, tuple[ValueEntry, ...]] | None = None, **fields: Any) -> list[PlanItem]:
+    return make_plan(config(**fields), own, CallValidator(own.specs), ValueBook(entries or {}), ())
+
+
+@pytest.fixture(scope="module")
+def plan() -> list[PlanItem]:
+    return make_plan(config(num_call_first=400), catalog(), validator(), book(), ())
+
+
+def test_the_same_configuration_gives_the_same_plan(plan: list[PlanItem]) -> None:
+    assert make_plan(config(num_call_first=400), catalog(), validator(), book(), ()) == plan
+    assert make_plan(config(num_call_first=400, seed=1), catalog(), validator(), book(), ()) != plan
+
+
+def test_ids_are_unique(plan: list[PlanItem]) -> None:
+    assert len({item.id for item in plan}) == len(plan) == 400
+
+
+def test_shares_of_the_categories(plan: list[PlanItem]) -> None:
+    counts = Counter(item.category for item in plan)
+    assert counts["clarify"] == 30 and counts["irrelevance"] == 30
+    assert counts["parallel"] == round(340 * 0.12)
+    assert counts["parallel_multiple"] == round(340 * 0.2)
+    assert counts["simple"] == 340 - counts["parallel"] - counts["parallel_multiple"]
+
+
+@pytest.mark.parametrize("total", [0, 1, 2, 7, 13])
+def test_small_plans_have_exactly_the_wanted_size(total: int) -> None:
+    assert len(make_plan(config(num_call_first=total), catalog(), validator(), book(), ())) == total
+
+
+def test_tools_come_equally_often(plan: list[PlanItem]) -> None:
+    counts = Counter(item.calls[0].name for item in plan if item.category == "simple")
+    assert counts.keys() == catalog().by_name.keys()
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_registers_take_turns(plan: list[PlanItem]) -> None:
+    counts = Counter(item.register for item in plan)
+    assert counts.keys() == set(REGISTERS) and max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_calls_are_valid_and_fit_their_category(plan: list[PlanItem]) -> None:
+    for item in plan:
+        names = {call.name for call in item.calls}
+        if item.category == "irrelevance":
+            assert not item.calls and item.topic
+        elif item.category != "clarify":
+            assert verifier().check_schema(item.calls).ok
+            size = len(item.calls)
+            expected = {
+                "simple": size == len(names) == 1,
+                "parallel": len(names) == 1 < size,
+                "parallel_multiple": len(names) == size > 1,
+            }
+            assert expected[item.category or ""]
+
+
+def test_a_clarify_item_lacks_one_required_argument(plan: list[PlanItem]) -> None:
+    for item in plan:
+        if item.category == "clarify":
+            (call,) = item.calls
+            tool_name, name = item.missing.split(".")
+            required = required_parameters(catalog().by_name[call.name])
+            assert tool_name == call.name and name in required and name not in call.arguments
+            assert {*call.arguments} >= set(required) - {name}
+            assert all(fact != name for fact, _ in item.facts[0])
+
+
+def test_a_clarify_request_says_nothing_from_which_the_missing_value_follows() -> None:
+    light = catalog_of(catalog().by_name["set_light"])
+    implied = {"set_light.state": book().entries["set_light.state"]}
+    items = plan_of(light, implied, num_call_first=100, no_call_fraction=0.5)
+    asked = [item for item in items if item.missing == "set_light.state"]
+    assert asked and not any({"brightness", "color"} & item.calls[0].arguments.keys() for item in asked)
+
+
+def test_facts_say_every_argument_that_no_other_implies(plan: list[PlanItem]) -> None:
+    for item in plan:
+        assert len(item.facts) == len(item.calls)
+        for call, facts in zip(item.calls, item.facts, strict=True):
+            said = [name.replace(" ", "_") for name, _ in facts]
+            implied = (
+                {"state"} if call.name == "set_light" and {"brightness", "color"} & call.arguments.keys() else set()
+            )
+            assert set(said) == set(call.arguments) - implied
+            assert all(phrase for _, phrase in facts)
+
+
+def test_the_facts_of_every_item_ground_its_calls(plan: list[PlanItem]) -> None:
+    for item in plan:
+        request = " then ".join(phrase for facts in item.facts for _, phrase in facts)
+        check = verifier().check_grounding(request, item.calls, item.now)
+        assert check.ok, (item, check.detail)
+
+
+def test_some_date_times_are_told_relatively(plan: list[PlanItem]) -> None:
+    reminders = [item for item in plan if [call.name for call in item.calls] == ["create_reminder"]]
+    relative = [item for item in reminders if item.now is not None]
+    assert relative and len(relative) < len(reminders)
+    for item in relative:
+        if item.category != "clarify":
+            assert item.now is not None and datetime.fromisoformat(item.calls[0].arguments["at"]) > item.now
+            assert "2027" not in dict(item.facts[0])["at"]
+        assert time_of_context(item.system) == item.now
+
+
+def test_the_year_is_left_out_in_any_decade() -> None:
+    spec = tool("remind", {"at": {"type": "string", "format": "date-time"}}, ("at",))
+    items = plan_of(catalog_of(spec), num_call_first=20, current_time=datetime.fromisoformat("2041-01-05T08:00:00Z"))
+    assert any(item.now for item in items)
+    assert not any("204" in phrase for item in items if item.now for facts in item.facts for _, phrase in facts)
+
+
+def test_split_groups_follow_the_arguments(plan: list[PlanItem]) -> None:
+    groups: dict[str, Any] = {}
+    for item in plan:
+        assert groups.setdefault(item.split_group, (item.calls, item.topic)) == (item.calls, item.topic)
+    one, other = ToolCall(name="t", arguments={"a": 1, "b": 2}), ToolCall(name="t", arguments={"b": 2, "a": 1})
+    assert calls_group([one]) == calls_group([other]) != calls_group([one, other])
+
+
+def test_one_tool_has_no_mixed_calls_and_one_without_parameters_no_parallel_ones() -> None:
+    items = plan_of(catalog_of(tool("ping", {})), num_call_first=20)
+    assert Counter(item.category for item in items) == {"simple": 17, "irrelevance": 3}
+    assert all(len(item.calls) == 1 for item in items if item.category == "simple")
+
+
+def test_parallel_calls_differ_or_become_one() -> None:
+    items = plan_of(catalog_of(tool("go", {"fast": {"const": True}})), num_call_first=60, no_call_fraction=0.0)
+    for item in items:
+        assert len({call.model_dump_json() for call in item.calls}) == len(item.calls)
+        assert item.category == ("parallel" if len(item.calls) > 1 else "simple")
+
+
+def test_nested_facts_are_said_in_order_with_counts_first() -> None:
+    spec = catalog().by_name["add_shopping_items"]
+    entries = {
+        "add_shopping_items.items.name": (ValueEntry("limes"),),
+        "add_shopping_items.items.quantity": (ValueEntry(3),),
+    }
+    items = plan_of(catalog_of(spec), entries, num_call_first=20, no_call_fraction=0.0)
+    assert {phrase for item in items for facts in item.facts for _, phrase in facts} <= {
+        "limes",
+        "3 limes",
+        "3 limes and limes",
+        "limes and 3 limes",
+    }
+
+
+def test_topics_are_foreign_to_the_catalogue() -> None:
+    spec = tool("translate", {"text": {"enum": ["a poem", "the news"]}}, ("text",))
+    topics = {item.topic for item in plan_of(catalog_of(spec), num_call_first=300, no_call_fraction=0.5)}
+    assert "a joke" in topics and not {"a poem", "the news"} & topics
+
+
+def test_seeds_become_request_first_items_in_order() -> None:
+    seeds = [
+        SeedRequest(id="a", text="kitchen light on", category="simple"),
+        SeedRequest(id="b", text="ring tomorrow", system="Current time: 2027-05-02T09:15:00Z (Sunday)."),
+        SeedRequest(id="c", text="hello", system="You are at home."),
+    ]
+    items = make_plan(config(num_call_first=0), catalog(), validator(), book(), seeds)
+    assert [(item.id, item.request, item.category, item.now) for item in items] == [
+        ("request-first-a", "kitchen light on", "simple", None),
+        ("request-first-b", "ring tomorrow", None, NOW),
+        ("request-first-c", "hello", None, None),
+    ]
+    assert len({item.split_group for item in items}) == 3 and items[2].system == "You are at home."
+    limited = make_plan(config(num_call_first=0, num_request_first=2), catalog(), validator(), book(), seeds)
+    assert limited == items[:2]
+
+
+def test_the_time_context_is_utc_and_reads_back() -> None:
+    assert time_context(NOW) == "Current time: 2027-05-02T09:15:00Z (Sunday)."
+    assert time_context(NOW.astimezone(timezone(timedelta(hours=20)))) == time_context(NOW)
+    assert time_of_context(time_context(NOW)) == NOW
+    assert time_of_context("Current time: 2027-05-02T09:15:00Z.") == NOW
+    assert time_of_context("Current time: soon") is None
+    assert time_of_context("It is 2027-05-02T09:15:00Z") is None

@@ -1,0 +1,406 @@
+"""The command line as a user meets it: whole commands, what they print, how they end, how they are taken up again."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fcdistill import __version__, cli
+from fcdistill.backends.scripted import ScriptedBackend
+from fcdistill.config import EvalConfig, GenerateConfig, TrainConfig
+from fcdistill.generation import pipeline
+from fcdistill.records import RECORD_TYPES, FunctionTool, Report, Trace
+from fcdistill.storage import read_json, read_jsonl
+from tests.cli_world import SEEDS, Ended, files_below, json_lines, run_cli, run_process, write_project
+
+Run = Callable[..., Ended]
+
+WITHOUT_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("accelerate", "datasets", "peft", "torch", "transformers"):
+            raise AssertionError(f"{name} is imported")
+
+sys.meta_path.insert(0, Refuse())
+from fcdistill import cli
+cli.main()
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with a project in it."""
+    write_project(tmp_path, tiny_models)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(project: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    return lambda *arguments: run_cli(capsys, *arguments)
+
+
+def sets(*changes: str) -> list[str]:
+    return [part for change in changes for part in ("--set", change)]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["generate", "--help"],
+        ["train", "--help"],
+        ["eval", "--help"],
+        ["schemas", "config"],
+        ["schemas", "export", "made"],
+        ["generate", "config.yaml"],
+        ["eval", "config.yaml"],
+        ["eval", "--cases", "cases.jsonl", "--tools", "tools.json", "--out", "o", "--predictions", "predictions.jsonl"],
+    ],
+    ids=" ".join,
+)
+def test_torch_and_transformers_are_imported_only_where_a_model_runs(project: Path, arguments: list[str]) -> None:
+    ended = run_process(project, *arguments, program=WITHOUT_TORCH)
+    assert ended.code == 0, ended
+
+
+def test_listing_models_imports_no_torch_and_downloads_nothing(project: Path) -> None:
+    environment = {**os.environ, "FCDISTILL_CACHE": str(project / "cache")}
+    ended = run_process(project, "models", "list", program=WITHOUT_TORCH, env=environment)
+    assert ended.code == 0, ended
+    rows = [line for line in ended.out.splitlines() if "Apache-2.0" in line]
+    assert len(rows) == 2 and all("absent" in row for row in rows), ended
+    assert "HuggingFaceTB/SmolLM2-135M-Instruct" in ended.out and not (project / "cache").exists()
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version").out == f"fcdistill {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generat"], "No such command 'generat'"),
+        (["train"], "Missing argument 'CONFIG'"),
+        (["train", "config.yaml", "extra"], "unexpected extra argument"),
+        (["generate", "config.yaml", "--retries", "2"], "No such option"),
+        (["eval", "--limit", "ten"], "Invalid value for '--limit'"),
+        (["call", "hello"], "Missing option '--model'"),
+        (["models", "pull"], "Missing argument"),
+    ],
+)
+def test_arguments_that_no_command_has_are_usage_errors(run: Run, arguments: list[str], message: str) -> None:
+    ended = run(*arguments)
+    assert ended.code == 2 and message in ended.err and "Traceback" not in ended.err, ended
+
+
+def test_no_arguments_print_the_help(run: Run) -> None:
+    assert "Distil a large model's function calling" in run().out
+
+
+def test_from_seeds_to_a_student_that_calls_right(run: Run, project: Path, tiny_models: Path) -> None:
+    """generate, train on all weights, eval, call: a tiny student learns its six requests by heart."""
+    ended = run("generate", "config.yaml")
+    assert ended.code == 0 and "7 of 7 planned traces kept" in ended.out, ended
+    assert ended.out.endswith("Traces: runs/traces/traces.jsonl; rejects with reasons: runs/traces/rejects.jsonl\n")
+    traces = read_jsonl(project / "runs/traces/traces.jsonl", Trace)
+    assert {trace.messages[0].content for trace in traces} == {"light up the attic", *(seed["text"] for seed in SEEDS)}
+
+    tuning = sets("traces=runs/traces/traces.jsonl", "tuning={method: full}", "tools_in_prompt=none", "max_steps=150")
+    ended = run("train", "config.yaml", *tuning, *sets("learning_rate=0.01", "examples_per_pack=4", "save_steps=100"))
+    assert ended.code == 0 and "Student: runs/student (150 steps, 7 examples" in ended.out, ended
+
+    cases = [
+        {
+            "id": seed["id"],
+            "messages": [{"role": "user", "content": seed["text"]}],
+            "behaviour": "call",
+            "expected": [[{"name": "set_timer", "arguments": {"minutes": number}}]],
+            "category": "simple",
+        }
+        for number, seed in enumerate(SEEDS, 1)
+    ]
+    (project / "cases.jsonl").write_text(json_lines(cases))
+    suite = ["--cases", "cases.jsonl", "--tools", "tools.json", "--model", "runs/student", "--batch-size", "4"]
+    ended = run("eval", *suite, "--out", "runs/report")
+    assert ended.code == 0 and "Call accuracy 100.0%" in ended.out and "6 of 6 cases right" in ended.out, ended
+    report = Report.model_validate(read_json(project / "runs/report/report.json"))
+    assert report.call_accuracy.value == 1.0 and report.model is not None and report.model.model == "runs/student"
+    assert "100.0%" in (project / "runs/report/report.md").read_text()
+
+    ended = run("call", SEEDS[2]["text"], "--model", "runs/student")
+    assert ended.code == 0, ended
+    assert json.loads(ended.out) == {"name": "set_timer", "arguments": {"minutes": 3}}
+
+
+def test_all_losses_with_lora_from_a_teacher(run: Run, project: Path) -> None:
+    objective = "objective={kd_weight: 0.5, kd_temperature: 2.0, hidden_weight: 0.5, num_layer_pairs: 2}"
+    ended = run("train", "config.yaml", *sets(objective))
+    assert ended.code == 0, ended
+    lines = [json.loads(line) for line in (project / "runs/student/metrics.jsonl").read_text().splitlines()]
+    assert all(line["kd"] > 0 and line["hidden"] > 0 for line in lines), lines
+    assert {path.name for path in (project / "runs/student").iterdir()} >= {"adapter", "merged", "manifest.json"}
+    again = run("train", "config.yaml", *sets(objective))
+    assert again.code == 0 and again.out.startswith("Student: runs/student (2 steps"), again
+
+    for name, model in (("merged", "runs/student"), ("adapter", "runs/student/adapter")):
+        changes = sets(f"model={{model: {model}, dtype: float32}}", "decode.max_new_tokens=8", f"out=runs/{name}")
+        ended = run("eval", "config.yaml", *changes)
+        assert ended.code == 0 and "of 2 cases right" in ended.out, ended
+    answers = [(project / "runs" / name / "predictions.jsonl").read_text() for name in ("merged", "adapter")]
+    texts = [[json.loads(line)["text"] for line in answer.splitlines()] for answer in answers]
+    assert texts[0] == texts[1]
+
+
+def test_a_student_cut_from_its_teacher(run: Run, tiny_models: Path) -> None:
+    student = f"student={{init: from_teacher_layers, model: '{tiny_models}/teacher', keep_layers: [0, 2]}}"
+    ended = run("train", "config.yaml", *sets(student, "max_steps=1", "objective.kd_weight=1.0"))
+    assert ended.code == 0 and "(1 steps" in ended.out, ended
+
+
+def test_rejects_of_a_finished_run_are_tried_again(run: Run, project: Path) -> None:
+    answers = (project / "answers.jsonl").read_text()
+    (project / "answers.jsonl").write_text(answers.replace('\\"minutes\\": 3', '\\"minutes\\": 4'))
+    assert "6 of 7 planned traces kept" in run("generate", "config.yaml").out
+    (project / "answers.jsonl").write_text(answers)
+    assert "6 of 7 planned traces kept" in run("generate", "config.yaml").out
+    assert "7 of 7 planned traces kept" in run("generate", "config.yaml", "--retry-rejects").out
+
+
+def test_saved_predictions_are_scored(run: Run, project: Path) -> None:
+    suite = ["--cases", "cases.jsonl", "--tools", "tools.json", "--out", "o", "--predictions", "predictions.jsonl"]
+    ended = run("eval", *suite)
+    assert ended.code == 0 and "1 of 2 cases right" in ended.out, ended
+    assert "Report: o/report.md, o/report.json" in ended.out and (project / "o/report.md").is_file()
+    limited = run("eval", *suite, "--limit", "1")
+    assert limited.code == 0 and "1 of 1 cases right" in limited.out, limited
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "out", "err"),
+    [
+        (
+            '<tool_call>{"name": "set_timer", "arguments": {"minutes": 5}}</tool_call>',
+            0,
+            '{"name": "set_timer", "arguments": {"minutes": 5}}\n',
+            "",
+        ),
+        ("Which timer do you mean?", 0, "Which timer do you mean?\n", ""),
+        (
+            '{"name": "set_timer", "arguments": {"minutes": "five"}}',
+            1,
+            '{"name": "set_timer", "arguments": {"minutes": "five"}}\n',
+            "set_timer/minutes: 'five' is not of type 'integer'",
+        ),
+        ('{"name": "set_tmier", "arguments": {}}', 1, '{"name": "set_tmier", "arguments": {}}\n', "did you mean"),
+        ('<tool_call>{"name": "set_timer", "arg', 1, "", "unclosed"),
+        (None, 3, "", "the request could not be answered: the script has no answer"),
+    ],
+)
+def test_a_call_is_printed_and_judged(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch, answer: str | None, code: int, out: str, err: str
+) -> None:
+    backend = ScriptedBackend({} if answer is None else {"5 minutes": answer})
+    tools = tuple(FunctionTool.model_validate(tool) for tool in read_json(project / "tools.json"))
+    monkeypatch.setattr(cli, "_local_backend", lambda config: (backend, tools if config.model == "trained" else ()))
+    for arguments in (["--model", "trained"], ["--model", "plain", "--tools", "tools.json", "--system", "It is noon."]):
+        ended = run("call", "5 minutes", *arguments)
+        assert (ended.code, ended.out) == (code, out), ended
+        assert err in ended.err and bool(ended.err) == bool(code), ended
+
+
+def test_misuse_of_call(run: Run, tiny_models: Path) -> None:
+    for arguments, message in (
+        ((" ", "--model", "x"), "the request is empty"),
+        (("hi", "--model", f"{tiny_models}/student"), "knows no tools of its own"),
+        (("hi", "--model", "./nowhere"), "model ./nowhere: no such directory or file"),
+        (("hi", "--model", "x", "--tools", "none.json"), "tool catalogue none.json does not exist"),
+    ):
+        ended = run("call", *arguments)
+        assert ended.code == 2 and ended.err.startswith("fcdistill: ") and message in ended.err, ended
+
+
+def test_an_unknown_name_of_the_catalogue(run: Run) -> None:
+    ended = run("models", "pull", "smollm3")
+    assert ended.code == 2 and ended.err.startswith("fcdistill: ") and "smollm2-135m-instruct" in ended.err, ended
+
+
+def test_schemas_are_written_and_drift_is_found(run: Run, project: Path) -> None:
+    assert run("schemas", "export", "made").code == 0
+    assert {path.stem for path in (project / "made").iterdir()} == set(RECORD_TYPES)
+    assert run("schemas", "export", "made", "--check").code == 0
+    (project / "made/trace.json").write_text("{}")
+    (project / "made/score.json").unlink()
+    before = files_below(project)
+    ended = run("schemas", "export", "made", "--check")
+    assert ended.code == 2 and "made/trace.json" in ended.err and "made/score.json" in ended.err, ended
+    assert "made/report.json" not in ended.err and files_below(project) == before
+
+
+def test_every_config_field_is_described(run: Run) -> None:
+    out = run("schemas", "config").out
+    names = {name for config in (GenerateConfig, TrainConfig, EvalConfig) for name in config.model_fields}
+    assert not {name for name in names if name not in out}
+
+
+@pytest.mark.parametrize("arguments", [["schemas", "config"], ["--version"]])
+def test_a_reader_that_goes_away_is_no_defect(project: Path, arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "fcdistill.cli", *arguments], stdout=closed, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_defect_is_told_from_a_users_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("lost")
+
+    monkeypatch.setattr(pipeline, "run_generation", fail)
+    ended = run("generate", "config.yaml")
+    assert ended.code == 3 and ended.err.startswith("fcdistill: internal error"), ended
+    assert "KeyError: 'lost'" in ended.err and "FCDISTILL_DEBUG=1" in ended.err and "Traceback" not in ended.err
+    monkeypatch.setenv("FCDISTILL_DEBUG", "1")
+    monkeypatch.setattr(sys, "argv", ["fcdistill", "generate", "config.yaml"])
+    with pytest.raises(KeyError):
+        cli.main()
+
+
+SLOW = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the parent ignores it
+from fcdistill.backends.base import Completion
+from fcdistill.backends.scripted import ScriptedBackend
+from fcdistill.generation import pipeline
+pipeline._CHUNK = 2
+answers = []
+
+def complete(self, requests, settings):
+    for request in requests:
+        if len(answers) == 4:
+            pathlib.Path("ready").touch()
+            time.sleep(60)
+        answers.append(request.id)
+        yield Completion(request.id, self._answers[request.messages[-1].content], "stop")
+
+ScriptedBackend.complete = complete
+from fcdistill import cli
+cli.main()
+"""
+
+SLOW_TRAINING = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fcdistill.distillation.distill_trainer import DistillTrainer
+compute_loss = DistillTrainer.compute_loss
+
+def slowly(self, *arguments, **options):
+    if self.state.global_step == 2:
+        pathlib.Path("ready").touch()
+        for _ in range(600):
+            time.sleep(0.1)
+            if pathlib.Path("go").exists():
+                break
+    return compute_loss(self, *arguments, **options)
+
+DistillTrainer.compute_loss = slowly
+from fcdistill import cli
+cli.main()
+"""
+
+
+def interrupted(project: Path, program: str, *arguments: str) -> Ended:
+    """Run a program, send it Ctrl-C when it says that it is ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=project,
+    )
+    try:
+        while not (project / "ready").exists():
+            assert process.poll() is None, process.communicate()
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.05)
+        process.send_signal(signal.SIGINT)
+        (project / "go").touch()
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return Ended(process.returncode, out, err)
+
+
+def test_ctrl_c_in_generate_keeps_what_is_done(run: Run, project: Path) -> None:
+    ended = interrupted(project, SLOW, "generate", "config.yaml")
+    assert ended.code == 130 and "Traceback" not in ended.err, ended
+    last = ended.err.splitlines()[-1]
+    assert last == "fcdistill: Interrupted. Finished work is kept: run the same command again.", ended
+    kept = (project / "runs/traces/journal.jsonl").read_text()
+    assert kept.count("\n") == 4
+    assert not (project / "runs/traces/traces.jsonl").exists()
+    ended = run("generate", "config.yaml")
+    assert ended.code == 0 and "7 of 7 planned traces kept" in ended.out, ended
+    assert (project / "runs/traces/journal.jsonl").read_text().startswith(kept)
+    assert len(read_jsonl(project / "runs/traces/traces.jsonl", Trace)) == 7
+
+
+def test_ctrl_c_in_train_keeps_a_checkpoint(run: Run, project: Path) -> None:
+    changes = sets("max_steps=4", "save_steps=100")
+    ended = interrupted(project, SLOW_TRAINING, "train", "config.yaml", *changes)
+    assert ended.code == 130 and "Traceback" not in ended.err, ended
+    assert ended.err.splitlines()[-1].startswith("fcdistill: Interrupted."), ended
+    assert [path.name for path in (project / "runs/student/checkpoints").iterdir()] == ["checkpoint-3"]
+    ended = run("train", "config.yaml", *changes)
+    assert ended.code == 0 and "(4 steps" in ended.out, ended
+
+
+@pytest.mark.parametrize(
+    ("command", "kilobytes", "message"),
+    [
+        ("generate", 2, "could not append to runs/traces/journal.jsonl: File too large"),
+        ("train", 8, "could not write a checkpoint in runs/student/checkpoints: "),
+        ("train", 40, "could not write a checkpoint in runs/student/checkpoints: "),
+        ("train", 120, "could not write runs/student/merged: "),
+        ("eval", 1, "could not write runs/eval/"),
+    ],
+)
+def test_a_disk_that_fills_up_in_the_middle(
+    run: Run, project: Path, command: str, kilobytes: int, message: str
+) -> None:
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, unlimited[1]))
+    try:
+        ended = run(command, "config.yaml")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert ended.code == 3, ended
+    assert message in ended.err and "finished work is kept" in ended.err and "Traceback" not in ended.err, ended
+    assert not [name for name in files_below(project) if ".tmp" in name]
+    assert run(command, "config.yaml").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["generate", "nope.yaml"], 2, "config nope.yaml does not exist"),
+        (["train", "config.yaml", "--set", "student.model=./nowhere"], 2, "model ./nowhere: no such directory"),
+        (["eval", "config.yaml", "--set", "cases=none.jsonl"], 2, "cases none.jsonl does not exist"),
+        (["eval", "config.yaml", "--set", "out=/dev/null/x"], 3, "could not create /dev/null/x: Not a directory"),
+    ],
+)
+def test_misuse_in_a_process_of_its_own(project: Path, arguments: list[str], code: int, message: str) -> None:
+    ended = run_process(project, *arguments)
+    assert ended.code == code and ended.out == "", ended
+    assert ended.err.startswith("fcdistill: ") and message in ended.err and "Traceback" not in ended.err, ended

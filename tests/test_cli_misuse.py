@@ -1,0 +1,354 @@
+"""The bad-input table: how `generate`, `train` and `eval` can be misused, and what they answer.
+
+Every row runs the whole command on a project that works but for one thing. Whatever it is: the exit code tells usage
+from infrastructure, the message says what was found, what is required and how to fix it, there is no traceback, and
+nothing half made is left behind.
+"""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.cli_world import files_below, invoke, json_lines, run_cli, write_project
+
+Prepare = Callable[[Path, pytest.MonkeyPatch], object]
+
+
+@dataclass(frozen=True)
+class Misuse:
+    """A row of the table.
+
+    Attributes:
+        id: what is wrong.
+        sets: values of `--set`; `{models}` is the directory of the tiny models.
+        says: fragments of the message, in any order.
+        files: files of the project that are replaced, or removed (None).
+        arguments: the arguments, where they are not the config file and `sets`.
+        prepare: changes the project or the machine; what it returns lives as long as the command runs.
+        code: the exit code.
+        leaves: files that may be there afterwards, because they are finished work or hold it.
+    """
+
+    id: str
+    says: tuple[str, ...]
+    sets: tuple[str, ...] = ()
+    files: Mapping[str, str | bytes | None] = field(default_factory=dict)
+    arguments: tuple[str, ...] | None = None
+    prepare: Prepare | None = None
+    code: int = 2
+    leaves: tuple[str, ...] = ()
+
+
+def parameters(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def tools_json(**changes: Any) -> str:
+    """A catalogue whose first tool is changed."""
+    light = {"name": "set_light", "parameters": parameters(room={"type": "string"})}
+    return json.dumps([light | changes, {"name": "set_timer", "parameters": parameters(minutes={"type": "integer"})}])
+
+
+def case(**changes: Any) -> dict[str, Any]:
+    call = {"name": "set_timer", "arguments": {"minutes": 2}}
+    messages = [{"role": "user", "content": "2 minutes"}]
+    good = {"id": "c1", "messages": messages, "behaviour": "call", "expected": [[call]], "category": "simple"}
+    return good | changes
+
+
+def cases(**changes: Any) -> dict[str, str]:
+    return {"cases.jsonl": json_lines([case(**changes)])}
+
+
+def calling(name: str, **arguments: Any) -> list[Any]:
+    return [[{"name": name, "arguments": arguments}]]
+
+
+def run_before(command: str) -> Prepare:
+    """Another run of the command has finished in the same output directory."""
+
+    def prepare(*_: object) -> None:
+        assert invoke(command, "config.yaml") == 0
+
+    return prepare
+
+
+def locked(out: str) -> Prepare:
+    """Another process works in the output directory."""
+
+    def prepare(directory: Path, _: pytest.MonkeyPatch) -> object:
+        (directory / out).mkdir(parents=True)
+        lock = (directory / out / ".lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return lock
+
+    return prepare
+
+
+def file_at(out: str) -> Prepare:
+    """A file lies where the output directory should be."""
+
+    def prepare(directory: Path, _: pytest.MonkeyPatch) -> None:
+        (directory / out).parent.mkdir(parents=True, exist_ok=True)
+        (directory / out).write_text("mine")
+
+    return prepare
+
+
+def wrong_manifest(out: str) -> Prepare:
+    """The output directory holds a manifest of something else."""
+
+    def prepare(directory: Path, _: pytest.MonkeyPatch) -> None:
+        (directory / out).mkdir(parents=True)
+        (directory / out / "manifest.json").write_text('{"name": "my app"}')
+
+    return prepare
+
+
+def disk_full(_: Path, patch: pytest.MonkeyPatch) -> None:
+    """The disk refuses every durable write."""
+    patch.setattr(os, "fsync", _refuse(errno.ENOSPC))
+
+
+def no_permission(_: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Path, "mkdir", _refuse(errno.EACCES))
+
+
+def _refuse(number: int) -> Callable[..., None]:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+def no_cuda(_: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def trace(**changes: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    meta = {"source": "import", "category": "irrelevance", "plan_cell": "x", "teacher": {"model": "by hand"}}
+    return {"id": "t1", "messages": messages, "tools": [], "split_group": "g", "meta": meta} | changes
+
+
+NOWHERE = ("model ./nowhere: no such directory or file", "an existing path", "here /", "check the path")
+OFFLINE = ("'org/tiny' is no local directory and could not be fetched", "a reachable hub", "run it again")
+FIELDS = "the fields and values that `fcdistill schemas config` lists"
+
+CONFIG_ROWS = {
+    command: [
+        Misuse("no config file", ("nope.yaml does not exist", "a YAML file", "check the path"), arguments=("nope.yaml",)),
+        Misuse("config is a directory", (". does not exist or is no file", "a YAML file"), arguments=(".",)),
+        Misuse("broken YAML", ("config config.yaml is not valid YAML", 'in "config.yaml", line 1', "correct the file"), files={"config.yaml": f"{command}: ["}),
+        Misuse("config is not UTF-8", ("is not valid YAML: 'utf-8' codec can't decode", "YAML, UTF-8"), files={"config.yaml": b"eval: \xff"}),
+        Misuse("empty config", ("config config.yaml is not a mapping", "sections eval, generate, train"), files={"config.yaml": ""}),
+        Misuse("no section", (f"has no section '{command}'", "add it"), files={"config.yaml": "x-shared: 1"}),
+        Misuse("misspelt section", ("unknown section 'generaet'", "Did you mean 'generate'?"), files={"config.yaml": "generaet: {}"}),
+        Misuse("section is no mapping", (f"section {command}:", "must be a mapping of fields (found 3)"), files={"config.yaml": f"{command}: 3"}),
+        Misuse("key twice", ("key 'out' occurs twice", "line 3"), files={"config.yaml": f"{command}:\n  out: a\n  out: b\n"}),
+        Misuse("misspelt field", ("ouut: unknown field. Did you mean 'out'?", FIELDS), sets=("ouut=x",)),
+        Misuse("required field missing", ("out: required and not given", "correct the named fields"), files={"config.yaml": f"{command}: {{}}"}),
+        Misuse("wrong type", ("out: must be a path (found 5)", FIELDS), sets=("out=5",)),
+        Misuse("--set without a value", ("--set 'seed' names no field and value", "--set field=value", "for example --set seed=1"), sets=("seed",)),
+        Misuse("--set with broken YAML", ("--set 'seed=['", "a value in YAML", "quote it"), sets=("seed=[",)),
+        Misuse("--set below a value", ("'deep' lies below 'runs/", "which is no mapping", "set the whole mapping"), sets=("out.deep=1",)),
+    ]
+    for command in ("generate", "train", "eval")
+}  # fmt: skip
+
+GENERATE_ROWS = [
+    Misuse("seed is text", ("seed: Input should be a valid integer (found 'one')",), ("seed=one",)),
+    Misuse("fraction out of range", ("no_call_fraction: Input should be less than or equal to 0.5 (found 0.7)",), ("no_call_fraction=0.7",)),
+    Misuse("unknown backend", ("teacher: Input tag 'openai'", "'local', 'scripted'"), ("teacher={backend: openai, model: x}",)),
+    Misuse("no catalogue", ("tool catalogue tools.json does not exist", "an existing file", "check the path"), files={"tools.json": None}),
+    Misuse("catalogue is broken JSON", ("tool catalogue tools.json is not valid JSON (line 2)", "strict JSON", "correct the file"), files={"tools.json": '[\n{"name": }]'}),
+    Misuse("catalogue holds no tool", ("there is no tool", "at least one tool"), files={"tools.json": "[]"}),
+    Misuse("catalogue of an unknown layout", ("holds a string, in no known layout", "OpenAI tools", "MCP tools/list"), files={"tools.json": '"set_light"'}),
+    Misuse("invalid JSON Schema", ("the parameters of tool 'set_light' can't be used", "/properties/room/type", "correct the schema at the named place"), files={"tools.json": tools_json(parameters=parameters(room={"type": "text"}))}),
+    Misuse("remote $ref", ("set_light", "https://example.com/room.json", "refers only to itself"), files={"tools.json": tools_json(parameters=parameters(room={"$ref": "https://example.com/room.json"}))}),
+    Misuse("duplicate tool", ("two tools are called 'set_timer'", "unique names", "rename one"), files={"tools.json": tools_json(name="set_timer")}),
+    Misuse("uncallable tool name", ("tool 1 ('set light'): the name can't be called", "1 to 64 letters", "rename the tool"), files={"tools.json": tools_json(name="set light")}),
+    Misuse("functions that can't be imported", ("module 'no_such_module' of no_such_module:dim can't be imported", "ModuleNotFoundError", "check that `python -c 'import no_such_module'` works"), ("tools='no_such_module:dim'",)),
+    Misuse("no seeds file", ("seeds file seeds.jsonl does not exist", "check the path"), files={"seeds.jsonl": None}),
+    Misuse("broken line of seeds", ("seeds file seeds.jsonl, line 2: Expecting", "one SeedRequest record a line", "correct that line"), files={"seeds.jsonl": json_lines([{"id": "a", "text": "b"}]) + '{"id": \n'}),
+    Misuse("seed with other fields", ("line 1: text: required and not given; request: unknown field", "SeedRequest"), files={"seeds.jsonl": json_lines([{"id": "a", "request": "b"}])}),
+    Misuse("two seeds of one id", ("seeds file seeds.jsonl holds id 'a' twice", "unique ids"), files={"seeds.jsonl": json_lines([{"id": "a", "text": "b"}, {"id": "a", "text": "c"}])}),
+    Misuse("seeds are no text", ("seeds file seeds.jsonl, line 1: byte 0 is not UTF-8",), files={"seeds.jsonl": b"\xff\xfe{}\n"}),
+    Misuse("no values file", ("values file values.json does not exist",), files={"values.json": None}),
+    Misuse("values of an unknown parameter", ("'set_light.rom' names no parameter of the catalogue", "set_light, set_timer"), files={"values.json": '{"set_light.rom": ["hall"]}'}),
+    Misuse("no examples file", ("examples file examples.jsonl does not exist",), files={"examples.jsonl": None}),
+    Misuse("example against its schema", ("examples file examples.jsonl, example e: set_timer/minutes", "calls that satisfy the catalogue", "correct the example"), files={"examples.jsonl": json_lines([{"id": "e", "request": "x", "category": "simple", "calls": calling("set_timer", minutes="ten")[0]}])}),
+    Misuse("example calls an unknown tool", ("example e: set_lihgt", "did you mean set_light?"), files={"examples.jsonl": json_lines([{"id": "e", "request": "x", "category": "simple", "calls": calling("set_lihgt", room="hall")[0]}])}),
+    Misuse("no eval cases to keep apart", ("eval cases none.jsonl does not exist",), ("decontaminate=[none.jsonl]",)),
+    Misuse("nothing to generate", ("there is nothing to generate", "num_call_first above 0, or a seeds file"), ("seeds=null",)),
+    Misuse("empty seeds and nothing else planned", ("there is nothing to generate",), files={"seeds.jsonl": ""}),
+    Misuse("arguments that can't be sampled", ("no valid arguments found for tool 'set_light'", "failed at /floor", "list some under a key 'set_light.<parameter>' of the values file"), ("num_call_first=4",), {"tools.json": tools_json(parameters=parameters(floor={"type": "integer", "minimum": 2, "maximum": 9, "not": {"type": "integer"}})), "examples.jsonl": "", "values.json": "{}"}),
+    Misuse("texts that nothing lists", ("parameter set_light.room takes any text", "some values for it", "list them in the values file under the key 'set_light.room'"), ("num_call_first=4", "values=null")),
+    Misuse("no script", ("script answers.jsonl does not exist",), files={"answers.jsonl": None}),
+    Misuse("script answers in two ways", ("answers 'hi' in two ways", "one answer per request"), files={"answers.jsonl": json_lines([{"request": "hi", "text": "a"}, {"request": "hi", "text": "b"}])}),
+    Misuse("teacher does not exist", NOWHERE, ("teacher=./nowhere",)),
+    Misuse("teacher is no reference", ("'?!' is no model reference", "`fcdistill models list`"), ("teacher='?!'",)),
+    Misuse("teacher can't be fetched", OFFLINE, ("teacher=org/tiny",), code=3),
+    Misuse("teacher is corrupt", ("model {models}/cut_short can't be loaded", "intact weights", "restore or replace the model's files"), ("teacher={{model: '{models}/cut_short', device: cpu}}",)),
+    Misuse("unknown device", ("device 'gpu': no such device", "auto, cpu, cuda, cuda:N or mps", "use auto"), ("teacher={{model: '{models}/student', device: gpu}}",)),
+    Misuse("out is a file", ("output directory runs/traces is a file", "choose another output directory"), prepare=file_at("runs/traces")),
+    Misuse("out lies below a file", ("could not create tools.json/traces: Not a directory",), ("out=tools.json/traces",), code=3),
+    Misuse("no permission", ("could not create runs/traces: Permission denied", "permission and free disk space"), prepare=no_permission, code=3),
+    Misuse("disk full", ("could not write runs/traces/manifest.json: No space left on device", "run the same command again; finished work is kept"), leaves=("runs/traces/.lock",), prepare=disk_full, code=3),
+    Misuse("out is locked", ("another process is working in runs/traces", "one run per output directory", "wait for it"), prepare=locked("runs/traces"), code=3),
+    Misuse("out holds another config", ("runs/traces holds a run with another configuration", "attempts: was 2, is 3", "choose another output directory, or delete this one"), ("attempts=3",), prepare=run_before("generate")),
+    Misuse("out holds another stage", ("runs/eval holds a run of `fcdistill eval`", "an output directory of its own for each stage, here generate"), ("out=runs/eval",), prepare=run_before("eval")),
+    Misuse("out holds a foreign manifest", ("manifest runs/traces/manifest.json is not one", "choose another output directory"), prepare=wrong_manifest("runs/traces"), leaves=("runs/traces/.lock",)),
+    Misuse("all candidates are rejected", ("no trace was kept of 6 that were planned", "read the reasons in runs/traces/rejects.jsonl"), ("examples=null",), {"answers.jsonl": json_lines([{"request": "x", "text": "y"}])}, code=3, leaves=("runs/traces/*",)),
+]  # fmt: skip
+
+LAYERS = "student={{init: from_teacher_layers, model: '{models}/student', "
+KD = "objective.kd_weight=1.0"
+TRAIN_ROWS = [
+    Misuse("epochs is text", ("epochs: Input should be a valid number (found 'three')",), ("epochs=three",)),
+    Misuse("learning rate 0", ("learning_rate: Input should be greater than 0 (found 0)",), ("learning_rate=0",)),
+    Misuse("misspelt field of a subsection", ("tuning.lora_rnk: unknown field. Did you mean 'lora_rank'?",), ("tuning.lora_rnk=4",)),
+    Misuse("unknown tuning", ("tuning: Input tag 'qlora'", "'lora', 'full'"), ("tuning.method=qlora",)),
+    Misuse("rank of a full tuning", ("tuning.lora_rank: unknown field. Allowed: method.",), ("tuning={method: full, lora_rank: 4}",)),
+    Misuse("all weights are 0", ("objective: all weights are 0", "must be positive"), ("objective.ce_weight=0",)),
+    Misuse("kd_weight without a teacher", ("objective.kd_weight or objective.hidden_weight is set but teacher is not",), (KD, "teacher=null")),
+    Misuse("negative weight", ("objective.kd_weight: Input should be greater than or equal to 0 (found -1.0)",), ("objective.kd_weight=-1.0",)),
+    Misuse("packs that don't divide a step", ("examples_per_pack 3 does not divide examples_per_step 4",), ("examples_per_pack=3",)),
+    Misuse("both ways to cut", ("give exactly one of keep_every and keep_layers",), (LAYERS + "keep_every: 2, keep_layers: [0]}}",)),
+    Misuse("embeddings in the layer map", ("layer_map pair [0, 1]: indices start at 1, since 0 is the embeddings",), ("objective={hidden_weight: 1.0, layer_map: [[0, 1]]}",)),
+    Misuse("no traces file", ("traces traces.jsonl does not exist", "check the path"), files={"traces.jsonl": None}),
+    Misuse("traces is a directory", ("traces . is a directory", "name the file inside it"), ("traces=.",)),
+    Misuse("no trace in the file", ("the traces file holds no trace", "at least one trace", "generate some"), files={"traces.jsonl": "\n"}),
+    Misuse("broken line of traces", ("traces traces.jsonl, line 2: Expecting", "one Trace record a line"), files={"traces.jsonl": json_lines([trace()]) + "{\n"}),
+    Misuse("key twice in a trace", ("line 1: key 'id' occurs more than once in one object",), files={"traces.jsonl": '{"id": "a", "id": "b"}\n'}),
+    Misuse("eval cases for traces", ("line 1: ", "behaviour: unknown field", "Trace record"), ("traces=cases.jsonl",)),
+    Misuse("trace that ends with the user", ("the last message has role 'user'; a trace ends with the assistant",), files={"traces.jsonl": json_lines([trace(messages=trace()["messages"][:1] * 2)])}),
+    Misuse("two traces of one id", ("holds id 't1' twice",), files={"traces.jsonl": json_lines([trace(), trace()])}),
+    Misuse("all traces are too long", ("none of 8 traces has at most max_example_tokens 16 tokens", "the shortest has", "raise max_example_tokens"), ("max_example_tokens=16",)),
+    Misuse("one split group", ("the traces have a single split group", "set held_out_fraction to 0"), ("held_out_fraction=0.5",), {"traces.jsonl": json_lines([trace()])}),
+    Misuse("student does not exist", NOWHERE, ("student.model=./nowhere",)),
+    Misuse("student can't be fetched", OFFLINE, ("student.model=org/tiny",), code=3),
+    Misuse("student directory holds no model", ("no_model holds no model: neither config.json nor adapter_config.json",), ("student.model={models}/no_model",)),
+    Misuse("student is corrupt", ("cut_short can't be loaded: ", "intact weights"), ("student.model={models}/cut_short",)),
+    Misuse("student's config.json is broken", ("no_config can't be loaded", "config.json"), ("student.model={models}/no_config",)),
+    Misuse("student without a tokenizer", ("no_tokenizer has no tokenizer", "copy the tokenizer files"), ("student.model={models}/no_tokenizer",)),
+    Misuse("pickled weights", ("pickled has no *.safetensors file", "pickled .bin weights are never loaded", "convert the weights"), ("student.model={models}/pickled",)),
+    Misuse("adapter without its base", ("model {models}/deleted: no such directory or file", "the base of adapter {models}/orphan is missing"), ("student.model={models}/orphan",)),
+    Misuse("broken gguf", ("GGUF file {models}/broken.gguf can't be converted", "an intact GGUF file"), ("student.model={models}/broken.gguf",)),
+    Misuse("teacher does not exist", NOWHERE, (KD, "teacher=./nowhere")),
+    Misuse("teacher of another tokenizer", ("kd_weight or hidden_weight is set, but student {models}/student and teacher {models}/stranger have different tokenizers", "one tokenizer for both", "cross-entropy on the traces works with any tokenizer"), (KD, "teacher={models}/stranger")),
+    Misuse("layer map outside the models", ("objective.layer_map: pair [3, 1] lies outside the models", "a student layer in 1..2 and a teacher layer in 1..3", "layer_map: proportional"), ("objective={hidden_weight: 1.0, layer_map: [[3, 1]]}",)),
+    Misuse("layers that the model lacks", ("student.keep_layers [0, 7]", "ascending layers in 0..1", "has 2 layers"), (LAYERS + "keep_layers: [0, 7]}}",)),
+    Misuse("modules that the model lacks", ("tuning.target_modules: the model has no module 'query'", "'all-linear', or some of", "q_proj"), ("tuning.target_modules=[query]",)),
+    Misuse("float16 without CUDA", ("dtype is float16, but there is no CUDA device", "use bfloat16 or float32"), ("dtype=float16",), prepare=no_cuda),
+    Misuse("unknown device", ("device 'gpu': no such device", "auto, cpu, cuda, cuda:N or mps"), ("device=gpu",)),
+    Misuse("out is a file", ("output directory runs/student is a file",), prepare=file_at("runs/student")),
+    Misuse("no permission", ("could not create runs/student: Permission denied",), prepare=no_permission, code=3),
+    Misuse("disk full", ("No space left on device", "finished work is kept"), leaves=("runs/student/.lock",), prepare=disk_full, code=3),
+    Misuse("out is locked", ("another process is working in runs/student",), prepare=locked("runs/student"), code=3),
+    Misuse("out holds another config", ("runs/student holds a run with another configuration", "objective.ce_weight: was 1.0, is 2.0"), ("objective.ce_weight=2.0",), prepare=run_before("train")),
+    Misuse("out holds another stage", ("runs/traces holds a run of `fcdistill generate`",), ("out=runs/traces",), prepare=run_before("generate")),
+]  # fmt: skip
+
+SUITE = ("--cases", "cases.jsonl", "--tools", "tools.json", "--out", "runs/eval")
+EVAL_ROWS = [
+    Misuse("limit is text", ("limit: Input should be a valid integer (found 'ten')",), ("limit=ten",)),
+    Misuse("limit 0", ("the given options, section eval:", "limit: Input should be greater than or equal to 1 (found 0)"), arguments=(*SUITE, "--predictions", "predictions.jsonl", "--limit", "0")),
+    Misuse("unknown style", ("model.tools_in_prompt: Input should be 'full', 'compact' or 'none' (found 'short')",), arguments=(*SUITE, "--model", "m", "--tools-in-prompt", "short")),
+    Misuse("config and options", ("both a config file and --limit are given", "one of them", "use --set limit=... beside the config file"), arguments=("config.yaml", "--limit", "3")),
+    Misuse("config and --model", ("both a config file and --model are given",), arguments=("config.yaml", "--model", "x")),
+    Misuse("--set without a config", ("--set limit=1 is given without a config file", "give the config file, or the options"), arguments=(*SUITE, "--predictions", "predictions.jsonl", "--set", "limit=1")),
+    Misuse("--batch-size without --model", ("--batch-size is given without --model", "give --model"), arguments=(*SUITE, "--predictions", "predictions.jsonl", "--batch-size", "4")),
+    Misuse("nothing given", ("cases: required and not given", "out: required and not given"), arguments=()),
+    Misuse("neither model nor predictions", ("give exactly one of model and predictions",), arguments=SUITE),
+    Misuse("both model and predictions", ("give exactly one of model and predictions",), ("predictions=predictions.jsonl",)),
+    Misuse("no cases file", ("cases cases.jsonl does not exist", "check the path"), files={"cases.jsonl": None}),
+    Misuse("no case in the file", ("cases cases.jsonl holds no case", "at least one EvalCase"), files={"cases.jsonl": ""}),
+    Misuse("broken line of cases", ("cases cases.jsonl, line 2: Expecting", "one EvalCase record a line"), files={"cases.jsonl": json_lines([case()]) + "[1,\n"}),
+    Misuse("misspelt field of a case", ("line 1: behavior: unknown field",), files=cases(behavior="call")),
+    Misuse("unknown category", ("line 1: category: Input should be 'simple'", "(found 'easy')"), files=cases(category="easy")),
+    Misuse("two cases of one id", ("holds id 'c1' twice",), files={"cases.jsonl": json_lines([case(), case()])}),
+    Misuse("cases without tools", ("case 'c1': it holds no tools and no catalogue was given", "tools in the case, or --tools"), ("tools=null",), cases()),
+    Misuse("call expected where none is right", ("line 1: ", "behaviour is 'no_call': expected must be [[]]"), files=cases(behaviour="no_call")),
+    Misuse("unknown function in expected", ("case 'c1': the expected call", "unknown_function", "did you mean set_timer?"), files=cases(expected=calling("set_timr", minutes=2))),
+    Misuse("expected call against its schema", ("case 'c1': the expected call", "breaks its tool's schema: wrong_type", "correct that case"), files=cases(expected=calling("set_timer", minutes="two"))),
+    Misuse("expected call lacks an argument", ("breaks its tool's schema: missing_required",), files=cases(expected=calling("set_timer"))),
+    Misuse("unknown comparator", ("comparator of 'set_timer.minutes': comparator 'fuzzy' is none of exact, casefold",), files=cases(comparators={"set_timer.minutes": "fuzzy"})),
+    Misuse("comparator of an unknown parameter", ("comparator 'set_timer.hours' names no parameter of set_timer (minutes)",), files=cases(comparators={"set_timer.hours": "exact"})),
+    Misuse("comparator that never applies", ("expected set_timer.minutes: ", "date"), files=cases(comparators={"set_timer.minutes": "date"})),
+    Misuse("no catalogue", ("tool catalogue tools.json does not exist",), files={"tools.json": None}),
+    Misuse("remote $ref", ("https://example.com/room.json",), files={"tools.json": tools_json(parameters=parameters(room={"$ref": "https://example.com/room.json"}))}),
+    Misuse("no predictions file", ("predictions none.jsonl does not exist",), arguments=(*SUITE, "--predictions", "none.jsonl")),
+    Misuse("prediction of an unknown case", ("predictions predictions.jsonl: 1 of 1 ids belong to no case, the first is 'zz'", "ids of the suite's cases"), ("model=null", "predictions=predictions.jsonl"), {"predictions.jsonl": json_lines([{"id": "zz", "text": ""}])}),
+    Misuse("broken line of predictions", ("predictions predictions.jsonl, line 1: Expecting",), ("model=null", "predictions=predictions.jsonl"), {"predictions.jsonl": "{'id': 'c1'}\n"}),
+    Misuse("prediction that says nothing", ("line 1: neither text nor tool_calls is given",), ("model=null", "predictions=predictions.jsonl"), {"predictions.jsonl": json_lines([{"id": "c2"}])}),
+    Misuse("two predictions for one case", ("predictions predictions.jsonl holds id 'c2' twice",), ("model=null", "predictions=predictions.jsonl"), {"predictions.jsonl": json_lines([{"id": "c2", "text": ""}] * 2)}),
+    Misuse("predictions lack a case", ("1 of 2 cases have no answer and stay unscored; c3: there is no prediction", "add them to the predictions"), ("model=null", "predictions=predictions.jsonl"), {"predictions.jsonl": json_lines([{"id": "c2", "text": ""}])}, code=3, leaves=("runs/eval/*",)),
+    Misuse("script lacks answers", ("2 of 2 cases have no answer and stay unscored; c2: the script has no answer to '2 minutes on the clock'", "run the same command again"), files={"answers.jsonl": ""}, code=3, leaves=("runs/eval/*",)),
+    Misuse("model does not exist", NOWHERE, arguments=(*SUITE, "--model", "./nowhere")),
+    Misuse("model can't be fetched", OFFLINE, arguments=(*SUITE, "--model", "org/tiny"), code=3),
+    Misuse("misspelt name of the catalogue", ("could not be fetched", "the catalogue has qwen2.5-coder-0.5b-instruct, smollm2-135m-instruct"), ("model=smollm2-135m",), code=3),
+    Misuse("model is a file", ("tools.json is a file", "a directory or a .gguf file"), ("model=./tools.json",)),
+    Misuse("model is corrupt", ("cut_short can't be loaded",), ("model={models}/cut_short",)),
+    Misuse("training is not finished", ("unfinished is a run directory without a trained model", "run `fcdistill train` again: it resumes"), ("model={models}/unfinished",)),
+    Misuse("adapter without its base", ("model {models}/deleted: no such directory or file",), ("model={models}/orphan",)),
+    Misuse("out is a file", ("output directory runs/eval is a file",), prepare=file_at("runs/eval")),
+    Misuse("no permission", ("could not create runs/eval: Permission denied",), prepare=no_permission, code=3),
+    Misuse("disk full", ("No space left on device",), leaves=("runs/eval/.lock",), prepare=disk_full, code=3),
+    Misuse("out is locked", ("another process is working in runs/eval",), prepare=locked("runs/eval"), code=3),
+    Misuse("out holds another model's answers", ("holds a run with another configuration", "model.answers: was 'answers.jsonl', is 'other.jsonl'"), ("model.answers=other.jsonl",), {"other.jsonl": ""}, prepare=run_before("eval")),
+    Misuse("cases changed since", ("input cases.jsonl: its content changed",), prepare=lambda directory, patch: (run_before("eval")(directory, patch), (directory / "cases.jsonl").write_text(json_lines([case()])))),
+]  # fmt: skip
+
+ROWS = [
+    pytest.param(command, row, id=f"{command}: {row.id}")
+    for command, own in (("generate", GENERATE_ROWS), ("train", TRAIN_ROWS), ("eval", EVAL_ROWS))
+    for row in CONFIG_ROWS[command] + own
+]
+
+
+@pytest.mark.parametrize(("command", "row"), ROWS)
+def test_misuse_is_explained_and_leaves_nothing_behind(
+    command: str,
+    row: Misuse,
+    tiny_models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_project(tmp_path, tiny_models)
+    for name, content in row.files.items():
+        if content is None:
+            (tmp_path / name).unlink()
+        else:
+            (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        alive = row.prepare(tmp_path, patch) if row.prepare else None
+        before = files_below(tmp_path)
+        arguments = list(row.arguments if row.arguments is not None else ["config.yaml"])
+        for change in row.sets:
+            arguments += ["--set", change.format(models=tiny_models) if "{models}" in change else change]
+        ended = run_cli(capsys, command, *arguments)
+    del alive
+    assert ended.code == row.code, ended
+    assert row.leaves or ended.err.startswith("fcdistill: "), ended
+    _, *message = ended.err.partition("fcdistill: ")
+    for fragment in ("\nRequired: ", "\nFix: ", *row.says):
+        assert fragment.format(models=tiny_models) in "".join(message), ended
+    assert "Traceback" not in ended.err and "internal error" not in ended.err, ended
+    after = files_below(tmp_path)
+    unexpected = [
+        name
+        for name in after.keys() | before.keys()
+        if after.get(name) != before.get(name) and not any(Path(name).match(allowed) for allowed in row.leaves)
+    ]
+    assert not unexpected, ended
