@@ -74,6 +74,7 @@ class Grounder:
                 missing = self._claim(words, value, path, properties.get(name, {}), parameters, now, claims)
                 if entry is None or not any(other in call.arguments for other in entry.implied_by):
                     unsaid += [(index, part, inner) for part, inner in missing]
+        unsaid += self._echoes(words, calls, claims)
         numbers = [
             word.text
             for place, word in enumerate(words)
@@ -87,6 +88,24 @@ class Grounder:
             if self._is_left_over(words_of(form), words, claims.words)
         ]
         return Grounding(unsaid, numbers, choices, list(claims.shared()))
+
+    def _echoes(
+        self, words: Sequence[Word], calls: Sequence[ToolCall], claims: "_Claims"
+    ) -> Iterator[tuple[int, str, Any]]:
+        """Optional free texts that only repeat what other arguments say: a timer of 240 seconds named "240 seconds"."""
+        for index, call in enumerate(calls):
+            root = resolve_schema(
+                self.catalog.by_name[call.name].parameters, self.catalog.by_name[call.name].parameters
+            )
+            for name, value in call.arguments.items():
+                schema = resolve_schema(root.get("properties", {}).get(name, {}), root)
+                path = f"{call.name}.{name}"
+                if not isinstance(value, str) or name in root.get("required", ()) or {"enum", "format"} & schema.keys():
+                    continue
+                own = {index for place in find(words_of(value), words, self._distinct) for index in place}
+                others = {index for other, places in claims.by_path.items() if other != path for index in places}
+                if own and own <= others:
+                    yield index, path, value
 
     @functools.cached_property
     def _distinct(self) -> frozenset[str]:
@@ -171,11 +190,13 @@ class _Claims:
     """Which words of a request say a value.
 
     Attributes:
+        by_path: indices of the words that say the values of each parameter.
         words: indices of all words that do.
         phrases: of those in texts, times and durations.
         numbers: per number the arguments that hold it, each with the places that say it.
     """
 
+    by_path: dict[str, set[int]] = field(default_factory=dict)
     words: set[int] = field(default_factory=set)
     phrases: set[int] = field(default_factory=set)
     numbers: dict[float, dict[str, set[int]]] = field(default_factory=dict)
@@ -183,6 +204,7 @@ class _Claims:
     def add(self, path: str, value: Any, places: Sequence[range]) -> None:
         indices = {index for place in places for index in place}
         self.words |= indices
+        self.by_path.setdefault(path, set()).update(indices)
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.phrases |= indices
         elif places:

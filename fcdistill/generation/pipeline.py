@@ -14,6 +14,7 @@ from fcdistill.backends.base import Backend, Completion, Request
 from fcdistill.catalog import Catalog
 from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.errors import BackendError, DataError
+from fcdistill.generation.agreement import ToolAgreement
 from fcdistill.generation.dedupe import Contamination, request_key, request_text
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
@@ -45,8 +46,8 @@ __all__ = ["run_generation"]
 _CHUNK = 128
 _MAX_REQUEST_TOKENS = 80
 _CHECK_ORDER = (
-    "backend", "request", "parse", "tool", "schema", "count", "repair", "grounding", "question", "duplicate",
-    "contaminated",
+    "backend", "request", "parse", "tool", "schema", "count", "repair", "grounding", "cut", "question", "duplicate",
+    "contaminated", "agreement",
 )  # fmt: skip
 
 
@@ -253,11 +254,18 @@ class _Generator:
                 continue
             if item.category == "irrelevance":
                 continue  # numbers and names of a foreign topic reach no call
+            draft.checks.append(self._verifier.check_schema(item.calls))
+            self._ground(draft, item.calls)
             if item.category == "clarify":
-                draft.checks.append(self._verifier.check_grounding(draft.request, item.calls, item.now))
-            else:
-                draft.checks.append(self._verifier.check_schema(item.calls))
-                self._ground(draft, item.calls)
+                self._cut(draft)
+
+    def _cut(self, draft: _Draft) -> None:
+        """Clarify: take a required value out of a request that was written with it."""
+        (call,), name = draft.answer.calls, draft.item.missing
+        draft.answer = Message(role="assistant")
+        if draft.failed is None:
+            draft.request, check = self._verifier.without_value(draft.request, call, name, draft.item.now)
+            draft.checks.append(check)
 
     def _ground(self, draft: _Draft, calls: Sequence[ToolCall]) -> None:
         """Check the calls against the request; where they differ, try the calls that the request does ask for."""
@@ -292,9 +300,7 @@ class _Generator:
     def _ask_back(self, drafts: Sequence[_Draft], attempt: int) -> None:
         settings = self._settings(attempt, sampled=attempt > 0)
         requests = [
-            self._prompter.ask_back(
-                draft.item.id, draft.request, draft.item.missing.rpartition(".")[2].replace("_", " ")
-            )
+            self._prompter.ask_back(draft.item.id, draft.request, draft.item.missing.replace("_", " "))
             for draft in drafts
         ]
         for draft, completion in self._ask(drafts, requests, settings):
@@ -423,6 +429,7 @@ class _Generator:
         """
         made = sorted((last[item.id] for item in self._plan if item.id in last), key=lambda outcome: outcome.attempt)
         traces = [*self._example_traces(), *(outcome.candidate for outcome in made if outcome.failed is None)]
+        agreement = ToolAgreement(_labelled(traces))
         first_by_key: dict[str, str] = {}
         checks: dict[str, list[Check]] = {}
         for trace in traces:
@@ -437,6 +444,9 @@ class _Generator:
                 Check(name="duplicate", ok=True),
                 Check(name="contaminated", ok=case is None, detail=detail),
             ]
+            if case is None and trace.meta.source == "request_first" and trace.answer.calls:
+                problem = agreement.problem(text, [call.name for call in trace.answer.calls])
+                checks[trace.id].append(Check(name="agreement", ok=not problem, detail=problem))
         return checks
 
     def _stats(
@@ -475,6 +485,13 @@ def _planned_kept(
 ) -> dict[str, PlannedKept]:
     planned, kept_counts = Counter(map(key, candidates)), Counter(map(key, kept))
     return {name: PlannedKept(planned=planned[name], kept=kept_counts[name]) for name in sorted(planned)}
+
+
+def _labelled(traces: Iterable[Trace]) -> Iterator[tuple[str, str]]:
+    """Requests whose tool was known before they were written."""
+    for trace in traces:
+        if trace.meta.source != "request_first" and len(trace.answer.calls) == 1:
+            yield request_text(trace), trace.answer.calls[0].name
 
 
 def _category(calls: Sequence[ToolCall]) -> Category:

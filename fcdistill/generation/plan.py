@@ -55,9 +55,9 @@ class PlanItem:
         source: the road.
         category: BFCL's word, or `clarify`; a hint for a request-first item, None where its author gave none.
         cell: coverage cell.
-        calls: the sampled calls; for a clarify item what the request does say; empty for request-first.
+        calls: the sampled calls; for a clarify item the whole call, before a value is cut; empty for request-first.
         facts: per call the spoken form of each argument.
-        missing: the parameter that a clarify request leaves out, as `tool.param`.
+        missing: the required parameter whose value is cut from a clarify request.
         topic: what an irrelevance request is about.
         register: how the request is phrased.
         request: the user's text of a request-first item.
@@ -202,8 +202,8 @@ class _Planner:
         if category == "clarify":
             name = self._random.choice(required_parameters(specs[0]))
             told = self._implying(f"{specs[0].name}.{name}")
-            kept = {key: value for key, value in calls[0].arguments.items() if key != name and key not in told}
-            calls, missing = [ToolCall(name=specs[0].name, arguments=kept)], f"{specs[0].name}.{name}"
+            kept = {key: value for key, value in calls[0].arguments.items() if key not in told}
+            calls, missing = [ToolCall(name=specs[0].name, arguments=kept)], name
         now = self._now(calls, specs)
         return PlanItem(
             id=identity,

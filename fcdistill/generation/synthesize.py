@@ -109,9 +109,12 @@ class Prompter:
         return Request(id=identity, messages=tuple(turns))
 
     def answer(self, item: PlanItem, request: str) -> Request:
-        """Ask the teacher to answer a request blindly: it sees the tools, worked examples and the request only."""
+        """Ask the teacher to answer a request blindly: it sees the tools, worked examples and the request only.
+
+        Where a hint says that a call is right, no example shows a refusal: a small teacher copies it too gladly.
+        """
         turns: list[Message] = []
-        for example in self._answer_examples():
+        for example in self._answer_examples(with_refusals=item.category is None):
             turns.append(Message(role="user", content=_with_context(example.system, example.request)))
             turns.append(
                 Message.calling(example.calls) if example.calls else Message(role="assistant", content=example.text)
@@ -119,12 +122,14 @@ class Prompter:
         turns.append(Message(role="user", content=_with_context(item.system, request)))
         return Request(id=item.id, messages=tuple(turns), specs=self._catalog.specs)
 
-    def _answer_examples(self) -> list[WorkedExample]:
-        """One example per tool and two per other category: enough to show the conventions."""
+    def _answer_examples(self, *, with_refusals: bool) -> list[WorkedExample]:
+        """Two examples per tool and kind of request: enough to show the conventions."""
         chosen: list[WorkedExample] = []
+        for category in ("irrelevance", "clarify") if with_refusals else ():
+            chosen += [example for example in self._examples if example.category == category][:2]
         for spec in self._catalog.specs:
-            chosen += [e for e in self._examples if len(e.calls) == 1 and e.calls[0].name == spec.name][:1]
-        for category in ("parallel", "parallel_multiple", "clarify", "irrelevance"):
+            chosen += [e for e in self._examples if len(e.calls) == 1 and e.calls[0].name == spec.name][:2]
+        for category in ("parallel", "parallel_multiple"):
             chosen += [example for example in self._examples if example.category == category][:2]
         return chosen
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from fcdistill.catalog import Catalog
 from fcdistill.generation.grounding import Grounder
+from fcdistill.generation.omission import without_value
 from fcdistill.generation.parameters import property_schema, resolve_schema
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.words import words_of
@@ -150,6 +151,15 @@ class Verifier:
         if self.check_schema(repaired).ok and self.check_grounding(request, repaired, now).ok:
             return tuple(repaired)
         return None
+
+    def without_value(self, request: str, call: ToolCall, name: str, now: datetime | None) -> tuple[str, Check]:
+        """The request without the value of one argument, and whether that worked: nothing of the value is left."""
+        cut = without_value(self._grounder, request, call, name, now)
+        if cut is None:
+            return request, Check(name="cut", ok=False, detail=f"the words of {name!r} can't be cut from {request!r}")
+        rest = ToolCall(name=call.name, arguments={key: part for key, part in call.arguments.items() if key != name})
+        check = self.check_grounding(cut, [rest], now)
+        return cut, Check(name="cut", ok=check.ok, detail=check.detail)
 
     def in_schema_order(self, call: ToolCall) -> ToolCall:
         """The call with its arguments in the order of the schema's properties, so that students see one order."""

@@ -63,4 +63,4 @@ def write_faithfully(request: Request) -> str:
         return f"tell me about {asked.splitlines()[0].removeprefix('Topic: ')} {letters(request.id)}"
     facts = asked.split("\nFacts: ")[1].split("\nStyle: ")[0]
     said = [fact.partition(": ")[2] for call in facts.split(" / ") for fact in call.split("; ")]
-    return f"{letters(request.id)} {' then '.join(text for text in said if text)}".strip()
+    return f"please {letters(request.id)} {' then '.join(text for text in said if text)}".strip()

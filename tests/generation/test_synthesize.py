@@ -1,5 +1,6 @@
 """Tests of `fcdistill.generation.synthesize`."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -130,8 +131,14 @@ def test_the_blind_answer_sees_tools_request_and_context_only() -> None:
     assert asked.messages[-1].content == "(Current time: 2027-05-02T09:15:00Z.)\nkitchen light"
     called = {call.name for message in asked.messages for call in message.calls}
     assert called == catalog().by_name.keys()
-    assert any(message.role == "assistant" and not message.calls for message in asked.messages)
+    assert all(message.calls for message in asked.messages if message.role == "assistant")
     assert [message.role for message in asked.messages] == ["user", "assistant"] * (len(asked.messages) // 2) + ["user"]
+
+
+def test_refusals_are_shown_where_no_hint_says_that_a_call_is_right() -> None:
+    unhinted = dataclasses.replace(item(LIGHT), category=None)
+    asked = HOME.answer(unhinted, "kitchen light")
+    assert any(message.role == "assistant" and not message.calls for message in asked.messages)
 
 
 @pytest.mark.parametrize(
