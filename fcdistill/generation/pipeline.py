@@ -7,15 +7,16 @@ the work again asks only for chunks that are not there yet, with the same seeds,
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fcdistill.backends.base import Backend, Completion, Request
 from fcdistill.catalog import Catalog
 from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.errors import BackendError, DataError
-from fcdistill.generation.agreement import ToolAgreement
-from fcdistill.generation.dedupe import Contamination, request_key, request_text
+from fcdistill.generation.collection import check_collection, count_generation
+from fcdistill.generation.dedupe import Contamination, request_text
+from fcdistill.generation.joining import join_traces
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
 from fcdistill.generation.values import ValueBook, read_value_book
@@ -28,10 +29,8 @@ from fcdistill.records import (
     Message,
     ModelRef,
     Outcome,
-    PlannedKept,
     Reject,
     SeedRequest,
-    StageCount,
     ToolCall,
     Trace,
     TraceMeta,
@@ -45,10 +44,6 @@ __all__ = ["run_generation"]
 
 _CHUNK = 128
 _MAX_REQUEST_TOKENS = 80
-_CHECK_ORDER = (
-    "backend", "request", "parse", "tool", "schema", "count", "repair", "grounding", "cut", "question", "duplicate",
-    "contaminated", "agreement",
-)  # fmt: skip
 
 
 @dataclass
@@ -400,11 +395,17 @@ class _Generator:
                 kept.append(trace)
             else:
                 rejects.append(Reject(id=trace.id, check=failed.name, detail=failed.detail, candidate=trace))
+        joined = [trace for trace in self._joined(kept) if self._contamination.find(request_text(trace)) is None]
+        candidates += joined
+        kept += joined
         write_jsonl(self._config.out / "traces.jsonl", kept)
         write_jsonl(self._config.out / "rejects.jsonl", rejects)
-        stats = self._stats(candidates, kept, rejects, stages)
+        stats = count_generation(candidates, kept, stages, self._journal.records, self._catalog)
         write_json(self._config.out / "stats.json", stats.model_dump(mode="json"))
         return stats
+
+    def _joined(self, kept: Sequence[Trace]) -> Iterator[Trace]:
+        return join_traces(kept, self._verifier, count=self._config.num_joined, seed=self._config.seed)
 
     def _example_traces(self) -> Iterator[Trace]:
         """The team's worked examples are traces too: right by their authors' word, checked against the schemas."""
@@ -423,75 +424,13 @@ class _Generator:
             yield self._trace(example.id, example.system, example.request, answer, split_group=group, meta=meta)
 
     def _collection_checks(self, last: Mapping[str, Outcome]) -> dict[str, list[Check]]:
-        """The checks that look beyond one trace, for all that passed their own.
+        """The collection's verdicts on all that passed their own checks.
 
         Of duplicates the one with the earliest attempt stays, so that another try never displaces a kept trace.
         """
         made = sorted((last[item.id] for item in self._plan if item.id in last), key=lambda outcome: outcome.attempt)
         traces = [*self._example_traces(), *(outcome.candidate for outcome in made if outcome.failed is None)]
-        agreement = ToolAgreement(_labelled(traces))
-        first_by_key: dict[str, str] = {}
-        checks: dict[str, list[Check]] = {}
-        for trace in traces:
-            text = request_text(trace)
-            first = first_by_key.setdefault(request_key(text), trace.id)
-            if first != trace.id:
-                checks[trace.id] = [Check(name="duplicate", ok=False, detail=f"repeats {first}")]
-                continue
-            case = self._contamination.find(text)
-            detail = f"shares its wording with eval case {case}" if case else ""
-            checks[trace.id] = [
-                Check(name="duplicate", ok=True),
-                Check(name="contaminated", ok=case is None, detail=detail),
-            ]
-            if case is None and trace.meta.source == "request_first" and trace.answer.calls:
-                problem = agreement.problem(text, [call.name for call in trace.answer.calls])
-                checks[trace.id].append(Check(name="agreement", ok=not problem, detail=problem))
-        return checks
-
-    def _stats(
-        self,
-        candidates: Sequence[Trace],
-        kept: Sequence[Trace],
-        rejects: Sequence[Reject],
-        stages: Counter[tuple[str, bool]],
-    ) -> GenerationStats:
-        outcomes = self._journal.records
-        seconds = sum(outcome.seconds for outcome in outcomes)
-        completion_tokens = sum(outcome.completion_tokens for outcome in outcomes)
-        tools = Counter(call.name for trace in kept for call in trace.answer.calls)
-        return GenerationStats(
-            planned=len(candidates),
-            kept=len(kept),
-            rejected=len(rejects),
-            attempts=len(outcomes),
-            stages={
-                name: StageCount(checked=stages[name, True] + stages[name, False], passed=stages[name, True])
-                for name in _CHECK_ORDER
-                if stages[name, True] + stages[name, False]
-            },
-            by_source=_planned_kept(candidates, kept, lambda trace: trace.meta.source),
-            by_category=_planned_kept(candidates, kept, lambda trace: trace.meta.category),
-            calls_by_tool={spec.name: tools[spec.name] for spec in self._catalog.specs},
-            prompt_tokens=sum(outcome.prompt_tokens for outcome in outcomes),
-            completion_tokens=completion_tokens,
-            seconds=round(seconds, 2),
-            completion_tokens_per_s=round(completion_tokens / seconds, 2) if seconds else None,
-        )
-
-
-def _planned_kept(
-    candidates: Iterable[Trace], kept: Iterable[Trace], key: Callable[[Trace], str]
-) -> dict[str, PlannedKept]:
-    planned, kept_counts = Counter(map(key, candidates)), Counter(map(key, kept))
-    return {name: PlannedKept(planned=planned[name], kept=kept_counts[name]) for name in sorted(planned)}
-
-
-def _labelled(traces: Iterable[Trace]) -> Iterator[tuple[str, str]]:
-    """Requests whose tool was known before they were written."""
-    for trace in traces:
-        if trace.meta.source != "request_first" and len(trace.answer.calls) == 1:
-            yield request_text(trace), trace.answer.calls[0].name
+        return check_collection(traces, self._contamination)
 
 
 def _category(calls: Sequence[ToolCall]) -> Category:
