@@ -7,7 +7,7 @@ from fcdistill.records import Message, ModelRef, ToolCall, Trace, TraceMeta
 from tests.generation.home import catalog, verifier
 
 
-def single(identity: str, text: str, name: str, *, system: str = "", **arguments: object) -> Trace:
+def single(identity: str, text: str, name: str, /, *, system: str = "", **arguments: object) -> Trace:
     context = [Message(role="system", content=system)] if system else []
     call = ToolCall(name=name, arguments=arguments)
     return Trace(
