@@ -27,6 +27,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from fcdistill.errors import ConfigError, DownloadError, ModelError
+from fcdistill.memory import keep_freed_memory
 from fcdistill.model_catalogue import CATALOGUE, cached_gguf, pull
 from fcdistill.prompts import prepare_tokenizer
 from fcdistill.records import ModelRef
@@ -173,6 +174,8 @@ def load_model(ref: str, *, dtype: str, device: str = "auto") -> LoadedModel:
     """
     resolved = resolve(ref)
     place = choose_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
     directory, revision = _local(resolved)
     tokenizer = _tokenizer(directory)
     model = _weights(directory, dtype).to(place).eval()

@@ -20,8 +20,8 @@ LAYERS = [
     {"config", "storage"},
     # declarations belongs to validation, signatures to prompts, toolcall_regions to toolcalls
     {"catalog", "declarations", "prompts", "signatures", "toolcall_regions", "toolcalls", "validation"},
-    # model_catalogue and students belong to models
-    {"backends", "model_catalogue", "models", "students"},
+    # memory, model_catalogue and students belong to models
+    {"backends", "memory", "model_catalogue", "models", "students"},
     {"distillation", "evaluation", "generation"},
     {"export", "reporting"},
     {"cli"},

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fcdistill.distillation.attention import training_attention
 from fcdistill.distillation.packing import PackedRows, pack_tree, pad_rows
 
 __all__ = ["ModelRows", "forward_rows", "model_inputs", "packing_is_exact"]
@@ -103,8 +104,8 @@ def packing_is_exact(
     """Whether packed rows give this model the hidden states of unpacked ones; warns where they do not.
 
     Layers that are not plain causal attention over the given mask (sliding windows that are shorter than a sequence,
-    recurrent states) see their neighbours in a pack. The longest sequence, packed with the shortest one, is
-    compared.
+    recurrent states) see their neighbours in a pack. The longest sequence, packed with the shortest one and attended to
+    as in training, is compared with the model's own computation.
 
     Args:
         model: the causal LM, in any mode; compared in eval mode.
@@ -120,13 +121,10 @@ def packing_is_exact(
     was_training = model.training
     model.eval()
     try:
-        packed, padded = (
-            _final_hidden(model, head, rows, device, autocast)
-            for rows in (
-                pack_tree(chosen, max_tokens=sum(map(len, chosen)), attention_tokens=1 << 70),
-                pad_rows(chosen),
-            )
-        )
+        padded = _final_hidden(model, head, pad_rows(chosen), device, autocast)
+        with training_attention(model):
+            tree = pack_tree(chosen, max_tokens=sum(map(len, chosen)), attention_tokens=1 << 70)
+            packed = _final_hidden(model, head, tree, device, autocast)
         difference = ((packed - padded).norm(dim=-1) / padded.norm(dim=-1).clamp_min(1e-12)).max().item()
         detail = f"hidden states differ by {difference:.1e} of their norm, {tolerance:.0e} is allowed"
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:

@@ -13,6 +13,7 @@ Order of work: everything that can be refused without weights is refused first. 
 checkpoint and ends with the weights of an uninterrupted one.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -37,6 +38,7 @@ from transformers import (
 )
 
 from fcdistill.config import FromTeacherLayers, FullTuning, LoraTuning, TrainConfig
+from fcdistill.distillation.attention import training_attention
 from fcdistill.distillation.checkpoints import last_sealed
 from fcdistill.distillation.data import (
     Collator,
@@ -233,7 +235,8 @@ def _train(
         trainer.add_callback(ProgressBar)
     if checkpoint is not None:
         report(f"going on from {checkpoint}")
-    with stop.listening():
+    fast = training_attention(student.model) if collator.student.packed else contextlib.nullcontext()
+    with stop.listening(), fast:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     losses = [line.loss for line in metrics.lines if line.loss is not None]
     held_out = [line for line in metrics.lines if line.held_out_ce is not None]
