@@ -106,6 +106,9 @@ class GenerateConfig(_Config):
     seed: StrictInt = Field(0, description="Seed of the plan and of all sampling.")
     num_call_first: StrictInt = Field(400, ge=0, description="Planned call-first traces.")
     num_request_first: StrictInt | None = Field(None, ge=0, description="Seeds to answer; unset: all of them.")
+    num_varied: StrictInt = Field(
+        0, ge=0, description="Requests that repeat the wording of kept ones with other values."
+    )
     num_joined: StrictInt = Field(0, ge=0, description="Requests for several calls, joined from kept requests for one.")
     no_call_fraction: StrictFloat = Field(
         0.15, ge=0, le=0.5, description="Share of call-first plans that call no tool."

@@ -178,7 +178,7 @@ class SeedRequest(Record):
 class TraceMeta(_Frozen):
     """Where a trace comes from."""
 
-    source: Literal["call_first", "request_first", "joined", "import"]
+    source: Literal["call_first", "request_first", "varied", "joined", "import"]
     category: Category
     plan_cell: str
     teacher: ModelRef

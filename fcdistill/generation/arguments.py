@@ -77,9 +77,16 @@ class ArgumentSampler:
         for entry in self._book.entries.get(path, ()):
             if any(other in given for other in entry.implied_by):
                 return entry.value
-        return self._value(schema, path, root)
+        return self.value(schema, path, root)
 
-    def _value(self, schema: Any, path: str, root: Mapping[str, Any]) -> Any:
+    def value(self, schema: Any, path: str, root: Mapping[str, Any]) -> Any:
+        """A realistic value for one place of a tool's arguments; whether the call is valid with it is not checked.
+
+        Args:
+            schema: what the value must satisfy.
+            path: `tool.param` or `tool.param.inner`.
+            root: the tool's parameters, for references.
+        """
         schema = resolve_schema(schema, root)
         listed = self._book.values(path)
         if listed and "enum" not in schema:
@@ -93,7 +100,7 @@ class ArgumentSampler:
         for combined in ("anyOf", "oneOf"):
             branches = [branch for branch in schema.get(combined, []) if branch != {"type": "null"}]
             if branches and "properties" not in schema:
-                return self._value(self._random.choice(branches), path, root)
+                return self.value(self._random.choice(branches), path, root)
         kind = schema.get("type")
         if isinstance(kind, list):
             kind = next((name for name in kind if name != "null"), "null")
@@ -127,7 +134,7 @@ class ArgumentSampler:
         least = min(int(schema.get("minProperties", 0)), len(properties))
         while len(names) < least:
             names.append(self._random.choice([name for name in properties if name not in names]))
-        return {name: self._value(properties[name], f"{path}.{name}", root) for name in properties if name in names}
+        return {name: self.value(properties[name], f"{path}.{name}", root) for name in properties if name in names}
 
     def _array(self, schema: Mapping[str, Any], path: str, root: Mapping[str, Any]) -> list[Any]:
         deep = path.count(".") >= _MAX_OPTIONAL_DEPTH
@@ -137,7 +144,7 @@ class ArgumentSampler:
         size = self._random.choice([least, least, *range(least, most + 1)])
         items: list[Any] = []
         for _ in range(4 * size):
-            item = self._value(schema.get("items", {}), path, root)
+            item = self.value(schema.get("items", {}), path, root)
             if item not in items:
                 items.append(item)
             if len(items) == size:

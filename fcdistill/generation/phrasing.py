@@ -21,7 +21,9 @@ from fcdistill.generation.times import (
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.words import format_number
 
-__all__ = ["heard_forms", "spoken_forms"]
+__all__ = ["heard_forms", "plain_forms", "spoken_forms"]
+
+_FEW = 4
 
 
 def spoken_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBook, now: datetime | None) -> list[str]:
@@ -46,6 +48,18 @@ def spoken_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBo
     if isinstance(value, dict):
         return duration_forms(value)
     return []
+
+
+def plain_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBook, now: datetime | None) -> list[str]:
+    """Those of the `spoken_forms` that a writer should choose from: all of a few, of many the plainest third.
+
+    Times are said relative to `now` where that is known.
+    """
+    forms = spoken_forms(value, path, schema, book, now)
+    if now is not None:
+        year = str(value)[:4]
+        forms = [form for form in forms if year not in form] or forms
+    return forms[: max(_FEW, len(forms) // 3)] if schema.get("format") or len(forms) > _FEW else forms
 
 
 def heard_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBook, now: datetime | None) -> list[str]:

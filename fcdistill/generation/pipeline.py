@@ -14,12 +14,14 @@ from fcdistill.backends.base import Backend, Completion, Request
 from fcdistill.catalog import Catalog
 from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.errors import BackendError, DataError
+from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.collection import check_collection, count_generation
 from fcdistill.generation.dedupe import Contamination, request_text
 from fcdistill.generation.joining import join_traces
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
 from fcdistill.generation.values import ValueBook, read_value_book
+from fcdistill.generation.variation import vary_traces
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import (
     Category,
@@ -395,14 +397,24 @@ class _Generator:
                 kept.append(trace)
             else:
                 rejects.append(Reject(id=trace.id, check=failed.name, detail=failed.detail, candidate=trace))
-        joined = [trace for trace in self._joined(kept) if self._contamination.find(request_text(trace)) is None]
-        candidates += joined
-        kept += joined
+        for further in (self._varied, self._joined):
+            made = [trace for trace in further(kept) if self._contamination.find(request_text(trace)) is None]
+            candidates += made
+            kept += made
         write_jsonl(self._config.out / "traces.jsonl", kept)
         write_jsonl(self._config.out / "rejects.jsonl", rejects)
         stats = count_generation(candidates, kept, stages, self._journal.records, self._catalog)
         write_json(self._config.out / "stats.json", stats.model_dump(mode="json"))
         return stats
+
+    def _varied(self, kept: Sequence[Trace]) -> Iterator[Trace]:
+        config = self._config
+        # Not the plan's seed, which would draw the plan's values again.
+        sampler = ArgumentSampler(
+            self._verifier.validator, self._verifier.book, seed=config.seed + 1, now=config.current_time
+        )
+        cut = {item.id: _without(item.calls[0], item.missing) for item in self._plan if item.missing}
+        return vary_traces(kept, self._verifier, sampler, count=config.num_varied, seed=config.seed, cut=cut)
 
     def _joined(self, kept: Sequence[Trace]) -> Iterator[Trace]:
         return join_traces(kept, self._verifier, count=self._config.num_joined, seed=self._config.seed)
@@ -431,6 +443,10 @@ class _Generator:
         made = sorted((last[item.id] for item in self._plan if item.id in last), key=lambda outcome: outcome.attempt)
         traces = [*self._example_traces(), *(outcome.candidate for outcome in made if outcome.failed is None)]
         return check_collection(traces, self._contamination)
+
+
+def _without(call: ToolCall, name: str) -> ToolCall:
+    return ToolCall(name=call.name, arguments={key: value for key, value in call.arguments.items() if key != name})
 
 
 def _category(calls: Sequence[ToolCall]) -> Category:

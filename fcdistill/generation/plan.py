@@ -20,7 +20,7 @@ from fcdistill.generation.parameters import (
     required_parameters,
     resolve_schema,
 )
-from fcdistill.generation.phrasing import spoken_forms
+from fcdistill.generation.phrasing import plain_forms
 from fcdistill.generation.times import instant
 from fcdistill.generation.values import ValueBook
 from fcdistill.records import Category, SeedRequest, ToolCall, ToolSpec
@@ -258,17 +258,9 @@ class _Planner:
     def _say(
         self, value: Any, path: str, schema: Mapping[str, Any], root: Mapping[str, Any], now: datetime | None
     ) -> str:
-        forms = spoken_forms(value, path, schema, self._book, now)
+        forms = plain_forms(value, path, schema, self._book, now)
         if forms:
-            # The plainest forms most often, the rarer ones now and then.
-            year = str(value)[:4]
-            relative = [form for form in forms if now is not None and year not in form]
-            pool = relative or forms
-            return (
-                self._random.choice(pool[: max(4, len(pool) // 3)])
-                if schema.get("format") or len(pool) > 4
-                else self._random.choice(pool)
-            )
+            return self._random.choice(forms)
         if isinstance(value, list):
             inner = resolve_schema(schema.get("items", {}), root)
             said = [self._say(item, path, inner, root, now) for item in value]

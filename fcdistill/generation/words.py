@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-__all__ = ["Word", "find", "format_number", "words_of"]
+__all__ = ["Word", "find", "format_number", "spell_number", "words_of"]
 
 _ONES = {
     word: value
@@ -41,6 +41,17 @@ class Word:
 def format_number(value: float) -> str:
     """The comparable form of a number: no trailing zeros, a point for decimals, no exponent."""
     return str(int(value)) if float(value).is_integer() else format(Decimal(repr(float(value))), "f")
+
+
+def spell_number(number: int) -> str:
+    """A whole number from 0 to 999 in words: "two hundred and five"."""
+    names = {value: word for word, value in (_ONES | _TENS).items()}
+    hundreds, rest = divmod(number, 100)
+    said = [f"{names[hundreds]} hundred"] if hundreds else []
+    if rest or not hundreds:
+        tens = rest - rest % 10
+        said.append(names.get(rest) or f"{names[tens]}-{names[rest % 10]}")
+    return " and ".join(said)
 
 
 def words_of(text: str) -> list[Word]:

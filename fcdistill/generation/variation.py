@@ -1,0 +1,219 @@
+"""More requests of the same wording: verified requests with other values.
+
+A verified request says each value of its calls, and where. Other values, said in the same places, make another request
+whose right calls are known; no teacher is needed, and the result passes the same checks as any other. A student that
+sees one wording with many values learns to copy them instead of learning them by heart.
+"""
+
+import copy
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from fcdistill.generation.arguments import ArgumentSampler
+from fcdistill.generation.dedupe import request_key, request_text
+from fcdistill.generation.parameters import resolve_schema
+from fcdistill.generation.phrasing import plain_forms, spoken_forms
+from fcdistill.generation.plan import time_of_context
+from fcdistill.generation.times import instant
+from fcdistill.generation.values import ValueBook
+from fcdistill.generation.verify import Verifier
+from fcdistill.generation.words import spell_number
+from fcdistill.records import Check, Message, ModelRef, ToolCall, Trace, TraceMeta
+
+__all__ = ["vary_traces"]
+
+_CHANGED, _SPELLED = 0.8, 0.2
+"""Share of the values that change, and of the new whole numbers that are written in words."""
+_FRUITLESS_ROUNDS = 8
+"""Rounds over all traces without a new request, after which none is to be expected."""
+_WHOLE_NUMBER = re.compile(r"(?<![\d.,:])\d{1,3}(?![\d.,:]|th|st|nd|rd)")
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Where a request says a value: `text[start:end]` says what stands at `steps` of call number `call`."""
+
+    call: int
+    steps: tuple[str | int, ...]
+    path: str
+    schema: Mapping[str, Any]
+    value: Any
+    start: int
+    end: int
+
+
+def vary_traces(
+    traces: Sequence[Trace],
+    verifier: Verifier,
+    sampler: ArgumentSampler,
+    *,
+    count: int,
+    seed: int,
+    cut: Mapping[str, ToolCall] = MappingProxyType({}),
+) -> Iterator[Trace]:
+    """Up to `count` traces that repeat the wording of verified ones with other values.
+
+    Args:
+        traces: verified traces; those that answer one request with calls, or are in `cut`, are used equally often.
+        verifier: checks what is made; what fails is left out.
+        sampler: draws the new values.
+        count: most traces to make.
+        seed: the same traces, sampler and seed give the same result.
+        cut: by trace id the call that a clarify request asks for, without the argument that it lacks.
+    """
+    generator = random.Random(seed)
+    usable = [trace for trace in traces if (trace.answer.calls or trace.id in cut) and _has_one_request(trace)]
+    known = {request_key(request_text(trace)) for trace in traces}
+    made, fruitless = 0, 0
+    while made < count and fruitless < _FRUITLESS_ROUNDS:
+        fruitless += 1
+        for trace in generator.sample(usable, len(usable)):
+            calls = trace.answer.calls or (cut[trace.id],)
+            varied = _varied(trace, calls, verifier, sampler, generator, f"varied-{made + 1:05d}")
+            if varied is not None and (key := request_key(request_text(varied))) not in known:
+                known.add(key)
+                made, fruitless = made + 1, 0
+                yield varied
+            if made == count:
+                return
+
+
+def _has_one_request(trace: Trace) -> bool:
+    return [message.role for message in trace.messages if message.role != "system"] == ["user", "assistant"]
+
+
+def _varied(
+    trace: Trace,
+    calls: Sequence[ToolCall],
+    verifier: Verifier,
+    sampler: ArgumentSampler,
+    generator: random.Random,
+    identity: str,
+) -> Trace | None:
+    text, question, context = request_text(trace), trace.answer.content, trace.messages[:-2]
+    now = time_of_context(context[0].content) if context else None
+    calls = [copy.deepcopy(call) for call in calls]
+    changed = []
+    slots = sorted(_slots(text, calls, verifier, now), key=lambda slot: slot.start, reverse=True)
+    for slot in slots:  # from the end, so that earlier places stay where they are
+        if generator.random() >= _CHANGED:
+            continue
+        root = verifier.catalog.by_name[calls[slot.call].name].parameters
+        value = sampler.value(slot.schema, slot.path, root)
+        phrase = _phrase(value, slot, text[slot.start : slot.end], verifier.book, now, generator)
+        if phrase is None or value == slot.value:
+            continue
+        question = _renamed(question, text[slot.start : slot.end], phrase)
+        text = text[: slot.start] + phrase + text[slot.end :]
+        _put(calls[slot.call].arguments, slot.steps, value)
+        changed.append(slot.path)
+    checks = [verifier.check_request(text), verifier.check_grounding(text, calls, now)]
+    if trace.answer.calls:
+        checks.insert(1, verifier.check_schema(calls))
+    answer = Message.calling(calls) if trace.answer.calls else Message(role="assistant", content=question)
+    if not changed or not all(check.ok for check in checks):
+        return None
+    return Trace(
+        id=identity,
+        messages=(*context, Message(role="user", content=text), answer),
+        tools=trace.tools,
+        split_group=trace.split_group,
+        meta=TraceMeta(
+            source="varied",
+            category=trace.meta.category,
+            plan_cell=f"varied/{trace.meta.plan_cell}",
+            teacher=ModelRef(model="varied", params={"from": [trace.id]}),
+            checks=(*checks, Check(name="varied", ok=True, detail=f"{', '.join(reversed(changed))} of {trace.id}")),
+        ),
+    )
+
+
+def _slots(text: str, calls: Sequence[ToolCall], verifier: Verifier, now: datetime | None) -> list[_Slot]:
+    """The places that say a value, each value once and no place twice."""
+    found: list[_Slot] = []
+    for index, call in enumerate(calls):
+        root = verifier.catalog.by_name[call.name].parameters
+        properties = resolve_schema(root, root).get("properties", {})
+        for name, value in call.arguments.items():
+            path = f"{call.name}.{name}"
+            entry = verifier.book.entry(path, value)
+            if entry is None or not any(other in call.arguments for other in entry.implied_by):
+                schema = properties.get(name, {})
+                found += _slots_of(text, value, (name,), path, schema, root, verifier.book, now, index)
+    free: list[_Slot] = []
+    for slot in sorted(found, key=lambda slot: slot.start - slot.end):
+        if all(slot.end <= other.start or other.end <= slot.start for other in free):
+            free.append(slot)
+    return free
+
+
+def _slots_of(
+    text: str,
+    value: Any,
+    steps: tuple[str | int, ...],
+    path: str,
+    schema: Any,
+    root: Mapping[str, Any],
+    book: ValueBook,
+    now: datetime | None,
+    call: int,
+) -> Iterator[_Slot]:
+    schema = resolve_schema(schema, root)
+    if isinstance(value, bool):
+        return
+    place = _only_place(text, spoken_forms(value, path, schema, book, now))
+    if place is not None:
+        yield _Slot(call, steps, path, schema, value, *place)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            items = schema.get("items", {})
+            yield from _slots_of(text, item, (*steps, index), path, items, root, book, now, call)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            part = schema.get("properties", {}).get(key, {})
+            yield from _slots_of(text, inner, (*steps, key), f"{path}.{key}", part, root, book, now, call)
+
+
+def _only_place(text: str, forms: Sequence[str]) -> tuple[int, int] | None:
+    """Where the longest of these forms that occurs stands, if it stands in one place only."""
+    for form in sorted(set(forms), key=len, reverse=True):
+        pattern = rf"(?<![\w'-])(?<!\d[.,:]){re.escape(form)}(?![\w'-]|[.,:]\d)"
+        places = [found.span() for found in re.finditer(pattern, text, re.IGNORECASE)]
+        if places:
+            return places[0] if len(places) == 1 else None
+    return None
+
+
+def _phrase(
+    value: Any, slot: _Slot, before: str, book: ValueBook, now: datetime | None, generator: random.Random
+) -> str | None:
+    """How the new value is said where `before` said the old one; None where it does not fit in."""
+    when = instant(value) if isinstance(value, str) and slot.schema.get("format") == "date-time" else None
+    if when is not None and now is not None and when <= now:
+        return None
+    forms = plain_forms(value, slot.path, slot.schema, book, now)
+    old = book.entry(slot.path, slot.value)
+    if old is not None and old.say and isinstance(value, str):
+        # Phrases may be verbs, nouns or adverbs: those of equal length most likely replace one another.
+        forms = [form for form in forms if len(form.split()) == len(before.split())]
+    if not forms:
+        return None
+    phrase = generator.choice(forms)
+    if generator.random() < _SPELLED and not {"format", "pattern"} & slot.schema.keys():
+        phrase = _WHOLE_NUMBER.sub(lambda digits: spell_number(int(digits[0])), phrase)
+    return phrase[0].upper() + phrase[1:] if slot.start == 0 and before[0].isupper() else phrase
+
+
+def _renamed(text: str, before: str, after: str) -> str:
+    return re.sub(rf"\b{re.escape(before)}\b", lambda _: after, text, flags=re.IGNORECASE)
+
+
+def _put(arguments: Any, steps: Sequence[str | int], value: Any) -> None:
+    for step in steps[:-1]:
+        arguments = arguments[step]
+    arguments[steps[-1]] = value

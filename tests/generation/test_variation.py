@@ -1,0 +1,140 @@
+"""Tests of `fcdistill.generation.variation`."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from fcdistill.generation.arguments import ArgumentSampler
+from fcdistill.generation.dedupe import request_text
+from fcdistill.generation.variation import vary_traces
+from fcdistill.records import Message, ModelRef, ToolCall, Trace, TraceMeta
+
+from .home import NOW, book, catalog, validator, verifier
+
+
+def trace(identity: str, text: str, *calls: tuple[str, dict[str, object]], system: str = "") -> Trace:
+    context = [Message(role="system", content=system)] if system else []
+    made = [ToolCall(name=name, arguments=arguments) for name, arguments in calls]
+    answer = Message.calling(made) if made else Message(role="assistant", content="Which room?")
+    return Trace(
+        id=identity,
+        messages=(*context, Message(role="user", content=text), answer),
+        tools=catalog().tools,
+        split_group=f"group-{identity}",
+        meta=TraceMeta(
+            source="call_first", category="simple" if made else "clarify", plan_cell="c", teacher=ModelRef(model="m")
+        ),
+    )
+
+
+def vary(
+    traces: Sequence[Trace], count: int = 40, seed: int = 0, cut: Mapping[str, ToolCall] | None = None
+) -> list[Trace]:
+    sampler = ArgumentSampler(validator(), book(), seed=seed + 1, now=NOW)
+    return list(vary_traces(traces, verifier(), sampler, count=count, seed=seed, cut=cut or {}))
+
+
+LIGHT = trace(
+    "light", "Dim the office light to 30%, please", ("set_light", {"room": "office", "state": "on", "brightness": 30})
+)
+MUSIC = trace("music", "play Adele in the kitchen", ("play_music", {"query": "Adele", "room": "kitchen"}))
+TWO = trace(
+    "two",
+    "Lock the back door and start a timer of 12 minutes",
+    ("lock_door", {"door": "back", "action": "lock"}),
+    ("set_timer", {"duration": {"minutes": 12}}),
+)
+SHOPPING = trace(
+    "shopping",
+    "put 3 lemons and milk on the list",
+    ("add_shopping_items", {"items": [{"name": "lemons", "quantity": 3}, {"name": "milk"}]}),
+)
+
+
+def test_what_is_made_is_new_keeps_the_wording_and_passes_the_checks() -> None:
+    made = vary([LIGHT, MUSIC, TWO, SHOPPING])
+    texts = {request_text(varied) for varied in made}
+    assert len(made) == 40 == len(texts)
+    assert not texts & {request_text(one) for one in (LIGHT, MUSIC, TWO, SHOPPING)}
+    for varied in made:
+        text, calls = request_text(varied), varied.answer.calls
+        assert verifier().check_schema(calls).ok and verifier().check_grounding(text, calls, None).ok
+        origin = {"Dim": LIGHT, "play": MUSIC, "put": SHOPPING}.get(text.split()[0], TWO)
+        assert [call.name for call in calls] == [call.name for call in origin.answer.calls]
+        assert varied.split_group == origin.split_group and varied.meta.source == "varied"
+        assert varied.meta.teacher.params == {"from": [origin.id]}
+
+
+def test_values_are_said_in_their_places_and_in_the_calls_alike() -> None:
+    for varied in vary([LIGHT], count=20):
+        arguments = varied.answer.calls[0].arguments
+        assert request_text(varied).startswith(f"Dim the {arguments['room'].replace('_', ' ')} light to ")
+        assert arguments["state"] == "on", "a light with a brightness is on, whatever else changes"
+    rooms = Counter(varied.answer.calls[0].arguments["room"] for varied in vary([LIGHT], count=30))
+    assert len(rooms) > 4
+
+
+def test_numbers_are_written_in_words_now_and_then() -> None:
+    texts = [request_text(varied) for varied in vary([LIGHT], count=40)]
+    spelled = [text for text in texts if not any(letter.isdigit() for letter in text)]
+    assert 0 < len(spelled) < len(texts)
+
+
+def test_phrases_that_the_team_gave_are_replaced_by_phrases_of_equal_length() -> None:
+    pause = trace("pause", "pause the music in the office", ("control_playback", {"action": "pause", "room": "office"}))
+    texts = [request_text(varied) for varied in vary([pause], count=30)]
+    assert {text.split()[0] for text in texts} <= {"pause", "resume", "continue", "stop", "skip"}
+    assert all(" the music in the " in text for text in texts)
+
+
+def test_places_inside_an_object_and_a_list_are_found() -> None:
+    made = vary([SHOPPING], count=30)
+    assert all(len(varied.answer.calls[0].arguments["items"]) == 2 for varied in made)
+    assert len({varied.answer.calls[0].arguments["items"][1]["name"] for varied in made}) > 5
+    assert len({varied.answer.calls[0].arguments["items"][0]["quantity"] for varied in made}) > 3
+
+
+def test_a_value_that_is_said_twice_stays() -> None:
+    twice = trace("twice", "office: play Adele in the office", ("play_music", {"query": "Adele", "room": "office"}))
+    made = vary([twice], count=10)
+    assert len(made) == 10 and all(varied.answer.calls[0].arguments["room"] == "office" for varied in made)
+
+
+def test_relative_times_stay_ahead_of_the_context() -> None:
+    reminder = trace(
+        "later",
+        "remind me to feed the fish tomorrow at 6 pm",
+        ("create_reminder", {"text": "feed the fish", "at": "2027-05-03T18:00:00Z"}),
+        system="Current time: 2027-05-02T09:15:00Z (Sunday).",
+    )
+    made = vary([reminder], count=30)
+    moments = {varied.answer.calls[0].arguments["at"] for varied in made}
+    assert len(moments) > 3 and min(moments) > "2027-05-02T09:15:00Z"
+    assert all(varied.messages[0] == reminder.messages[0] for varied in made)
+
+
+def test_a_question_asks_for_the_same_value_of_the_new_request() -> None:
+    clarify = trace("clarify", "dim the office light")
+    question = Message(role="assistant", content="To what should I dim the office light?")
+    clarify = clarify.model_copy(update={"messages": (clarify.messages[0], question)})
+    made = vary([clarify], cut={"clarify": ToolCall(name="set_light", arguments={"room": "office"})}, count=5)
+    assert len(made) == 5
+    for varied in made:
+        room = request_text(varied).removeprefix("dim the ").removesuffix(" light")
+        assert varied.answer.content == f"To what should I dim the {room} light?" and not varied.answer.calls
+        assert varied.meta.category == "clarify"
+
+
+def test_nothing_comes_from_requests_without_calls_or_without_places() -> None:
+    silent = trace("silent", "dim the light in there")
+    fixed = trace("fixed", "make it dark in my study", ("set_light", {"room": "office", "state": "off"}))
+    assert vary([silent, fixed]) == [] == vary([])
+
+
+def test_it_ends_when_all_values_were_used() -> None:
+    door = trace("door", "lock the back door", ("lock_door", {"door": "back", "action": "lock"}))
+    assert 0 < len(vary([door], count=1000)) < 8
+
+
+def test_the_same_seed_gives_the_same_traces() -> None:
+    assert vary([LIGHT, TWO]) == vary([LIGHT, TWO])
+    assert vary([LIGHT, TWO]) != vary([LIGHT, TWO], seed=5)
