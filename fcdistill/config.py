@@ -33,6 +33,7 @@ __all__ = [
     "BackendConfig",
     "CLASS_NAMES",
     "DecodeSettings",
+    "Divergence",
     "Dtype",
     "EvalConfig",
     "FromTeacherLayers",
@@ -54,6 +55,14 @@ ToolsInPrompt = Literal["full", "compact", "none"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 TokenClass = Literal["structure", "name", "arg_key", "arg_value", "text", "stop"]
 CLASS_NAMES: tuple[TokenClass, ...] = TokenClass.__args__  # type: ignore[attr-defined]
+Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "tvd", "logistic_ranking", "hinge"]
+
+_DIVERGENCES_WITH: dict[str, tuple[Divergence, ...]] = {
+    "jsd_beta": ("jsd",),
+    "skew_alpha": ("skew_kl",),
+    "ranking_top_k": ("logistic_ranking", "hinge"),
+}
+"""Parameters of the logit term that some divergences alone have."""
 
 
 class _Config(BaseModel):
@@ -174,11 +183,20 @@ class FromTeacherLayers(_Config):
 
 
 class ObjectiveConfig(_Config):
-    """loss = ce_weight * CE + kd_weight * T^2 * KL(teacher || student; T) + hidden_weight * H."""
+    """loss = ce_weight * CE + kd_weight * T^2 * D(teacher, student; T) + hidden_weight * H."""
 
     ce_weight: StrictFloat = Field(1.0, ge=0, description="Weight of cross-entropy on the verified tokens.")
     kd_weight: StrictFloat = Field(0.0, ge=0, description="Weight of the divergence from the teacher's distribution.")
-    kd_divergence: Literal["forward_kl"] = Field("forward_kl", description="Divergence of the logit term.")
+    kd_divergence: Divergence = Field(
+        "forward_kl", description="How the student's distribution is compared with the teacher's."
+    )
+    jsd_beta: StrictFloat = Field(0.5, gt=0, lt=1, description="jsd: the teacher's share of the mixture.")
+    skew_alpha: StrictFloat = Field(
+        0.1, ge=0, lt=1, description="skew_kl: the teacher's share of the mixture; with 0 it is forward_kl."
+    )
+    ranking_top_k: StrictInt = Field(
+        32, ge=2, description="logistic_ranking, hinge: the teacher's most probable tokens, whose order is compared."
+    )
     kd_temperature: StrictFloat = Field(1.0, gt=0, description="Softens teacher and student alike.")
     hidden_weight: StrictFloat = Field(0.0, ge=0, description="Weight of the hidden-state term.")
     hidden_loss: Literal["cosine", "mse"] = Field("cosine", description="Distance of aligned hidden states.")
@@ -197,9 +215,17 @@ class ObjectiveConfig(_Config):
     )
 
     @model_validator(mode="after")
-    def _some_term(self) -> "ObjectiveConfig":
+    def _consistent(self) -> "ObjectiveConfig":
         if self.ce_weight == self.kd_weight == self.hidden_weight == 0:
             raise ValueError("all weights are 0: at least one of ce_weight, kd_weight, hidden_weight must be positive")
+        for name, divergences in _DIVERGENCES_WITH.items():
+            # A parameter at its default does no harm, and a resolved configuration, which holds all, can be read again.
+            is_set = getattr(self, name) != type(self).model_fields[name].default
+            if is_set and self.kd_divergence not in divergences:
+                raise ValueError(
+                    f"{name} {getattr(self, name)} is set but kd_divergence is {self.kd_divergence}: remove it, "
+                    f"or set kd_divergence to {' or '.join(divergences)}"
+                )
         if self.layer_map != "proportional":
             if not self.layer_map:
                 raise ValueError("layer_map is empty: give at least one pair, or 'proportional'")

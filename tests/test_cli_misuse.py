@@ -221,6 +221,7 @@ TRAIN_ROWS = [
     Misuse("all weights are 0", ("objective: all weights are 0", "must be positive"), ("objective.ce_weight=0",)),
     Misuse("kd_weight without a teacher", ("objective.kd_weight or objective.hidden_weight is set but teacher is not",), (KD, "teacher=null")),
     Misuse("negative weight", ("objective.kd_weight: Input should be greater than or equal to 0 (found -1.0)",), ("objective.kd_weight=-1.0",)),
+    Misuse("parameter of another divergence", ("objective: jsd_beta 0.3 is set but kd_divergence is tvd", "set kd_divergence to jsd"), (KD, "objective.kd_divergence=tvd", "objective.jsd_beta=0.3")),
     Misuse("packs that don't divide a step", ("examples_per_pack 3 does not divide examples_per_step 4",), ("examples_per_pack=3",)),
     Misuse("both ways to cut", ("give exactly one of keep_every and keep_layers",), (LAYERS + "keep_every: 2, keep_layers: [0]}}",)),
     Misuse("embeddings in the layer map", ("layer_map pair [0, 1]: indices start at 1, since 0 is the embeddings",), ("objective={hidden_weight: 1.0, layer_map: [[0, 1]]}",)),

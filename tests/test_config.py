@@ -10,6 +10,7 @@ from fcdistill.config import (
     GenerateConfig,
     LocalBackendConfig,
     LoraTuning,
+    ObjectiveConfig,
     Pretrained,
     ScriptedBackendConfig,
     TrainConfig,
@@ -131,6 +132,15 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
         ("objective: {kd_weight: -1}", "objective.kd_weight: Input should be greater than or equal to 0 (found -1)"),
         ("objective: {kd_weight: 1}", "objective.kd_weight or objective.hidden_weight is set but teacher is not"),
         ("objective: {ce_weight: 0}", "objective: all weights are 0"),
+        ("objective: {kd_divergence: kl}", "objective.kd_divergence: Input should be 'forward_kl', 'reverse_kl'"),
+        ("objective: {jsd_beta: 1}", "objective.jsd_beta: Input should be less than 1 (found 1)"),
+        ("objective: {jsd_beta: 0}", "objective.jsd_beta: Input should be greater than 0 (found 0)"),
+        ("objective: {skew_alpha: 1}", "objective.skew_alpha: Input should be less than 1 (found 1)"),
+        ("objective: {skew_alpha: -1}", "objective.skew_alpha: Input should be greater than or equal to 0 (found -1)"),
+        ("objective: {ranking_top_k: 1}", "objective.ranking_top_k: Input should be greater than or equal to 2"),
+        ("objective: {jsd_beta: 0.3}", "objective: jsd_beta 0.3 is set but kd_divergence is forward_kl: remove it, or"),
+        ("objective: {kd_divergence: jsd, skew_alpha: 0}", "or set kd_divergence to skew_kl"),
+        ("objective: {kd_divergence: tvd, ranking_top_k: 9}", "or set kd_divergence to logistic_ranking or hinge"),
         ("objective: {layer_map: []}", "objective: layer_map is empty"),
         ("objective: {layer_map: [[0, 3]]}", "objective: layer_map pair [0, 3]: indices start at 1"),
         ("objective: {layer_map: [[1, a]]}", "objective.layer_map.0.1: Input should be a valid integer (found 'a')"),
@@ -157,6 +167,23 @@ def test_a_wrong_field_is_named_with_what_was_found(write: Any, line: str, messa
         load_config(write(TRAIN + f"  {line}\n"), "train")
     assert message in caught.value.found
     assert "config.yaml, section train:" in caught.value.found
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"kd_divergence": "jsd", "jsd_beta": 0.3},
+        {"kd_divergence": "skew_kl", "skew_alpha": 0.0},
+        {"kd_divergence": "logistic_ranking", "ranking_top_k": 5},
+        {"kd_divergence": "hinge", "ranking_top_k": 5},
+        {"kd_divergence": "reverse_kl"},
+        {"kd_divergence": "tvd"},
+        {},
+    ],
+)
+def test_an_objective_can_be_read_again_once_it_is_resolved(objective: dict[str, Any]) -> None:
+    resolved = ObjectiveConfig(**objective)
+    assert ObjectiveConfig(**resolved.model_dump(mode="json")) == resolved
 
 
 @pytest.mark.parametrize(

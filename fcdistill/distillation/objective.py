@@ -1,6 +1,6 @@
-"""The training objective: loss = ce_weight * CE + kd_weight * T^2 * KL + hidden_weight * H.
+"""The training objective: loss = ce_weight * CE + kd_weight * T^2 * D + hidden_weight * H.
 
-Every term is a sum over rows of one micro batch divided by a total of the whole optimizer step: CE and KL by the step's
+Every term is a sum over rows of one micro batch divided by a total of the whole optimizer step: CE and D by the step's
 token weight (the sum of the class weights of its supervised tokens, over all micro batches and processes), H by the
 step's number of aligned rows, so that class weights do not rescale it. How the rows came about and how steps
 are composed is not known here.
@@ -10,15 +10,28 @@ Axes: N supervised tokens, V vocabulary, M aligned rows, H width.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fcdistill.config import ObjectiveConfig
+from fcdistill.config import Divergence, ObjectiveConfig
 from fcdistill.distillation.forward import ModelRows
 from fcdistill.distillation.layers import LayerPair
-from fcdistill.distillation.losses import cosine, cross_entropy, forward_kl, mse
+from fcdistill.distillation.losses import (
+    cosine,
+    cross_entropy,
+    forward_kl,
+    hinge,
+    jsd,
+    logistic_ranking,
+    mse,
+    reverse_kl,
+    skew_kl,
+    top_k,
+    tvd,
+)
 
 __all__ = ["StepTotals", "components", "total_loss"]
 
@@ -56,7 +69,7 @@ def components(
         student: its logits may have more columns than the teacher's, which are those of the shared vocabulary.
         teacher: needed where kd_weight or hidden_weight is set.
         targets_N: the token that each row must predict.
-        weights_N: class weight of each row, for CE and KL.
+        weights_N: class weight of each row, for CE and D.
         pairs: the aligned layers.
         projectors: maps the student's hidden states into the teacher's width, pair by pair.
         totals: of the whole optimizer step.
@@ -65,17 +78,14 @@ def components(
         Scalars under `ce`, `kd` (with T^2) and `hidden` (mean over the pairs), per token and row of the step.
     """
     found = {}
-    token_weight = totals.token_weight.clamp_min(_TINY)
-    if config.ce_weight:
-        found["ce"] = _by_chunks(_cross_entropy, student.logits_NV, targets_N, weights_N) / token_weight
-    if config.kd_weight:
-        assert teacher is not None
-
-        def divergence(student_NV: Tensor, teacher_NV: Tensor, weights_N: Tensor) -> Tensor:
-            shared_NV = student_NV[:, : teacher_NV.shape[1]]
-            return forward_kl(shared_NV, teacher_NV, kd_temperature=config.kd_temperature, weights_N=weights_N)
-
-        found["kd"] = _by_chunks(divergence, student.logits_NV, teacher.logits_NV, weights_N) / token_weight
+    logit_terms = [name for name, weight in (("ce", config.ce_weight), ("kd", config.kd_weight)) if weight]
+    if logit_terms:
+        logit_rows = [student.logits_NV, targets_N, weights_N]
+        if config.kd_weight:
+            assert teacher is not None
+            logit_rows.append(teacher.logits_NV)
+        logit_sums = _by_chunks(partial(_logit_sums, config), *logit_rows) / totals.token_weight.clamp_min(_TINY)
+        found = dict(zip(logit_terms, logit_sums, strict=True))
     if config.hidden_weight:
         assert teacher is not None and projectors is not None
         distance = _HIDDEN_LOSSES[config.hidden_loss]
@@ -94,13 +104,57 @@ def total_loss(config: ObjectiveConfig, found: dict[str, Tensor]) -> Tensor:
     return torch.stack([weights[name] * value for name, value in found.items()]).sum()
 
 
-def _cross_entropy(logits_NV: Tensor, targets_N: Tensor, weights_N: Tensor) -> Tensor:
-    return cross_entropy(logits_NV, targets_N, weights_N=weights_N)
+def _logit_sums(
+    config: ObjectiveConfig,
+    student_NV: Tensor,
+    targets_N: Tensor,
+    weights_N: Tensor,
+    teacher_NV: Tensor | None = None,
+) -> Tensor:
+    """The sums over these rows of CE and of T^2 D, of those that have a weight."""
+    sums = []
+    if config.ce_weight:
+        sums.append(cross_entropy(student_NV, targets_N, weights_N=weights_N))
+    if teacher_NV is not None:
+        shared_NV = student_NV[:, : teacher_NV.shape[1]]
+        divergence = _divergence(config)
+        sums.append(divergence(shared_NV, teacher_NV, kd_temperature=config.kd_temperature, weights_N=weights_N))
+    return torch.stack(sums)
 
 
-def _by_chunks(loss: Callable[..., Tensor], *rows: Tensor) -> Tensor:
-    """A summed loss over rows, chunk by chunk; the backward pass computes each chunk's intermediates again."""
+def _divergence(config: ObjectiveConfig) -> Callable[..., Tensor]:
+    divergences: dict[Divergence, Callable[..., Tensor]] = {
+        "forward_kl": forward_kl,
+        "reverse_kl": reverse_kl,
+        "jsd": partial(jsd, beta=config.jsd_beta),
+        "skew_kl": partial(skew_kl, alpha=config.skew_alpha),
+        "tvd": tvd,
+        "logistic_ranking": partial(_of_top_tokens, logistic_ranking, config.ranking_top_k),
+        "hinge": partial(_of_top_tokens, hinge, config.ranking_top_k),
+    }
+    return divergences[config.kd_divergence]
+
+
+def _of_top_tokens(
+    loss: Callable[..., Tensor],
+    k: int,
+    student_NV: Tensor,
+    teacher_NV: Tensor,
+    *,
+    kd_temperature: float,
+    weights_N: Tensor,
+) -> Tensor:
+    kept = top_k(teacher_NV, min(k, teacher_NV.shape[1]), kd_temperature=kd_temperature)
+    return loss(student_NV, kept, kd_temperature=kd_temperature, weights_N=weights_N)
+
+
+def _by_chunks(sums: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+    """Sums over rows, chunk by chunk; the backward pass computes each chunk's intermediates again.
+
+    All terms of a chunk are computed together, so that the logits get one gradient, not one per term. A single chunk
+    is not computed twice: its intermediates wait for a backward pass that would need as much memory anyway.
+    """
     if len(rows[0]) <= _CHUNK_ROWS:
-        return loss(*rows)
+        return sums(*rows)
     chunks = zip(*(torch.split(tensor, _CHUNK_ROWS) for tensor in rows), strict=True)
-    return torch.stack([checkpoint(loss, *chunk, use_reentrant=False) for chunk in chunks]).sum()
+    return torch.stack([checkpoint(sums, *chunk, use_reentrant=False) for chunk in chunks]).sum(0)
