@@ -30,7 +30,7 @@ _NOT_PLAIN = ("softcap", "s_aux", "sinks", "position_bias", "cache")
 @contextlib.contextmanager
 def training_attention(model: nn.Module) -> Iterator[None]:
     """Let a model that attends through PyTorch's fused kernel on a CPU do it the fast way; others stay as they are."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model  # type: ignore[operator]
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
     if not isinstance(base, PreTrainedModel) or base.config._attn_implementation != "sdpa" or base.device.type != "cpu":
         yield
         return
