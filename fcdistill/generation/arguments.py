@@ -21,6 +21,7 @@ __all__ = ["ArgumentSampler"]
 
 _ATTEMPTS = 40
 _FIRST_HOUR, _LAST_HOUR = 7, 22
+_LAST_DAY = 600
 _MAX_EXTRA_ITEMS = 2
 _MAX_OPTIONAL_DEPTH = 4
 
@@ -166,7 +167,8 @@ class ArgumentSampler:
 
     def _text(self, schema: Mapping[str, Any], path: str) -> str:
         if schema.get("format") in ("date-time", "date", "time"):
-            days = self._random.choice([0, 1, 1, 2, 3, 5, 12, 40])
+            far = self._random.randint(40, _LAST_DAY)
+            days = self._random.choice([0, 1, 1, 2, 3, 5, 12, far, far, far])
             if days == 0 and self._now.hour >= _LAST_HOUR:
                 days = 1
             day = (self._now + timedelta(days=days)).replace(minute=0, second=0, microsecond=0)

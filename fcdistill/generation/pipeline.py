@@ -284,15 +284,29 @@ class _Generator:
         for draft, completion in self._ask(asked, requests, settings):
             output = parse_output(completion.text, truncated=completion.finish_reason == "length")
             draft.checks += self._verifier.check_output(output, draft.item.category)
+            calls = output.calls
+            if draft.checks[-1].name == "schema" and not draft.checks[-1].ok:
+                calls = self._repair_schema(draft, calls)
             if not output.calls:
                 draft.answer = Message(role="assistant", content=completion.text)
                 if draft.failed is None:
                     detail = "the teacher made no call, and no hint says that none is right"
                     draft.checks.append(Check(name="count", ok=False, detail=detail))
                 continue
-            draft.answer = Message.calling(output.calls)
+            draft.answer = Message.calling(calls)
             if draft.failed is None:
-                self._ground(draft, output.calls)
+                self._ground(draft, calls)
+
+    def _repair_schema(self, draft: _Draft, calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
+        """Try the calls that the request asks for in place of those that failed the schema check."""
+        repaired = self._verifier.repaired(draft.request, calls, draft.item.now)
+        if repaired is None:
+            return calls
+        failed = draft.checks.pop()
+        draft.checks += [Check(name="repair", ok=True, detail=failed.detail), Check(name="schema", ok=True)]
+        if draft.item.category is not None:
+            draft.checks.append(self._verifier.check_count(repaired, draft.item.category))
+        return repaired
 
     def _ask_back(self, drafts: Sequence[_Draft], attempt: int) -> None:
         settings = self._settings(attempt, sampled=attempt > 0)

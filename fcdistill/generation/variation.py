@@ -19,6 +19,7 @@ from fcdistill.generation.dedupe import request_key, request_text
 from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.phrasing import plain_forms, spoken_forms
 from fcdistill.generation.plan import time_of_context
+from fcdistill.generation.synthesize import add_typos
 from fcdistill.generation.times import instant
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.verify import Verifier
@@ -27,8 +28,8 @@ from fcdistill.records import Check, Message, ModelRef, ToolCall, Trace, TraceMe
 
 __all__ = ["vary_traces"]
 
-_CHANGED, _SPELLED = 0.8, 0.2
-"""Share of the values that change, and of the new whole numbers that are written in words."""
+_CHANGED, _SPELLED, _MISTYPED = 0.8, 0.2, 0.15
+"""Shares: of the values that change, of the new whole numbers in words, of the requests with slips of the finger."""
 _FRUITLESS_ROUNDS = 8
 """Rounds over all traces without a new request, after which none is to be expected."""
 _WHOLE_NUMBER = re.compile(r"(?<![\d.,:])\d{1,3}(?![\d.,:]|th|st|nd|rd)")
@@ -115,9 +116,12 @@ def _varied(
     checks = [verifier.check_request(text), verifier.check_grounding(text, calls, now)]
     if trace.answer.calls:
         checks.insert(1, verifier.check_schema(calls))
-    answer = Message.calling(calls) if trace.answer.calls else Message(role="assistant", content=question)
     if not changed or not all(check.ok for check in checks):
         return None
+    if generator.random() < _MISTYPED:
+        mistyped = add_typos(text, identity, verifier.free_words(calls))
+        text = mistyped if verifier.check_grounding(mistyped, calls, now).ok else text
+    answer = Message.calling(calls) if trace.answer.calls else Message(role="assistant", content=question)
     return Trace(
         id=identity,
         messages=(*context, Message(role="user", content=text), answer),

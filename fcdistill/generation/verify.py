@@ -87,9 +87,13 @@ class Verifier:
         check = self.check_schema(output.calls)
         yield check
         if check.ok and category is not None:
-            allowed, number = NUM_CALLS[category], len(output.calls)
-            found = f"{number} calls for a request of category {category}"
-            yield Check(name="count", ok=number in allowed, detail="" if number in allowed else found)
+            yield self.check_count(output.calls, category)
+
+    def check_count(self, calls: Sequence[ToolCall], category: Category) -> Check:
+        """Whether a request of this category can have so many calls."""
+        right = len(calls) in NUM_CALLS[category]
+        detail = "" if right else f"{len(calls)} calls for a request of category {category}"
+        return Check(name="count", ok=right, detail=detail)
 
     def free_words(self, calls: Sequence[ToolCall]) -> frozenset[str]:
         """The comparable words of all free texts in calls: answers repeat them as the request spells them."""
@@ -130,13 +134,13 @@ class Verifier:
     def repaired(self, request: str, calls: Sequence[ToolCall], now: datetime | None) -> tuple[ToolCall, ...] | None:
         """The calls that the request really asks for, where a model left facts out or put others in.
 
-        Arguments that the request does not say are dropped, and choices that it does say, letter by letter, are taken
-        over. The result has to pass the schema and the grounding check like any other call. None where that is not
-        possible. Takes the arguments of `check_grounding`.
+        Arguments that are invalid or that the request does not say are dropped, and choices that it does say, letter
+        by letter, are taken over. The result has to pass the schema and the grounding check like any other call. None
+        where that is not possible. Takes the arguments of `check_grounding`.
         """
-        found = self._grounder.compare(request, calls, now)
+        repaired = [self._without_invalid(call) for call in calls]
+        found = self._grounder.compare(request, repaired, now)
         said = f" {' '.join(word.text for word in words_of(request))} "
-        repaired = [copy.deepcopy(call) for call in calls]
         for index, path, _ in found.unsaid:
             _drop(repaired[index].arguments, path.split(".")[1:])
         for path, value, form in found.choices:
@@ -151,6 +155,12 @@ class Verifier:
         if self.check_schema(repaired).ok and self.check_grounding(request, repaired, now).ok:
             return tuple(repaired)
         return None
+
+    def _without_invalid(self, call: ToolCall) -> ToolCall:
+        """A copy without the arguments that break the schema."""
+        names = {violation.pointer.split("/")[1] for violation in self.validator.check_call(call) if violation.pointer}
+        arguments = {name: copy.deepcopy(value) for name, value in call.arguments.items() if name not in names}
+        return ToolCall(name=call.name, arguments=arguments)
 
     def without_value(self, request: str, call: ToolCall, name: str, now: datetime | None) -> tuple[str, Check]:
         """The request without the value of one argument, and whether that worked: nothing of the value is left."""

@@ -3,12 +3,20 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import pytest
+
+from fcdistill.generation import variation
 from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.dedupe import request_text
 from fcdistill.generation.variation import vary_traces
 from fcdistill.records import Message, ModelRef, ToolCall, Trace, TraceMeta
 
 from .home import NOW, book, catalog, validator, verifier
+
+
+@pytest.fixture(autouse=True)
+def without_slips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variation, "_MISTYPED", 0)
 
 
 def trace(identity: str, text: str, *calls: tuple[str, dict[str, object]], system: str = "") -> Trace:
@@ -122,6 +130,14 @@ def test_a_question_asks_for_the_same_value_of_the_new_request() -> None:
         room = request_text(varied).removeprefix("dim the ").removesuffix(" light")
         assert varied.answer.content == f"To what should I dim the {room} light?" and not varied.answer.calls
         assert varied.meta.category == "clarify"
+
+
+def test_slips_of_the_finger_leave_the_values_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variation, "_MISTYPED", 1)
+    made = vary([TWO], count=20)
+    mistyped = [varied for varied in made if "start a timer" not in request_text(varied)]
+    assert len(mistyped) > 5
+    assert all(verifier().check_grounding(request_text(varied), varied.answer.calls, None).ok for varied in made)
 
 
 def test_nothing_comes_from_requests_without_calls_or_without_places() -> None:
