@@ -4,18 +4,30 @@ A row is one supervised position, for the hidden losses one aligned position. Sh
 elsewhere (`packing`, `objective`, `trainer`), so nothing here knows about padding or where the teacher's numbers came
 from.
 
-Axes: N rows, V shared vocabulary, H width. Units: nats (logit losses) or none (hidden losses), summed over N, computed
-in float32 whatever the input dtype (float64 stays float64). `weights_N` multiplies each row's loss and carries no
-gradient.
+Axes: N rows, V shared vocabulary, K tokens that are known of a teacher's distribution, H width. Units: nats (logit
+losses) or none (hidden losses), summed over N, computed in float32 whatever the input dtype (float64 stays float64).
+`weights_N` multiplies each row's loss and carries no gradient.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["cosine", "cross_entropy", "forward_kl", "mse"]
+__all__ = ["TopK", "cosine", "cross_entropy", "forward_kl", "forward_kl_top_k", "mse"]
 
 _TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class TopK:
+    """What is known of a teacher's distributions: some tokens of each, and so the mass of all others together."""
+
+    ids_NK: Tensor
+    """Distinct token ids, int64."""
+    logprobs_NK: Tensor
+    """Their log-probabilities over the whole vocabulary, at the temperature of the loss; not renormalised."""
 
 
 def cross_entropy(logits_NV: Tensor, targets_N: Tensor, *, weights_N: Tensor | None = None) -> Tensor:
@@ -62,6 +74,41 @@ def forward_kl(
     teacher_logprobs_NV = F.log_softmax(_precise(teacher_NV.detach()) / kd_temperature, dim=-1)
     divergence_NV = F.kl_div(student_logprobs_NV, teacher_logprobs_NV, reduction="none", log_target=True)
     return kd_temperature**2 * _weighted_sum(divergence_NV.sum(-1), weights_N)
+
+
+def forward_kl_top_k(
+    student_NV: Tensor, teacher: TopK, *, kd_temperature: float = 1.0, weights_N: Tensor | None = None
+) -> Tensor:
+    """Sum over rows of KL(teacher || student) over K + 1 outcomes, times kd_temperature squared.
+
+    The last outcome is the tail: all tokens that the teacher's record does not name. With K = V it is `forward_kl`.
+
+    Args:
+        student_NV: finite student logits; the gradient flows here only.
+        teacher: the same rows, tempered by the same kd_temperature.
+        kd_temperature: softens the student as the teacher was softened, > 0.
+        weights_N: weight of each row; 1 where not given.
+
+    Returns:
+        A scalar >= 0 up to rounding; 0 with a gradient path when N == 0.
+
+    Raises:
+        ValueError: the numbers of rows differ, or kd_temperature is not positive.
+    """
+    if kd_temperature <= 0:
+        raise ValueError(f"kd_temperature is {kd_temperature}; it must be positive")
+    _require_rows(student_NV, teacher.ids_NK, teacher.logprobs_NK, weights_N)
+    student_logprobs_NV = F.log_softmax(_precise(student_NV) / kd_temperature, dim=-1)
+    student_logprobs_NK = student_logprobs_NV.gather(1, teacher.ids_NK)
+    teacher_logprobs_NK = _precise(teacher.logprobs_NK.detach())
+    divergence_NK = F.kl_div(student_logprobs_NK, teacher_logprobs_NK, reduction="none", log_target=True)
+    divergence_N = divergence_NK.sum(-1)
+    if teacher.ids_NK.shape[1] < student_NV.shape[1]:
+        tail_N = (1 - teacher_logprobs_NK.exp().sum(-1)).clamp_min(0)
+        # Summed over the other tokens: 1 minus the known ones would lose a small tail to rounding, and its gradient.
+        student_tail_N = student_logprobs_NV.scatter(1, teacher.ids_NK, -torch.inf).logsumexp(-1)
+        divergence_N = divergence_N + torch.xlogy(tail_N, tail_N) - tail_N * student_tail_N
+    return kd_temperature**2 * _weighted_sum(divergence_N, weights_N)
 
 
 def cosine(student_NH: Tensor, teacher_NH: Tensor, *, weights_N: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fcdistill.distillation.losses import cosine, cross_entropy, forward_kl, mse
+from fcdistill.distillation.losses import TopK, cosine, cross_entropy, forward_kl, forward_kl_top_k, mse
 
 
 def _rows(rows: int, columns: int, seed: int, dtype: torch.dtype = torch.float32, scale: float = 3.0) -> Tensor:
@@ -50,6 +50,60 @@ def test_forward_kl_against_a_one_hot_teacher_is_cross_entropy() -> None:
     student_NV, targets_N = _rows(4, 9, 3), torch.tensor([0, 8, 4, 2])
     teacher_NV = torch.nn.functional.one_hot(targets_N, 9) * 200.0
     assert forward_kl(student_NV, teacher_NV).item() == pytest.approx(cross_entropy(student_NV, targets_N).item())
+
+
+def _top_k(teacher_NV: Tensor, num: int, kd_temperature: float) -> TopK:
+    logprobs_NK, ids_NK = (teacher_NV / kd_temperature).log_softmax(-1).topk(num)
+    return TopK(ids_NK, logprobs_NK)
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 10**6), num=st.integers(1, 11), kd_temperature=st.floats(0.5, 8))
+def test_top_k_kl_is_that_of_the_distributions_whose_other_tokens_are_merged(
+    seed: int, num: int, kd_temperature: float
+) -> None:
+    student_NV, teacher_NV = _rows(3, 11, seed), _rows(3, 11, seed + 1)
+    teacher = _top_k(teacher_NV, num, kd_temperature)
+    found = forward_kl_top_k(student_NV, teacher, kd_temperature=kd_temperature).item()
+
+    def merged(logits_NV: Tensor) -> Tensor:
+        probs_NV = (logits_NV.double() / kd_temperature).softmax(-1)
+        known_NK = probs_NV.gather(1, teacher.ids_NK)
+        others_N1 = probs_NV.scatter(1, teacher.ids_NK, 0.0).sum(-1, keepdim=True)
+        return torch.cat([known_NK, others_N1], dim=1)[:, : num + (num < 11)]
+
+    p, q = merged(teacher_NV), merged(student_NV)
+    assert found == pytest.approx(kd_temperature**2 * (p * (p / q).log()).sum().item(), rel=1e-3, abs=1e-3)
+    whole = forward_kl(student_NV, teacher_NV, kd_temperature=kd_temperature).item()
+    assert found <= whole + 1e-3
+    if num == 11:
+        assert found == pytest.approx(whole, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("num", [1, 5, 7])
+def test_gradients_of_top_k_kl_are_right_and_vanish_at_the_teacher(num: int) -> None:
+    student, teacher_NV = _rows(3, 7, 5, torch.float64).requires_grad_(), _rows(3, 7, 6, torch.float64)
+    weights_N = torch.tensor([0.3, 0.0, 2.0], dtype=torch.float64)
+    teacher = _top_k(teacher_NV, num, 2.5)
+    assert torch.autograd.gradcheck(
+        lambda rows: forward_kl_top_k(rows, teacher, kd_temperature=2.5, weights_N=weights_N), student
+    )
+    same = teacher_NV.clone().requires_grad_()
+    loss = forward_kl_top_k(same, teacher, kd_temperature=2.5)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-9)
+    assert same.grad is not None and same.grad.abs().max() < 1e-9
+
+
+def test_top_k_kl_refuses_what_does_not_fit() -> None:
+    teacher = TopK(torch.tensor([[0]]), torch.tensor([[-0.5]]))
+    with pytest.raises(ValueError, match="kd_temperature is 0"):
+        forward_kl_top_k(torch.zeros(1, 2), teacher, kd_temperature=0)
+    with pytest.raises(ValueError, match="numbers of rows differ"):
+        forward_kl_top_k(torch.zeros(2, 2), teacher)
+    empty = torch.zeros(0, 7, requires_grad=True)
+    forward_kl_top_k(empty, TopK(torch.zeros(0, 3, dtype=torch.long), torch.zeros(0, 3))).backward()
+    assert empty.grad is not None
 
 
 def test_cross_entropy_equals_a_float64_reference() -> None:
