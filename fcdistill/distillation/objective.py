@@ -5,7 +5,7 @@ token weight (the sum of the class weights of its supervised tokens, over all mi
 step's number of aligned rows, so that class weights do not rescale it. How the rows came about and how steps
 are composed is not known here.
 
-Axes: N supervised tokens, V vocabulary, M aligned rows, H width.
+Axes: N supervised tokens, V vocabulary, K tokens that are known of a teacher's distribution, M aligned rows, H width.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from fcdistill.config import ObjectiveConfig
 from fcdistill.distillation.forward import ModelRows
 from fcdistill.distillation.layers import LayerPair
-from fcdistill.distillation.losses import cosine, cross_entropy, forward_kl, mse
+from fcdistill.distillation.losses import TopK, cosine, cross_entropy, forward_kl, forward_kl_top_k, mse
+from fcdistill.distillation.signals import CachedRows
 
 __all__ = ["StepTotals", "components", "total_loss"]
 
@@ -41,7 +42,7 @@ class StepTotals:
 def components(
     config: ObjectiveConfig,
     student: ModelRows,
-    teacher: ModelRows | None,
+    teacher: ModelRows | CachedRows | None,
     *,
     targets_N: Tensor,
     weights_N: Tensor,
@@ -53,7 +54,7 @@ def components(
 
     Args:
         config: the weights and kinds of the terms.
-        student: its logits may have more columns than the teacher's, which are those of the shared vocabulary.
+        student: its logits may have more columns than the teacher knows, which are those of the shared vocabulary.
         teacher: needed where kd_weight or hidden_weight is set.
         targets_N: the token that each row must predict.
         weights_N: class weight of each row, for CE and KL.
@@ -70,12 +71,7 @@ def components(
         found["ce"] = _by_chunks(_cross_entropy, student.logits_NV, targets_N, weights_N) / token_weight
     if config.kd_weight:
         assert teacher is not None
-
-        def divergence(student_NV: Tensor, teacher_NV: Tensor, weights_N: Tensor) -> Tensor:
-            shared_NV = student_NV[:, : teacher_NV.shape[1]]
-            return forward_kl(shared_NV, teacher_NV, kd_temperature=config.kd_temperature, weights_N=weights_N)
-
-        found["kd"] = _by_chunks(divergence, student.logits_NV, teacher.logits_NV, weights_N) / token_weight
+        found["kd"] = _divergence(student.logits_NV, teacher, weights_N, config.kd_temperature) / token_weight
     if config.hidden_weight:
         assert teacher is not None and projectors is not None
         distance = _HIDDEN_LOSSES[config.hidden_loss]
@@ -92,6 +88,24 @@ def total_loss(config: ObjectiveConfig, found: dict[str, Tensor]) -> Tensor:
     """The weighted sum of `components`."""
     weights = {"ce": config.ce_weight, "kd": config.kd_weight, "hidden": config.hidden_weight}
     return torch.stack([weights[name] * value for name, value in found.items()]).sum()
+
+
+def _divergence(
+    student_NV: Tensor, teacher: ModelRows | CachedRows, weights_N: Tensor, kd_temperature: float
+) -> Tensor:
+    def whole(student_NV: Tensor, teacher_NV: Tensor, weights_N: Tensor) -> Tensor:
+        shared_NV = student_NV[:, : teacher_NV.shape[1]]
+        return forward_kl(shared_NV, teacher_NV, kd_temperature=kd_temperature, weights_N=weights_N)
+
+    if isinstance(teacher, ModelRows):
+        return _by_chunks(whole, student_NV, teacher.logits_NV, weights_N)
+    size = teacher.vocabulary_size
+
+    def top_k(student_NV: Tensor, ids_NK: Tensor, logprobs_NK: Tensor, weights_N: Tensor) -> Tensor:
+        known = TopK(ids_NK, logprobs_NK)
+        return forward_kl_top_k(student_NV[:, :size], known, kd_temperature=kd_temperature, weights_N=weights_N)
+
+    return _by_chunks(top_k, student_NV, teacher.top_k.ids_NK, teacher.top_k.logprobs_NK, weights_N)
 
 
 def _cross_entropy(logits_NV: Tensor, targets_N: Tensor, weights_N: Tensor) -> Tensor:
