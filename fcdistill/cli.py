@@ -142,6 +142,22 @@ def train(config: ConfigPath, overrides: Overrides = None) -> None:
     )
 
 
+@app.command()
+def cache(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Write the teacher's signals for the traces of section `train` to disk, for trainings with signal: cached."""
+    from fcdistill.config import load_config
+
+    settings = load_config(config, "train", overrides or ())
+    _quiet_libraries()
+    from fcdistill.distillation.caching import run_caching
+
+    result = run_caching(settings)
+    print(
+        f"Cache: {result.directory} ({result.traces} traces, {result.tokens} tokens, "
+        f"{result.num_bytes / result.tokens:.0f} bytes/token, {result.seconds:.0f} s)"
+    )
+
+
 @app.command(name="eval")
 def evaluate(
     config: Annotated[

@@ -32,6 +32,7 @@ from fcdistill.storage import storage_errors
 __all__ = [
     "BackendConfig",
     "CLASS_NAMES",
+    "CacheConfig",
     "DecodeSettings",
     "Divergence",
     "Dtype",
@@ -188,14 +189,18 @@ class ObjectiveConfig(_Config):
     ce_weight: StrictFloat = Field(1.0, ge=0, description="Weight of cross-entropy on the verified tokens.")
     kd_weight: StrictFloat = Field(0.0, ge=0, description="Weight of the divergence from the teacher's distribution.")
     kd_divergence: Divergence = Field(
-        "forward_kl", description="How the student's distribution is compared with the teacher's."
+        "forward_kl",
+        description="How the student's distribution is compared with the teacher's; reverse_kl needs signal online.",
     )
     jsd_beta: StrictFloat = Field(0.5, gt=0, lt=1, description="jsd: the teacher's share of the mixture.")
     skew_alpha: StrictFloat = Field(
         0.1, ge=0, lt=1, description="skew_kl: the teacher's share of the mixture; with 0 it is forward_kl."
     )
     ranking_top_k: StrictInt = Field(
-        32, ge=2, description="logistic_ranking, hinge: the teacher's most probable tokens, whose order is compared."
+        32,
+        ge=2,
+        description="logistic_ranking, hinge: the teacher's most probable tokens, whose order is compared; "
+        "of a cache at most its top_k.",
     )
     kd_temperature: StrictFloat = Field(1.0, gt=0, description="Softens teacher and student alike.")
     hidden_weight: StrictFloat = Field(0.0, ge=0, description="Weight of the hidden-state term.")
@@ -236,8 +241,22 @@ class ObjectiveConfig(_Config):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether a teacher must run during training."""
+        """Whether a term follows a teacher."""
         return self.kd_weight > 0 or self.hidden_weight > 0
+
+
+class CacheConfig(_Config):
+    """The teacher's signals on disk: written once, read by any number of trainings."""
+
+    dir: Path = Field(description="Directory of the cache.")
+    top_k: StrictInt = Field(32, ge=1, description="Likeliest tokens that are kept per position; the rest is one tail.")
+    temperatures: tuple[Annotated[StrictFloat, Field(gt=0)], ...] = Field(
+        (1.0, 2.0, 4.0), min_length=1, description="Values of kd_temperature for which the cache can serve."
+    )
+    hidden_layers: tuple[Annotated[StrictInt, Field(ge=1)], ...] | None = Field(
+        None, description="Teacher layers whose hidden states are kept; unset: those that the objective aligns."
+    )
+    shard_traces: StrictInt = Field(256, ge=1, description="Traces per file of a new cache.")
 
 
 class TrainConfig(_Config):
@@ -249,6 +268,12 @@ class TrainConfig(_Config):
     tuning: Annotated[LoraTuning | FullTuning, Field(discriminator="method")] = LoraTuning()
     teacher: str | None = Field(None, description="Model reference; needed where kd_weight or hidden_weight is set.")
     objective: ObjectiveConfig = ObjectiveConfig()
+    signal: Literal["online", "cached"] = Field(
+        "online", description="Whether the teacher runs at every step, or once, into the cache."
+    )
+    cache: CacheConfig | None = Field(
+        None, description="What `fcdistill cache` writes; needed where signal is cached, and made then where it is not."
+    )
     tools_in_prompt: ToolsInPrompt = Field("full", description="How the student's prompt shows the tools.")
     epochs: StrictFloat = Field(3.0, gt=0, description="Passes over the traces.")
     max_steps: StrictInt | None = Field(None, ge=1, description="Stop after so many optimizer steps.")
@@ -290,6 +315,20 @@ class TrainConfig(_Config):
             )
         if self.objective.needs_teacher and self.teacher is None:
             raise ValueError("objective.kd_weight or objective.hidden_weight is set but teacher is not: name one")
+        if self.signal == "cached" and self.objective.needs_teacher:
+            if self.cache is None:
+                raise ValueError("signal is cached but cache is not given: name at least its dir")
+            if self.objective.kd_weight and self.objective.kd_divergence == "reverse_kl":
+                raise ValueError(
+                    "objective.kd_divergence is reverse_kl, but signal is cached: it needs the teacher's whole "
+                    "distribution, and a cache keeps its top_k tokens; set signal to online, or choose another "
+                    "kd_divergence, for example forward_kl"
+                )
+            if self.objective.kd_weight and self.objective.kd_temperature not in self.cache.temperatures:
+                raise ValueError(
+                    f"objective.kd_temperature is {self.objective.kd_temperature}, but cache.temperatures are "
+                    f"{', '.join(map(str, self.cache.temperatures))}: choose one of them, or add it for a new cache"
+                )
         return self
 
 

@@ -47,6 +47,7 @@ __all__ = [
     "CARD_NAME",
     "CATALOGUE",
     "LoadedModel",
+    "ModelShape",
     "ResolvedModel",
     "SharedVocabulary",
     "StudentCard",
@@ -56,6 +57,7 @@ __all__ = [
     "layers_to_keep",
     "load_model",
     "load_tokenizer",
+    "model_shape",
     "pull",
     "resolve",
     "save_student",
@@ -101,6 +103,21 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     ref: ModelRef
     card: StudentCard | None
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What is known of a model without its weights.
+
+    Attributes:
+        ref: the reference with its revision.
+        num_layers: decoder layers.
+        width: hidden size.
+    """
+
+    ref: ModelRef
+    num_layers: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -189,6 +206,19 @@ def load_model(ref: str, *, dtype: str, device: str = "auto") -> LoadedModel:
         )
     found = resolved.ref.model_copy(update={"revision": revision, "params": {"dtype": dtype}})
     return LoadedModel(model, tokenizer, found, read_card(directory))
+
+
+def model_shape(ref: str) -> ModelShape:
+    """The shape and the revision of a reference; no weights are loaded.
+
+    Raises:
+        ModelError: the reference, or what it names, is unusable.
+        DownloadError: the model is not here and can't be fetched.
+    """
+    resolved = resolve(ref)
+    directory, revision = _local(resolved)
+    num_layers, width = _layers_and_width(directory)
+    return ModelShape(resolved.ref.model_copy(update={"revision": revision}), num_layers, width)
 
 
 def choose_device(device: str) -> torch.device:
@@ -357,15 +387,7 @@ def _tokenizer(directory: Path) -> PreTrainedTokenizerBase:
 def _weights(directory: Path, dtype: str) -> PreTrainedModel:
     base = _adapter_base(directory)
     if base is not None:
-        try:
-            base_directory, _ = _local(resolve(base.model))
-        except ModelError as error:
-            raise ModelError(
-                f"the base of adapter {directory} is missing: {error.found}",
-                required=error.required,
-                fix="restore the base model, or use merged weights, which need none",
-            ) from error
-        model = _weights(base_directory, dtype)
+        model = _weights(_base_directory(directory, base), dtype)
         if keep := base.params.get("keep_layers"):
             model = cut_layers(model, keep)
         with (
@@ -407,6 +429,26 @@ def _weights(directory: Path, dtype: str) -> PreTrainedModel:
 def _config(directory: Path) -> PretrainedConfig:
     with model_errors(f"model {directory} can't be loaded", "the config.json of a causal language model"):
         return AutoConfig.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True)
+
+
+def _layers_and_width(directory: Path) -> tuple[int, int]:
+    base = _adapter_base(directory)
+    if base is None:
+        shape = _config(directory).get_text_config()
+        return shape.num_hidden_layers, shape.hidden_size
+    num_layers, width = _layers_and_width(_base_directory(directory, base))
+    return len(base.params.get("keep_layers") or range(num_layers)), width
+
+
+def _base_directory(adapter: Path, base: ModelRef) -> Path:
+    try:
+        return _local(resolve(base.model))[0]
+    except ModelError as error:
+        raise ModelError(
+            f"the base of adapter {adapter} is missing: {error.found}",
+            required=error.required,
+            fix="restore the base model, or use merged weights, which need none",
+        ) from error
 
 
 def _adapter_base(directory: Path) -> ModelRef | None:

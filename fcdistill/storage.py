@@ -31,6 +31,7 @@ __all__ = [
     "RunDirectory",
     "StrictJsonError",
     "describe_validation_error",
+    "find_run",
     "iter_jsonl",
     "loads_strict",
     "read_json",
@@ -39,6 +40,7 @@ __all__ = [
     "sha256_file",
     "sha256_json",
     "storage_errors",
+    "write_bytes",
     "write_json",
     "write_jsonl",
     "write_text",
@@ -253,7 +255,7 @@ def read_jsonl(path: Path, record_type: type[T], what: str = "file") -> list[T]:
     return records
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file atomically: readers see the old content or the new, never a part.
 
     Raises:
@@ -263,8 +265,8 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, 0o644)
@@ -275,13 +277,18 @@ def write_text(path: Path, text: str) -> None:
             raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file atomically, UTF-8. Raises like `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
 def write_json(path: Path, value: object) -> None:
-    """Write one JSON document atomically. Raises like `write_text`."""
+    """Write one JSON document atomically. Raises like `write_bytes`."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def write_jsonl(path: Path, records: Iterable[BaseModel]) -> None:
-    """Write records as JSONL atomically. Raises like `write_text`."""
+    """Write records as JSONL atomically. Raises like `write_bytes`."""
     write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
 
 
@@ -417,21 +424,10 @@ class RunDirectory:
             self._take_lock()
             with storage_errors(path, "read"):
                 self._entries_before = {entry.name for entry in path.iterdir()} - {".lock", _MANIFEST}
-            manifest = Manifest(
-                stage=stage,
-                status="running",
-                config=dict(config),
-                seed=seed,
-                packages=_package_versions(),
-                model=model,
-                tokenizer_sha256=tokenizer_sha256,
-                template_sha256=template_sha256,
-                inputs={str(file): sha256_file(file) for file in inputs},
-                started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            )
-            earlier = self._earlier_manifest()
+            manifest = _new_manifest(stage, config, inputs, seed, model, tokenizer_sha256, template_sha256)
+            earlier = _earlier_manifest(path)
             if earlier is not None:
-                self._require_same(earlier, manifest, volatile)
+                _require_same(path, earlier, manifest, volatile)
                 kept = {"started_at": earlier.started_at, "wall_time_s": earlier.wall_time_s, "status": earlier.status}
                 manifest = manifest.model_copy(update=kept)
             self.manifest = manifest
@@ -458,48 +454,6 @@ class RunDirectory:
     def complete(self) -> bool:
         """Whether an earlier run already finished all the work of this directory."""
         return self.manifest.status == "complete"
-
-    def _earlier_manifest(self) -> Manifest | None:
-        path = self.path / _MANIFEST
-        if not path.exists():
-            return None
-        try:
-            return Manifest.model_validate(read_json(path, "manifest"))
-        except DataError as error:
-            found = error.found
-        except ValidationError as error:
-            found = f"manifest {path} is not one: {describe_validation_error(error)}"
-        raise DataError(
-            found,
-            required="a manifest that this version wrote",
-            fix="choose another output directory, or delete this one",
-        )
-
-    def _require_same(self, earlier: Manifest, now: Manifest, volatile: frozenset[str]) -> None:
-        if earlier.stage != now.stage:
-            raise DataError(
-                f"{self.path} holds a run of `fcdistill {earlier.stage}`",
-                required=f"an output directory of its own for each stage, here {now.stage}",
-                fix="choose another output directory, or delete this one",
-            )
-        differences: list[str] = []
-        for key in sorted((earlier.config.keys() | now.config.keys()) - volatile):
-            differences += _differences(key, earlier.config.get(key), now.config.get(key))
-        for key in ("seed", "model", "tokenizer_sha256", "template_sha256"):
-            differences += _differences(key, _plain(getattr(earlier, key)), _plain(getattr(now, key)))
-        for name in sorted(earlier.inputs.keys() | now.inputs.keys()):
-            if name not in now.inputs:
-                differences.append(f"input {name}: was read, is not")
-            elif name not in earlier.inputs:
-                differences.append(f"input {name}: was not read, is now")
-            elif earlier.inputs[name] != now.inputs[name]:
-                differences.append(f"input {name}: its content changed")
-        if differences:
-            raise DataError(
-                f"{self.path} holds a run with another configuration or other inputs:\n  " + "\n  ".join(differences),
-                required="the same configuration and inputs, so that the run can go on",
-                fix="choose another output directory, or delete this one",
-            )
 
     def _write(self) -> None:
         write_json(self.path / _MANIFEST, self.manifest.model_dump(mode="json"))
@@ -543,6 +497,109 @@ class RunDirectory:
             entry.unlink()
         with contextlib.suppress(OSError):  # it holds other things
             self.path.rmdir()
+
+
+def find_run(
+    path: Path,
+    *,
+    stage: str,
+    config: Mapping[str, Any],
+    model: ModelRef | None = None,
+    tokenizer_sha256: str | None = None,
+    template_sha256: str | None = None,
+    volatile: frozenset[str] = frozenset(),
+) -> Manifest | None:
+    """The manifest of a run that is already there; nothing is locked or written, so that many may read one directory.
+
+    Args:
+        path: the artefact directory.
+        stage: as of `RunDirectory`, like all that follows.
+        config: the resolved configuration.
+        model: the model that answers or is trained.
+        tokenizer_sha256: hash of its tokenizer.
+        template_sha256: hash of its chat template.
+        volatile: config keys that may differ.
+
+    Returns:
+        None where there is no directory, or none with a manifest.
+
+    Raises:
+        DataError: the directory belongs to a run with another configuration.
+        StorageError: it can't be read.
+    """
+    with storage_errors(path, "read"):
+        earlier = _earlier_manifest(path)
+    if earlier is not None:
+        now = _new_manifest(stage, config, (), 0, model, tokenizer_sha256, template_sha256)
+        _require_same(path, earlier, now, volatile)
+    return earlier
+
+
+def _new_manifest(
+    stage: str,
+    config: Mapping[str, Any],
+    inputs: Iterable[Path],
+    seed: int,
+    model: ModelRef | None,
+    tokenizer_sha256: str | None,
+    template_sha256: str | None,
+) -> Manifest:
+    return Manifest(
+        stage=stage,
+        status="running",
+        config=dict(config),
+        seed=seed,
+        packages=_package_versions(),
+        model=model,
+        tokenizer_sha256=tokenizer_sha256,
+        template_sha256=template_sha256,
+        inputs={str(file): sha256_file(file) for file in inputs},
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _earlier_manifest(directory: Path) -> Manifest | None:
+    path = directory / _MANIFEST
+    if not path.exists():
+        return None
+    try:
+        return Manifest.model_validate(read_json(path, "manifest"))
+    except DataError as error:
+        found = error.found
+    except ValidationError as error:
+        found = f"manifest {path} is not one: {describe_validation_error(error)}"
+    raise DataError(
+        found,
+        required="a manifest that this version wrote",
+        fix="choose another output directory, or delete this one",
+    )
+
+
+def _require_same(path: Path, earlier: Manifest, now: Manifest, volatile: frozenset[str]) -> None:
+    if earlier.stage != now.stage:
+        raise DataError(
+            f"{path} holds a run of `fcdistill {earlier.stage}`",
+            required=f"an output directory of its own for each stage, here {now.stage}",
+            fix="choose another output directory, or delete this one",
+        )
+    differences: list[str] = []
+    for key in sorted((earlier.config.keys() | now.config.keys()) - volatile):
+        differences += _differences(key, earlier.config.get(key), now.config.get(key))
+    for key in ("seed", "model", "tokenizer_sha256", "template_sha256"):
+        differences += _differences(key, _plain(getattr(earlier, key)), _plain(getattr(now, key)))
+    for name in sorted(earlier.inputs.keys() | now.inputs.keys()):
+        if name not in now.inputs:
+            differences.append(f"input {name}: was read, is not")
+        elif name not in earlier.inputs:
+            differences.append(f"input {name}: was not read, is now")
+        elif earlier.inputs[name] != now.inputs[name]:
+            differences.append(f"input {name}: its content changed")
+    if differences:
+        raise DataError(
+            f"{path} holds a run with another configuration or other inputs:\n  " + "\n  ".join(differences),
+            required="the same configuration and inputs, so that the run can go on",
+            fix="choose another output directory, or delete this one",
+        )
 
 
 def _differences(field: str, old: Any, new: Any) -> Iterator[str]:

@@ -80,6 +80,7 @@ train:
   out: runs/student
   student: {{model: {models}/student}}
   teacher: {models}/teacher
+  cache: {{dir: runs/cache, shard_traces: 3}}
   tools_in_prompt: compact
   tuning: {{lora_rank: 4, lora_alpha: 8}}
   max_steps: 2

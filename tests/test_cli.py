@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -59,6 +60,7 @@ def sets(*changes: str) -> list[str]:
         ["--version"],
         ["generate", "--help"],
         ["train", "--help"],
+        ["cache", "--help"],
         ["eval", "--help"],
         ["schemas", "config"],
         ["schemas", "export", "made"],
@@ -159,6 +161,33 @@ def test_all_losses_with_lora_from_a_teacher(run: Run, project: Path) -> None:
     answers = [(project / "runs" / name / "predictions.jsonl").read_text() for name in ("merged", "adapter")]
     texts = [[json.loads(line)["text"] for line in answer.splitlines()] for answer in answers]
     assert texts[0] == texts[1]
+
+
+def test_a_cache_is_written_once_and_read_by_every_training(run: Run, project: Path) -> None:
+    objective = "objective={kd_weight: 0.5, kd_temperature: 2.0, hidden_weight: 0.5, num_layer_pairs: 2}"
+    ended = run("cache", "config.yaml", *sets(objective))
+    assert ended.code == 0, ended
+    assert re.fullmatch(r"Cache: runs/cache \(8 traces, \d+ tokens, \d+ bytes/token, \d+ s\)\n", ended.out), ended
+    assert ended.err.count("teacher cache: shard ") == 3, ended
+    before = files_below(project / "runs/cache")
+    assert before.keys() >= {"index.jsonl", "manifest.json", "shard-00002.json", "shard-00002.parquet"}
+    again = run("cache", "config.yaml", *sets(objective))
+    assert again.code == 0 and again.out.split(",")[:3] == ended.out.split(",")[:3], again
+    assert again.err == "teacher cache runs/cache: 8 traces, complete\n", again
+    for out in ("one", "two"):
+        ended = run("train", "config.yaml", *sets(objective, "signal=cached", f"out=runs/{out}"))
+        assert ended.code == 0 and "Student: runs/" in ended.out, ended
+        assert "teacher cache runs/cache: 8 traces, complete" in ended.err, ended
+    lines = [json.loads(line) for line in (project / "runs/two/metrics.jsonl").read_text().splitlines()]
+    assert all(line["kd"] > 0 and line["hidden"] > 0 for line in lines), lines
+    assert files_below(project / "runs/cache") == before
+
+
+def test_training_makes_the_cache_that_it_lacks(run: Run, project: Path) -> None:
+    ended = run("train", "config.yaml", *sets("objective.kd_weight=1.0", "signal=cached", "cache.top_k=4"))
+    assert ended.code == 0 and ended.err.count("teacher cache: shard ") == 3, ended
+    manifest = json.loads((project / "runs/cache/manifest.json").read_text())
+    assert (manifest["stage"], manifest["status"], manifest["config"]["top_k"]) == ("cache", "complete", 4)
 
 
 def test_a_student_cut_from_its_teacher(run: Run, tiny_models: Path) -> None:
@@ -373,6 +402,7 @@ def test_ctrl_c_in_train_keeps_a_checkpoint(run: Run, project: Path) -> None:
         ("train", 8, "could not write a checkpoint in runs/student/checkpoints: "),
         ("train", 40, "could not write a checkpoint in runs/student/checkpoints: "),
         ("train", 120, "could not write runs/student/merged: "),
+        ("cache", 4, "could not write runs/cache/shard-00000.parquet: File too large"),
         ("eval", 1, "could not write runs/eval/"),
     ],
 )

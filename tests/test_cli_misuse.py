@@ -1,4 +1,4 @@
-"""The bad-input table: how `generate`, `train` and `eval` can be misused, and what they answer.
+"""The bad-input table: how `generate`, `cache`, `train` and `eval` can be misused, and what they answer.
 
 Every row runs the whole command on a project that works but for one thing. Whatever it is: the exit code tells usage
 from infrastructure, the message says what was found, what is required and how to fix it, there is no traceback, and
@@ -133,6 +133,21 @@ def no_cuda(_: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch.cuda, "is_available", lambda: False)
 
 
+def other_traces_cached(directory: Path, patch: pytest.MonkeyPatch) -> None:
+    """A cache is finished, then the traces file holds others."""
+    run_before("cache")(directory, patch)
+    (directory / "traces.jsonl").write_text(json_lines([trace()]))
+
+
+def shards_lost(directory: Path, patch: pytest.MonkeyPatch) -> None:
+    """A finished cache has lost its shards, and most of its traces are no longer at hand."""
+    run_before("cache")(directory, patch)
+    for shard in (directory / "runs/cache").glob("*.parquet"):
+        shard.unlink()
+    first, *_ = (directory / "traces.jsonl").read_text().splitlines(keepends=True)
+    (directory / "traces.jsonl").write_text(first)
+
+
 def trace(**changes: Any) -> dict[str, Any]:
     messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
     meta = {"source": "import", "category": "irrelevance", "plan_cell": "x", "teacher": {"model": "by hand"}}
@@ -212,6 +227,7 @@ GENERATE_ROWS = [
 
 LAYERS = "student={{init: from_teacher_layers, model: '{models}/student', "
 KD = "objective.kd_weight=1.0"
+CACHED = "signal=cached"
 TRAIN_ROWS = [
     Misuse("epochs is text", ("epochs: Input should be a valid number (found 'three')",), ("epochs=three",)),
     Misuse("learning rate 0", ("learning_rate: Input should be greater than 0 (found 0)",), ("learning_rate=0",)),
@@ -257,6 +273,45 @@ TRAIN_ROWS = [
     Misuse("out is locked", ("another process is working in runs/student",), prepare=locked("runs/student"), code=3),
     Misuse("out holds another config", ("runs/student holds a run with another configuration", "objective.ce_weight: was 1.0, is 2.0"), ("objective.ce_weight=2.0",), prepare=run_before("train")),
     Misuse("out holds another stage", ("runs/traces holds a run of `fcdistill generate`",), ("out=runs/traces",), prepare=run_before("generate")),
+    Misuse("cached without a cache", ("signal is cached but cache is not given",), (CACHED, KD, "cache=null")),
+    Misuse("temperature that is not cached", ("objective.kd_temperature is 3.0, but cache.temperatures are 1.0, 2.0, 4.0: choose one of them",), (CACHED, KD, "objective.kd_temperature=3.0")),
+    Misuse("reverse_kl from a cache", ("objective.kd_divergence is reverse_kl, but signal is cached", "it needs the teacher's whole distribution", "set signal to online, or choose another kd_divergence"), (CACHED, KD, "objective.kd_divergence=reverse_kl")),
+    Misuse("top_k above the vocabulary", ("cache.top_k is 9999, but the vocabulary has 502 tokens",), (CACHED, KD, "cache.top_k=9999")),
+    Misuse("cache of another precision", ("runs/cache holds a run with another configuration", "dtype: was 'float32', is 'bfloat16'"), (CACHED, KD, "dtype=bfloat16"), prepare=run_before("cache")),
+    Misuse("cache without the aligned layers", ("hidden_layers: was [], is [3]",), (CACHED, "objective={hidden_weight: 1.0, num_layer_pairs: 1}"), prepare=run_before("cache")),
+    Misuse("cache of other traces", ("teacher cache runs/cache was made for other traces",), (CACHED, KD), prepare=other_traces_cached),
+    Misuse("cache is being written", ("another process is working in runs/cache",), (CACHED, KD), prepare=locked("runs/cache"), code=3),
+]  # fmt: skip
+
+
+CACHE_ROWS = [
+    Misuse("no config file", ("nope.yaml does not exist", "a YAML file"), arguments=("nope.yaml",)),
+    Misuse("no section", ("has no section 'train'", "add it"), files={"config.yaml": "x-shared: 1"}),
+    Misuse("no cache in the section", ("cache is not given", "teacher, and cache with its dir", "add cache"), ("cache=null",)),
+    Misuse("no teacher", ("teacher is not given", "add teacher"), ("teacher=null",)),
+    Misuse("misspelt field", ("cache.topk: unknown field. Did you mean 'top_k'?", FIELDS), ("cache.topk=4",)),
+    Misuse("top_k is text", ("cache.top_k: Input should be a valid integer (found 'all')",), ("cache.top_k=all",)),
+    Misuse("no temperature", ("cache.temperatures: Tuple should have at least 1 item",), ("cache.temperatures=[]",)),
+    Misuse("top_k above the vocabulary", ("cache.top_k is 9999, but the vocabulary has 502 tokens", "at most 502", "lower cache.top_k"), ("cache.top_k=9999",)),
+    Misuse("layer that the teacher lacks", ("cache.hidden_layers are 1, 7, but the teacher has no layer 7", "teacher layers in 1..3"), ("cache.hidden_layers=[1, 7]",)),
+    Misuse("aligned layer is not kept", ("cache.hidden_layers are 1, but layer 3 is aligned", "or leave it away"), ("cache.hidden_layers=[1]", "objective={hidden_weight: 1.0, num_layer_pairs: 1}")),
+    Misuse("no traces file", ("traces traces.jsonl does not exist", "check the path"), files={"traces.jsonl": None}),
+    Misuse("all traces are too long", ("none of 8 traces has at most max_example_tokens 16 tokens",), ("max_example_tokens=16",)),
+    Misuse("teacher does not exist", NOWHERE, ("teacher=./nowhere",)),
+    Misuse("teacher can't be fetched", OFFLINE, ("teacher=org/tiny",), code=3),
+    Misuse("teacher is corrupt", ("cut_short can't be loaded: ", "intact weights"), ("teacher={models}/cut_short",)),
+    Misuse("teacher of another tokenizer", ("student {models}/student and teacher {models}/stranger have different tokenizers",), ("teacher={models}/stranger",)),
+    Misuse("dir is a file", ("output directory runs/cache is a file",), prepare=file_at("runs/cache")),
+    Misuse("no permission", ("could not create runs/cache: Permission denied",), prepare=no_permission, code=3),
+    Misuse("disk full", ("could not write runs/cache/manifest.json: No space left on device", "finished work is kept"), leaves=("runs/cache/.lock",), prepare=disk_full, code=3),
+    Misuse("dir is locked", ("another process is working in runs/cache", "wait for it"), prepare=locked("runs/cache"), code=3),
+    Misuse("dir holds another stage", ("runs/student holds a run of `fcdistill train`", "an output directory of its own for each stage, here cache"), ("cache.dir=runs/student",), prepare=run_before("train")),
+    Misuse("dir holds a foreign manifest", ("manifest runs/cache/manifest.json is not one",), prepare=wrong_manifest("runs/cache")),
+    Misuse("another top_k", ("runs/cache holds a run with another configuration", "top_k: was 32, is 16", "choose another output directory, or delete this one"), ("cache.top_k=16",), prepare=run_before("cache")),
+    Misuse("other temperatures", ("temperatures: was [1.0, 2.0, 4.0], is [1.0, 3.0]",), ("cache.temperatures=[1.0, 3.0]",), prepare=run_before("cache")),
+    Misuse("another teacher", ("model.model: was '{models}/teacher', is '{models}/student'", "model.revision: was "), ("teacher={models}/student",), prepare=run_before("cache")),
+    Misuse("other traces", ("teacher cache runs/cache was made for other traces", "1 of 1 traces are not in it, the first is 't1'", "choose another cache.dir, or delete this one"), prepare=other_traces_cached),
+    Misuse("lost shards of traces that are gone", ("shards of teacher cache runs/cache are missing or damaged", "of their traces are not among those given", "all traces that the cache was made for"), prepare=shards_lost),
 ]  # fmt: skip
 
 SUITE = ("--cases", "cases.jsonl", "--tools", "tools.json", "--out", "runs/eval")
@@ -311,8 +366,8 @@ EVAL_ROWS = [
 
 ROWS = [
     pytest.param(command, row, id=f"{command}: {row.id}")
-    for command, own in (("generate", GENERATE_ROWS), ("train", TRAIN_ROWS), ("eval", EVAL_ROWS))
-    for row in CONFIG_ROWS[command] + own
+    for command, own in (("generate", GENERATE_ROWS), ("cache", CACHE_ROWS), ("train", TRAIN_ROWS), ("eval", EVAL_ROWS))
+    for row in CONFIG_ROWS.get(command, []) + own
 ]
 
 

@@ -1,9 +1,11 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from fcdistill.config import (
+    CacheConfig,
+    Divergence,
     EvalConfig,
     FromTeacherLayers,
     FullTuning,
@@ -122,7 +124,7 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("epohcs: 3", "epohcs: unknown field. Did you mean 'epochs'?"),
-        ("zzz: 3", "zzz: unknown field. Allowed: device, dtype,"),
+        ("zzz: 3", "zzz: unknown field. Allowed: cache, device, dtype,"),
         ("tuning: {lora_rnk: 3}", "tuning.lora_rnk: unknown field. Did you mean 'lora_rank'?"),
         ("tuning: {method: full, lora_rank: 3}", "tuning.lora_rank: unknown field. Allowed: method."),
         ("tuning: {method: qlora}", "tuning: Input tag 'qlora'"),
@@ -158,6 +160,13 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
         ("teacher: 5", "teacher: Input should be a valid string (found 5)"),
         ("tools_in_prompt: short", "tools_in_prompt: Input should be 'full', 'compact' or 'none' (found 'short')"),
         ("examples_per_pack: 3", "examples_per_pack 3 does not divide examples_per_step 16"),
+        ("signal: offline", "signal: Input should be 'online' or 'cached' (found 'offline')"),
+        ("cache: {}", "cache.dir: required and not given"),
+        ("cache: {dir: c, top_k: 0}", "cache.top_k: Input should be greater than or equal to 1 (found 0)"),
+        ("cache: {dir: c, topk: 8}", "cache.topk: unknown field. Did you mean 'top_k'?"),
+        ("cache: {dir: c, temperatures: []}", "cache.temperatures: Tuple should have at least 1 item"),
+        ("cache: {dir: c, temperatures: [0.0]}", "cache.temperatures.0: Input should be greater than 0 (found 0.0)"),
+        ("cache: {dir: c, hidden_layers: [0]}", "cache.hidden_layers.0: Input should be greater than or equal to 1"),
         ("device: &loop [*loop]", "device: Input should be a valid string (found [[...]])"),
         ("1: 2", "1: Keys should be strings"),
     ],
@@ -167,6 +176,35 @@ def test_a_wrong_field_is_named_with_what_was_found(write: Any, line: str, messa
         load_config(write(TRAIN + f"  {line}\n"), "train")
     assert message in caught.value.found
     assert "config.yaml, section train:" in caught.value.found
+
+
+def test_cached_signals_need_a_cache_of_their_temperature_where_a_teacher_is_followed(write: Any) -> None:
+    cached = TRAIN + "  teacher: big\n  signal: cached\n"
+    kd = "  objective: {kd_weight: 1.0, kd_temperature: 3.0}\n"
+    with pytest.raises(ConfigError, match="signal is cached but cache is not given"):
+        load_config(write(cached + kd), "train")
+    with pytest.raises(ConfigError, match=r"kd_temperature is 3.0, but cache.temperatures are 1.0, 2.0, 4.0: choose"):
+        load_config(write(cached + kd + "  cache: {dir: c}\n"), "train")
+    train = load_config(write(cached + kd + "  cache: {dir: c, temperatures: [3, 1]}\n"), "train")
+    assert train.cache == CacheConfig(dir=Path("c"), temperatures=(3.0, 1.0)) and train.cache.top_k == 32
+    assert load_config(write(cached), "train").cache is None
+    hidden = cached + "  objective: {hidden_weight: 1.0, kd_temperature: 3.0}\n  cache: {dir: c}\n"
+    assert load_config(write(hidden), "train").signal == "cached"
+
+
+def test_reverse_kl_needs_a_teacher_that_runs(write: Any) -> None:
+    train = TRAIN + "  teacher: big\n  cache: {dir: c}\n"
+    reverse = "  objective: {kd_weight: 1.0, kd_divergence: reverse_kl}\n"
+    with pytest.raises(
+        ConfigError, match="kd_divergence is reverse_kl, but signal is cached: .*; set signal to online"
+    ):
+        load_config(write(train + "  signal: cached\n" + reverse), "train")
+    assert load_config(write(train + reverse), "train").signal == "online"
+    unused = "  objective: {hidden_weight: 1.0, kd_divergence: reverse_kl}\n"
+    assert load_config(write(train + "  signal: cached\n" + unused), "train").signal == "cached"
+    for divergence in set(get_args(Divergence)) - {"reverse_kl"}:
+        other = reverse.replace("reverse_kl", divergence)
+        assert load_config(write(train + "  signal: cached\n" + other), "train").signal == "cached"
 
 
 @pytest.mark.parametrize(

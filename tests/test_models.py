@@ -23,6 +23,7 @@ from fcdistill.models import (
     cut_layers,
     load_model,
     load_tokenizer,
+    model_shape,
     resolve,
     save_student,
     shared_vocabulary,
@@ -182,6 +183,21 @@ def test_an_adapter_of_peft_alone_loads_with_the_tokenizer_of_its_base(plain: Pa
     assert torch.allclose(loaded.model(IDS).logits, wanted, atol=1e-3)
     assert loaded.card is None
     assert loaded.tokenizer.get_vocab() == tiny_tokenizer("qwen").get_vocab()
+
+
+@pytest.mark.parametrize("keep", [None, [0, 1, 3]])
+def test_the_shape_and_revision_of_a_model_are_known_without_its_weights(
+    plain: Path, tmp_path: Path, keep: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained_adapter(plain, tmp_path / "adapter", keep)
+    revisions = [load_model(str(path), dtype="float32").ref.revision for path in (plain, tmp_path / "adapter")]
+    monkeypatch.setattr(models, "_weights", lambda *_: pytest.fail("no weights are needed"))
+    shape, adapted = model_shape(str(plain)), model_shape(str(tmp_path / "adapter"))
+    assert (shape.num_layers, shape.width, shape.ref.revision) == (4, 32, revisions[0])
+    assert (adapted.num_layers, adapted.width, adapted.ref.revision) == (3 if keep else 4, 32, revisions[1])
+    shutil.rmtree(plain)
+    with pytest.raises(ModelError, match="the base of adapter .*adapter is missing"):
+        model_shape(str(tmp_path / "adapter"))
 
 
 def test_merged_weights_come_before_the_adapter(plain: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from fcdistill.storage import (
     Journal,
     RunDirectory,
     StrictJsonError,
+    find_run,
     iter_jsonl,
     loads_strict,
     read_json,
@@ -27,6 +28,7 @@ from fcdistill.storage import (
     sha256_file,
     sha256_json,
     storage_errors,
+    write_bytes,
     write_json,
     write_jsonl,
     write_text,
@@ -189,6 +191,11 @@ def test_a_refused_write_leaves_the_old_content_and_no_litter(
         write_json(path, {"new": 2})
     assert read_json(path) == {"old": 1}
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_bytes_are_written_as_they_are(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "new" / "a", b"\xff\x00\r\n")
+    assert (tmp_path / "new" / "a").read_bytes() == b"\xff\x00\r\n"
 
 
 def test_a_write_of_something_unwritable_leaves_the_old_content(tmp_path: Path) -> None:
@@ -494,6 +501,21 @@ def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None
         run(tmp_path / "out")
     with pytest.raises(StorageError, match="could not create .*out/below"):
         run(tmp_path / "out" / "below")
+
+
+def test_a_run_is_found_beside_its_holder_and_another_one_refused(tmp_path: Path) -> None:
+    wanted: dict[str, Any] = {"stage": "train", "config": {"epochs": 1, "batch": 8}, "volatile": frozenset({"batch"})}
+    assert find_run(tmp_path / "none", **wanted) is None
+    assert find_run(tmp_path, **wanted) is None and not os.listdir(tmp_path)
+    with RunDirectory(tmp_path, model=ModelRef(model="m"), **wanted) as holder:
+        before = (tmp_path / "manifest.json").read_bytes()
+        changed = {**wanted, "config": {"epochs": 1, "batch": 16}}
+        assert find_run(tmp_path, model=ModelRef(model="m"), **changed) == holder.manifest
+        with pytest.raises(DataError, match="model.model: was 'm', is 'n'"):
+            find_run(tmp_path, model=ModelRef(model="n"), **wanted)
+        with pytest.raises(DataError, match="holds a run of `fcdistill train`"):
+            find_run(tmp_path, **{**wanted, "stage": "cache"})
+        assert (tmp_path / "manifest.json").read_bytes() == before
 
 
 HOLD = """

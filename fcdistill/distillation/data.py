@@ -4,7 +4,7 @@ Student and teacher may read different prompts; the completion ids are the stude
 is predicted by the row before it: rows are selected here, once, so that nothing later shifts anything. Models and
 losses are not known here.
 
-Axes: N supervised tokens, M aligned rows of hidden states.
+Axes: N supervised tokens, M aligned rows of hidden states, K tokens that are known of a teacher's distribution.
 """
 
 import random
@@ -13,17 +13,30 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from fcdistill.config import CLASS_NAMES, TokenClass, ToolsInPrompt
 from fcdistill.distillation.forward import model_inputs
 from fcdistill.distillation.packing import PackedRows, pack_tree, pad_rows
+from fcdistill.distillation.signals import CachedTeacher
 from fcdistill.errors import DataError
 from fcdistill.prompts import render_example, render_prompt
 from fcdistill.records import FunctionTool, Trace
 
-__all__ = ["Collator", "Example", "Layout", "drop_long", "hold_out", "length_statistics", "render_traces", "tools_of"]
+__all__ = [
+    "Collator",
+    "Example",
+    "HiddenPositions",
+    "Layout",
+    "drop_long",
+    "hold_out",
+    "length_statistics",
+    "lay_out_side",
+    "render_traces",
+    "tools_of",
+]
+
+HiddenPositions = Literal["completion", "request+completion"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,11 @@ class Example:
     def teacher_ids(self) -> tuple[int, ...]:
         """What the teacher reads."""
         return self.teacher_prompt + self.completion[:-1]
+
+    def num_hidden_rows(self, positions: HiddenPositions) -> int:
+        """How many of the last rows have aligned hidden states: those that predict the completion, and more."""
+        before = self.num_request_tokens - 1 if positions == "request+completion" else 0
+        return max(before, 0) + len(self.completion)
 
     @property
     def num_tokens(self) -> int:
@@ -192,51 +210,59 @@ class Layout:
         )
 
 
+def lay_out_side(
+    side: Literal["student", "teacher"], layout: Layout, examples: Sequence[Example], positions: HiddenPositions
+) -> tuple[dict[str, Any], int]:
+    """What one model reads of a micro batch, and which of its rows are selected: see `Collator`.
+
+    Returns:
+        The side's part of the batch, and how many tokens are computed.
+    """
+    sequences = [example.student_ids if side == "student" else example.teacher_ids for example in examples]
+    rows = layout.lay_out(sequences)
+    paths = list(zip(examples, rows.paths, strict=True))
+    batch = {
+        side: model_inputs(rows),
+        f"{side}_logit_rows_N": torch.cat([path[-len(example.completion) :] for example, path in paths]),
+        f"{side}_hidden_rows_M": torch.cat([path[-example.num_hidden_rows(positions) :] for example, path in paths]),
+    }
+    return batch, rows.num_tokens
+
+
 @dataclass(frozen=True)
 class Collator:
     """Makes a micro batch of examples: a plain nested dict of tensors.
 
-    Keys: `student` and `teacher` (model inputs), `targets_N`, `weights_N`, `classes_N`, `example_N` (index of the
-    example in the micro batch), and for each side `*_logit_rows_N` and `*_hidden_rows_M`, flat indices of the
-    predicting rows and of the rows whose hidden states are aligned, in the same order on both sides;
-    `num_tokens` and `num_examples` for the log.
+    Keys: `student` and, where it runs beside it, `teacher` (model inputs), `targets_N`, `weights_N`, `classes_N`,
+    `example_N` (index of the example in the micro batch), and for each side `*_logit_rows_N` and `*_hidden_rows_M`,
+    flat indices of the predicting rows and of the rows whose hidden states are aligned, in the same order on both
+    sides; `num_tokens` and `num_examples` for the log. A cached teacher adds its own keys instead of `teacher`.
     """
 
     student: Layout
     teacher: Layout | None
     class_weights: Mapping[TokenClass, float]
-    hidden_positions: Literal["completion", "request+completion"]
+    hidden_positions: HiddenPositions
+    cached: CachedTeacher | None = None
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """The batch."""
         weight_of_class = torch.tensor([float(self.class_weights.get(name, 1.0)) for name in CLASS_NAMES])
         classes_N = torch.tensor([index for example in examples for index in example.classes])
         counts = torch.tensor([len(example.completion) for example in examples])
-        student_rows = self.student.lay_out([example.student_ids for example in examples])
+        student_side, num_tokens = lay_out_side("student", self.student, examples, self.hidden_positions)
         batch: dict[str, Any] = {
             "targets_N": torch.tensor([token for example in examples for token in example.completion]),
             "classes_N": classes_N,
             "weights_N": weight_of_class[classes_N],
             "example_N": torch.repeat_interleave(torch.arange(len(examples)), counts),
-            "num_tokens": torch.tensor(student_rows.num_tokens),
+            "num_tokens": torch.tensor(num_tokens),
             "num_examples": torch.tensor(len(examples)),
+            **student_side,
         }
-        self._add_side(batch, "student", student_rows, examples)
         if self.teacher is not None:
-            teacher_rows = self.teacher.lay_out([example.teacher_ids for example in examples])
-            self._add_side(batch, "teacher", teacher_rows, examples)
+            teacher_side, _ = lay_out_side("teacher", self.teacher, examples, self.hidden_positions)
+            batch |= teacher_side
+        if self.cached is not None:
+            batch |= self.cached.read([example.trace_id for example in examples])
         return batch
-
-    def _add_side(
-        self, batch: dict[str, Any], side: Literal["student", "teacher"], rows: PackedRows, examples: Sequence[Example]
-    ) -> None:
-        batch[side] = model_inputs(rows)
-        logit_rows: list[Tensor] = []
-        hidden_rows: list[Tensor] = []
-        for example, path in zip(examples, rows.paths, strict=True):
-            first = len(path) - len(example.completion)
-            logit_rows.append(path[first:])
-            aligned = max(example.num_request_tokens, 1) if self.hidden_positions == "request+completion" else 1
-            hidden_rows.append(path[first + 1 - aligned :])
-        batch[f"{side}_logit_rows_N"] = torch.cat(logit_rows)
-        batch[f"{side}_hidden_rows_M"] = torch.cat(hidden_rows)

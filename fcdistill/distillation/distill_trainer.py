@@ -24,7 +24,7 @@ from fcdistill.distillation.forward import forward_rows
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.losses import cross_entropy
 from fcdistill.distillation.objective import StepTotals, components, total_loss
-from fcdistill.distillation.signals import OnlineTeacher
+from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
 from fcdistill.students import weight_storage_errors
 
 __all__ = ["DistillTrainer", "PROJECTORS_NAME", "StudentSide"]
@@ -63,7 +63,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         collator: makes micro batches.
         train_examples: what is trained on.
         held_out_examples: what `evaluate` measures.
-        teacher: needed where the objective has a logit or hidden-state term.
+        teacher: needed where the objective has a logit or hidden-state term; a cached one is also the collator's.
         projectors: needed where it has a hidden-state term; their pairs are the aligned layers.
         callbacks: further callbacks.
     """
@@ -80,7 +80,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         collator: Collator,
         train_examples: Sequence[Example],
         held_out_examples: Sequence[Example] = (),
-        teacher: OnlineTeacher | None = None,
+        teacher: OnlineTeacher | CachedTeacher | None = None,
         projectors: Projectors | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:

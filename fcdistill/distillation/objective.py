@@ -5,7 +5,7 @@ token weight (the sum of the class weights of its supervised tokens, over all mi
 step's number of aligned rows, so that class weights do not rescale it. How the rows came about and how steps
 are composed is not known here.
 
-Axes: N supervised tokens, V vocabulary, M aligned rows, H width.
+Axes: N supervised tokens, V vocabulary, K tokens that are known of a teacher's distribution, M aligned rows, H width.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ from fcdistill.config import Divergence, ObjectiveConfig
 from fcdistill.distillation.forward import ModelRows
 from fcdistill.distillation.layers import LayerPair
 from fcdistill.distillation.losses import (
+    TopK,
     cosine,
     cross_entropy,
     forward_kl,
@@ -32,6 +33,7 @@ from fcdistill.distillation.losses import (
     top_k,
     tvd,
 )
+from fcdistill.distillation.signals import CachedRows
 
 __all__ = ["StepTotals", "components", "total_loss"]
 
@@ -54,7 +56,7 @@ class StepTotals:
 def components(
     config: ObjectiveConfig,
     student: ModelRows,
-    teacher: ModelRows | None,
+    teacher: ModelRows | CachedRows | None,
     *,
     targets_N: Tensor,
     weights_N: Tensor,
@@ -66,7 +68,7 @@ def components(
 
     Args:
         config: the weights and kinds of the terms.
-        student: its logits may have more columns than the teacher's, which are those of the shared vocabulary.
+        student: its logits may have more columns than the teacher knows, which are those of the shared vocabulary.
         teacher: needed where kd_weight or hidden_weight is set.
         targets_N: the token that each row must predict.
         weights_N: class weight of each row, for CE and D.
@@ -80,12 +82,13 @@ def components(
     found = {}
     logit_terms = [name for name, weight in (("ce", config.ce_weight), ("kd", config.kd_weight)) if weight]
     if logit_terms:
-        logit_rows = [student.logits_NV, targets_N, weights_N]
+        logit_rows, num_shared = [student.logits_NV, targets_N, weights_N], 0
         if config.kd_weight:
             assert teacher is not None
-            logit_rows.append(teacher.logits_NV)
-        logit_sums = _by_chunks(partial(_logit_sums, config), *logit_rows) / totals.token_weight.clamp_min(_TINY)
-        found = dict(zip(logit_terms, logit_sums, strict=True))
+            known_rows, num_shared = _known(teacher)
+            logit_rows += known_rows
+        logit_sums = _by_chunks(partial(_logit_sums, config, num_shared), *logit_rows)
+        found = dict(zip(logit_terms, logit_sums / totals.token_weight.clamp_min(_TINY), strict=True))
     if config.hidden_weight:
         assert teacher is not None and projectors is not None
         distance = _HIDDEN_LOSSES[config.hidden_loss]
@@ -104,21 +107,30 @@ def total_loss(config: ObjectiveConfig, found: dict[str, Tensor]) -> Tensor:
     return torch.stack([weights[name] * value for name, value in found.items()]).sum()
 
 
+def _known(teacher: ModelRows | CachedRows) -> tuple[list[Tensor], int]:
+    """What is known of the teacher's distributions, its logits or a top k's two tensors, and of how many columns."""
+    if isinstance(teacher, CachedRows):
+        return [teacher.top_k.ids_NK, teacher.top_k.logprobs_NK], teacher.vocabulary_size
+    return [teacher.logits_NV], teacher.logits_NV.shape[1]
+
+
 def _logit_sums(
     config: ObjectiveConfig,
+    num_shared: int,
     student_NV: Tensor,
     targets_N: Tensor,
     weights_N: Tensor,
-    teacher_NV: Tensor | None = None,
+    *known: Tensor,
 ) -> Tensor:
-    """The sums over these rows of CE and of T^2 D, of those that have a weight."""
+    """The sums over these rows of CE and of T^2 D, of those that have a weight; see `_known`."""
     sums = []
     if config.ce_weight:
         sums.append(cross_entropy(student_NV, targets_N, weights_N=weights_N))
-    if teacher_NV is not None:
-        shared_NV = student_NV[:, : teacher_NV.shape[1]]
+    if known:
+        teacher = known[0] if len(known) == 1 else TopK(*known)
         divergence = _divergence(config)
-        sums.append(divergence(shared_NV, teacher_NV, kd_temperature=config.kd_temperature, weights_N=weights_N))
+        shared_NV = student_NV[:, :num_shared]
+        sums.append(divergence(shared_NV, teacher, kd_temperature=config.kd_temperature, weights_N=weights_N))
     return torch.stack(sums)
 
 
@@ -139,12 +151,15 @@ def _of_top_tokens(
     loss: Callable[..., Tensor],
     k: int,
     student_NV: Tensor,
-    teacher_NV: Tensor,
+    teacher: Tensor | TopK,
     *,
     kd_temperature: float,
     weights_N: Tensor,
 ) -> Tensor:
-    kept = top_k(teacher_NV, min(k, teacher_NV.shape[1]), kd_temperature=kd_temperature)
+    if isinstance(teacher, TopK):
+        kept = TopK(teacher.ids_NK[:, :k], teacher.logprobs_NK[:, :k])
+    else:
+        kept = top_k(teacher, min(k, teacher.shape[1]), kd_temperature=kd_temperature)
     return loss(student_NV, kept, kd_temperature=kd_temperature, weights_N=weights_N)
 
 

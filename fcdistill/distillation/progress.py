@@ -1,7 +1,8 @@
-"""What a training run says while it runs: lines of metrics.jsonl, a progress bar, and how it stops on Ctrl-C."""
+"""What a run says while it runs: lines of metrics.jsonl, a progress bar, and how it stops on Ctrl-C."""
 
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,12 +10,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from fcdistill.records import Record
 from fcdistill.storage import Journal, iter_jsonl, write_jsonl
 
-__all__ = ["GracefulStop", "MetricsLine", "MetricsLog", "ProgressBar", "step_of"]
+__all__ = ["GracefulStop", "MetricsLine", "MetricsLog", "ProgressBar", "step_of", "to_stderr"]
 
 log = logging.getLogger(__name__)
 
@@ -131,3 +133,8 @@ class GracefulStop(TrainerCallback):  # type: ignore[misc]
 def step_of(checkpoint: Path | None) -> int:
     """The optimizer step at which a checkpoint was written; 0 without one."""
     return int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint is not None else 0
+
+
+def to_stderr(text: str) -> None:
+    """Print a line above the progress bar, where there is one."""
+    tqdm.write(text, file=sys.stderr)

@@ -9,72 +9,50 @@
     <out>/projectors.safetensors   where hidden states of unequal widths were aligned
     <out>/result.json       what `run_training` returns
 
-Order of work: everything that can be refused without weights is refused first. A killed run goes on from its last whole
-checkpoint and ends with the weights of an uninterrupted one.
+Order of work: everything that can be refused without weights is refused first. Where signal is cached, what the cache
+lacks is computed before the student is loaded; with a whole cache the teacher's weights are not loaded at all. A killed
+run goes on from its last whole checkpoint and ends with the weights of an uninterrupted one.
 """
 
 import contextlib
-import logging
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
-from tqdm.auto import tqdm
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    ProgressCallback,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, TrainingArguments, set_seed
 
 from fcdistill.config import FromTeacherLayers, FullTuning, LoraTuning, TrainConfig
 from fcdistill.distillation.attention import training_attention
+from fcdistill.distillation.caching import cached_teacher
 from fcdistill.distillation.checkpoints import last_sealed
-from fcdistill.distillation.data import (
-    Collator,
-    Example,
-    Layout,
-    drop_long,
-    hold_out,
-    length_statistics,
-    render_traces,
-    tools_of,
-)
+from fcdistill.distillation.data import Collator, length_statistics
 from fcdistill.distillation.distill_trainer import PROJECTORS_NAME, DistillTrainer, StudentSide
-from fcdistill.distillation.forward import packing_is_exact
-from fcdistill.distillation.layers import Projectors, pair_layers
+from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.lora import fuse_lora
-from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of
-from fcdistill.distillation.signals import OnlineTeacher, require_one_vocabulary
-from fcdistill.errors import ConfigError
-from fcdistill.models import (
-    SharedVocabulary,
-    StudentCard,
-    apply_lora,
-    choose_device,
-    cut_layers,
-    layers_to_keep,
-    load_model,
-    load_tokenizer,
-    save_student,
+from fcdistill.distillation.preparation import (
+    Prepared,
+    PreparedTeacher,
+    layout_of,
+    load_teacher,
+    prepare,
+    teacher_layout,
 )
+from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of, to_stderr
+from fcdistill.distillation.signals import CachedTeacher
+from fcdistill.errors import ConfigError
+from fcdistill.models import StudentCard, apply_lora, cut_layers, layers_to_keep, load_model, save_student
 from fcdistill.prompts import template_sha256, tokenizer_sha256
-from fcdistill.records import FunctionTool, ModelRef, Trace
-from fcdistill.storage import RunDirectory, read_json, read_jsonl, storage_errors, write_json
+from fcdistill.records import ModelRef
+from fcdistill.storage import RunDirectory, read_json, storage_errors, write_json
 
 __all__ = ["DistillTrainer", "TrainResult", "run_training"]
-
-log = logging.getLogger(__name__)
 
 _VOLATILE = frozenset({"device", "log_steps", "save_steps"})
 """Fields that may change between a run and its resumption."""
@@ -98,24 +76,7 @@ class TrainResult:
     """Time of work over all resumptions, loading included."""
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """All that is known before weights are loaded."""
-
-    tokenizer: PreTrainedTokenizerBase
-    teacher_tokenizer: PreTrainedTokenizerBase | None
-    vocabulary: SharedVocabulary | None
-    train: list[Example]
-    held_out: list[Example]
-    left_out: list[str]
-    tools: tuple[FunctionTool, ...]
-
-
-def _to_stderr(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)
-
-
-def run_training(config: TrainConfig, report: Callable[[str], None] = _to_stderr) -> TrainResult:
+def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr) -> TrainResult:
     """Train a student, or go on where an earlier run stopped; a finished directory returns its result at once.
 
     Args:
@@ -130,7 +91,7 @@ def run_training(config: TrainConfig, report: Callable[[str], None] = _to_stderr
         KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
     """
     started = time.monotonic()
-    prepared = _prepare(config)
+    prepared = prepare(config, needs_teacher=config.objective.needs_teacher)
     with RunDirectory(
         config.out,
         stage="train",
@@ -146,45 +107,15 @@ def run_training(config: TrainConfig, report: Callable[[str], None] = _to_stderr
         if run.complete:
             report(f"{config.out} is already trained")
             return TrainResult(**read_json(result_path, "training result") | {"directory": config.out})
-        result = _train(config, prepared, report, run.manifest.wall_time_s, started)
+        cached = cached_teacher(config, prepared, report) if prepared.teacher and config.signal == "cached" else None
+        result = _train(config, prepared, cached, report, run.manifest.wall_time_s, started)
         write_json(result_path, asdict(result) | {"directory": str(config.out)})
         run.mark_complete()
     shutil.rmtree(config.out / "checkpoints", ignore_errors=True)
     return result
 
 
-def _prepare(config: TrainConfig) -> _Prepared:
-    """Read and check everything that needs no weights."""
-    traces = read_jsonl(config.traces, Trace, "traces")
-    choose_device(config.device)
-    if config.dtype == "float16" and not torch.cuda.is_available():
-        raise ConfigError(
-            "dtype is float16, but there is no CUDA device",
-            required="a CUDA device: float16 training scales its loss there",
-            fix="use bfloat16 or float32",
-        )
-    tokenizer = load_tokenizer(config.student.model)
-    teacher_tokenizer, vocabulary = None, None
-    if config.objective.needs_teacher:
-        assert config.teacher is not None
-        teacher_tokenizer = load_tokenizer(config.teacher)
-        vocabulary = require_one_vocabulary(
-            tokenizer, teacher_tokenizer, student_name=config.student.model, teacher_name=config.teacher
-        )
-    rendered = render_traces(traces, tokenizer, config.tools_in_prompt, teacher_tokenizer)
-    kept, left_out = drop_long(rendered, config.max_example_tokens)
-    if left_out:
-        log.warning(
-            "%d of %d traces have more than max_example_tokens %d tokens and are left out (data.json names them)",
-            len(left_out),
-            len(traces),
-            config.max_example_tokens,
-        )
-    train, held_out = hold_out(kept, config.held_out_fraction, config.seed)
-    return _Prepared(tokenizer, teacher_tokenizer, vocabulary, train, held_out, left_out, tools_of(traces))
-
-
-def _write_data_report(config: TrainConfig, prepared: _Prepared, report: Callable[[str], None]) -> None:
+def _write_data_report(config: TrainConfig, prepared: Prepared, report: Callable[[str], None]) -> None:
     lengths = length_statistics(prepared.train)
     content = {
         "train_examples": len(prepared.train),
@@ -200,21 +131,39 @@ def _write_data_report(config: TrainConfig, prepared: _Prepared, report: Callabl
 
 
 def _train(
-    config: TrainConfig, prepared: _Prepared, report: Callable[[str], None], earlier_s: float, started: float
+    config: TrainConfig,
+    prepared: Prepared,
+    cached: CachedTeacher | None,
+    report: Callable[[str], None],
+    earlier_s: float,
+    started: float,
 ) -> TrainResult:
     checkpoints = config.out / "checkpoints"
     args = _arguments(config, checkpoints, has_held_out=bool(prepared.held_out))
     set_seed(config.seed)
     student, base = _load_student(config)
     use_cache = student.model.config.use_cache
-    teacher, projectors = _load_teacher(config, prepared, student, args.device)
+    projectors = _projectors(prepared.teacher, student) if prepared.teacher else None
+    online = None
+    if prepared.teacher and not cached:
+        layers = [teacher_layer for _, teacher_layer in prepared.teacher.pairs]
+        needs_logits = config.objective.kd_weight > 0
+        online = load_teacher(config, prepared.teacher, args.device, layers, needs_logits=needs_logits)
     _write_data_report(config, prepared, report)  # the first file: what is refused above leaves the directory free
     student.model.to(args.device)
     collator = Collator(
-        student=_layout(config, student.model, student.head, prepared.train, "student", student.autocast),
-        teacher=_layout(config, teacher.model, teacher.head, prepared.train, "teacher", None) if teacher else None,
+        student=layout_of(
+            config,
+            student.model,
+            student.head,
+            [example.student_ids for example in prepared.train],
+            name="student",
+            autocast=student.autocast,
+        ),
+        teacher=teacher_layout(config, online, prepared.train) if online else None,
         class_weights=config.objective.class_weights,
         hidden_positions=config.objective.hidden_positions,
+        cached=cached,
     )
     checkpoint = last_sealed(checkpoints)
     metrics = MetricsLog(config.out / "metrics.jsonl", step_of(checkpoint), report)
@@ -226,7 +175,7 @@ def _train(
         collator=collator,
         train_examples=prepared.train,
         held_out_examples=prepared.held_out,
-        teacher=teacher,
+        teacher=cached or online,
         projectors=projectors,
         callbacks=[metrics, stop],
     )
@@ -323,56 +272,14 @@ def _load_student(config: TrainConfig) -> tuple[StudentSide, ModelRef]:
     return StudentSide(model, head, autocast), base
 
 
-def _load_teacher(
-    config: TrainConfig, prepared: _Prepared, student: StudentSide, device: torch.device
-) -> tuple[OnlineTeacher | None, Projectors | None]:
-    if not config.objective.needs_teacher:
-        return None, None
-    assert config.teacher is not None and prepared.vocabulary is not None
-    model = load_model(config.teacher, dtype=config.dtype, device=str(device)).model
-    model.requires_grad_(False)
-    projectors = None
-    if config.objective.hidden_weight:
-        student_shape = student.model.config.get_text_config()
-        teacher_shape = model.config.get_text_config()
-        pairs = pair_layers(
-            config.objective.layer_map,
-            num_pairs=config.objective.num_layer_pairs,
-            student_layers=student_shape.num_hidden_layers,
-            teacher_layers=teacher_shape.num_hidden_layers,
-        )
-        projectors = Projectors(pairs, student_shape.hidden_size, teacher_shape.hidden_size)
-    teacher = OnlineTeacher(
-        model=model,
-        head=model.get_output_embeddings(),
-        vocabulary_size=prepared.vocabulary.size,
-        layers=tuple(teacher_layer for _, teacher_layer in projectors.pairs) if projectors else (),
-        needs_logits=config.objective.kd_weight > 0,
-    )
-    return teacher, projectors
-
-
-def _layout(
-    config: TrainConfig,
-    model: PreTrainedModel | PeftModel,
-    head: nn.Module,
-    examples: Sequence[Example],
-    name: str,
-    autocast: torch.dtype | None,
-) -> Layout:
-    sequences = [example.student_ids if name == "student" else example.teacher_ids for example in examples]
-    shape = model.config.get_text_config()
-    return Layout(
-        packed=packing_is_exact(model, head, sequences, name=name, autocast=autocast),
-        max_tokens=config.pack_tokens,
-        # Attention runs at about half the speed of matrix products, which cost 24 H^2 against its 4 H T per token.
-        attention_tokens=3 * shape.hidden_size,
-        pad_id=shape.pad_token_id or 0,
-    )
+def _projectors(prepared: PreparedTeacher, student: StudentSide) -> Projectors | None:
+    if not prepared.pairs:
+        return None
+    return Projectors(prepared.pairs, student.model.config.get_text_config().hidden_size, prepared.shape.width)
 
 
 def _save(
-    config: TrainConfig, student: StudentSide, prepared: _Prepared, base: ModelRef, projectors: Projectors | None
+    config: TrainConfig, student: StudentSide, prepared: Prepared, base: ModelRef, projectors: Projectors | None
 ) -> None:
     card = StudentCard(tools_in_prompt=config.tools_in_prompt, tools=prepared.tools, base=base)
     model = student.model

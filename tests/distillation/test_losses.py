@@ -252,16 +252,16 @@ def test_a_confident_student_gets_the_gradient_of_its_tail() -> None:
 
 @each_with_tail
 @pytest.mark.parametrize("rounded_up", [0.0, 1e-3])
-def test_kept_mass_that_rounding_brings_to_one_stays_finite(name: str, rounded_up: float) -> None:
-    """A cache in half precision may add up to more than 1."""
+@pytest.mark.parametrize("num_tokens", [2, 3])
+def test_kept_mass_that_rounding_brings_to_one_stays_finite(name: str, rounded_up: float, num_tokens: int) -> None:
+    """A cache in half precision may add up to more than 1, whether there are other tokens or not."""
     logprobs_NK = torch.tensor([[math.log(0.75) + rounded_up, math.log(0.25)]], dtype=torch.float16)
-    student_NV = torch.tensor([[1.0, 0.0, 0.0]], requires_grad=True)
+    student_NV = torch.tensor([[1.0, 0.0, 0.0][:num_tokens]], requires_grad=True)
     loss = WITH_TAIL[name](student_NV, TopK(torch.tensor([[0, 1]]), logprobs_NK))
     loss.backward()
     assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(
-        WITH_TAIL[name](student_NV, torch.tensor([[math.log(3.0), 0.0, -100.0]])).item(), abs=2e-3
-    )
+    teacher_NV = torch.tensor([[math.log(3.0), 0.0, -100.0][:num_tokens]])
+    assert loss.item() == pytest.approx(WITH_TAIL[name](student_NV, teacher_NV).item(), abs=2e-3)
     assert student_NV.grad is not None and student_NV.grad.isfinite().all()
 
 

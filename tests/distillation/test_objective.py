@@ -13,6 +13,7 @@ from fcdistill.distillation import objective as module
 from fcdistill.distillation.forward import ModelRows
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.losses import (
+    TopK,
     forward_kl,
     hinge,
     jsd,
@@ -23,6 +24,7 @@ from fcdistill.distillation.losses import (
     tvd,
 )
 from fcdistill.distillation.objective import StepTotals, components, total_loss
+from fcdistill.distillation.signals import CachedRows
 
 CONFIG = ObjectiveConfig(ce_weight=2.0, kd_weight=3.0, hidden_weight=5.0)
 PAIRS = ((1, 2),)
@@ -44,25 +46,44 @@ DIVERGENCES: dict[Divergence, Callable[..., Tensor]] = {
     "hinge": lambda *rows, **extra: _of_top_five(hinge, *rows, **extra),
 }
 
-each_divergence = pytest.mark.parametrize("divergence", get_args(Divergence))
+WITH_CACHE = [name for name in get_args(Divergence) if name != "reverse_kl"]
+
+each_signal = pytest.mark.parametrize(
+    ("divergence", "num_cached"), [(name, None) for name in get_args(Divergence)] + [(name, 4) for name in WITH_CACHE]
+)
+"""Every divergence with a teacher that runs, and with one of which a cache holds the four likeliest tokens."""
 
 
-def _of_top_five(loss: Callable[..., Tensor], student_NV: Tensor, teacher_NV: Tensor, **extra: Any) -> Tensor:
-    return loss(student_NV, top_k(teacher_NV, 5, kd_temperature=extra["kd_temperature"]), **extra)
+def _of_top_five(loss: Callable[..., Tensor], student_NV: Tensor, teacher: Tensor | TopK, **extra: Any) -> Tensor:
+    if isinstance(teacher, Tensor):
+        teacher = top_k(teacher, 5, kd_temperature=extra["kd_temperature"])
+    return loss(student_NV, teacher, **extra)
+
+
+def _teacher(
+    config: ObjectiveConfig, logits_NV: Tensor, num_cached: int | None, hidden_MH: dict[int, Tensor]
+) -> ModelRows | CachedRows:
+    if num_cached is None:
+        return ModelRows(logits_NV, hidden_MH)
+    kept = top_k(logits_NV, num_cached, kd_temperature=config.kd_temperature)
+    return CachedRows(kept, logits_NV.shape[1], hidden_MH)
 
 
 def _config(divergence: Divergence, **extra: Any) -> ObjectiveConfig:
     return ObjectiveConfig(**{"kd_weight": 3.0} | extra, kd_divergence=divergence, **PARAMETERS.get(divergence, {}))
 
 
-def _loss(config: ObjectiveConfig, rows: int) -> tuple[dict[str, float], float, torch.Tensor]:
+def _loss(
+    config: ObjectiveConfig, rows: int, num_cached: int | None = None
+) -> tuple[dict[str, float], float, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     logits_NV = torch.randn(rows, 13, generator=generator).requires_grad_()
     hidden_MH = torch.randn(rows, 4, generator=generator)
+    teacher_NV = torch.randn(rows, 11, generator=generator)
     found = components(
         config,
         ModelRows(logits_NV, {1: hidden_MH}),
-        ModelRows(torch.randn(rows, 11, generator=generator), {2: torch.randn(rows, 4, generator=generator)}),
+        _teacher(config, teacher_NV, num_cached, {2: torch.randn(rows, 4, generator=generator)}),
         targets_N=torch.arange(rows) % 11,
         weights_N=torch.linspace(0, 2, rows),
         pairs=PAIRS,
@@ -75,15 +96,15 @@ def _loss(config: ObjectiveConfig, rows: int) -> tuple[dict[str, float], float, 
     return {name: value.item() for name, value in found.items()}, loss.item(), logits_NV.grad
 
 
-@each_divergence
+@each_signal
 def test_chunks_give_the_loss_and_gradients_of_all_rows_at_once(
-    divergence: Divergence, monkeypatch: pytest.MonkeyPatch
+    divergence: Divergence, num_cached: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = _config(divergence, ce_weight=2.0, hidden_weight=5.0, kd_temperature=2.0)
-    whole, loss, gradient = _loss(config, 20)
+    whole, loss, gradient = _loss(config, 20, num_cached)
     for size in (1, 7, 19):
         monkeypatch.setattr(module, "_CHUNK_ROWS", size)
-        chunked, chunked_loss, chunked_gradient = _loss(config, 20)
+        chunked, chunked_loss, chunked_gradient = _loss(config, 20, num_cached)
         assert chunked == pytest.approx(whole, rel=1e-6) and chunked_loss == pytest.approx(loss, rel=1e-6)
         assert torch.allclose(chunked_gradient, gradient, atol=1e-7)
 
@@ -98,22 +119,26 @@ def test_terms_without_weight_are_not_computed() -> None:
     assert _loss(ObjectiveConfig(ce_weight=0, kd_weight=1), 5)[0].keys() == {"kd"}
 
 
-@each_divergence
-def test_the_logit_term_is_the_chosen_divergence_with_its_parameter(divergence: Divergence) -> None:
+@each_signal
+def test_the_logit_term_is_the_chosen_divergence_with_its_parameter(
+    divergence: Divergence, num_cached: int | None
+) -> None:
+    config = _config(divergence, ce_weight=0, kd_temperature=2.0)
     generator = torch.Generator().manual_seed(0)
     student_NV, teacher_NV = torch.randn(6, 13, generator=generator), torch.randn(6, 11, generator=generator)
     weights_N = torch.linspace(0, 2, 6)
     found = components(
-        _config(divergence, ce_weight=0, kd_temperature=2.0),
+        config,
         ModelRows(student_NV, {}),
-        ModelRows(teacher_NV, {}),
+        _teacher(config, teacher_NV, num_cached, {}),
         targets_N=torch.arange(6),
         weights_N=weights_N,
         pairs=(),
         projectors=None,
         totals=StepTotals(torch.tensor(40.0), torch.tensor(0.0)),
     )
-    expected = DIVERGENCES[divergence](student_NV[:, :11], teacher_NV, kd_temperature=2.0, weights_N=weights_N)
+    teacher = top_k(teacher_NV, num_cached, kd_temperature=2.0) if num_cached else teacher_NV
+    expected = DIVERGENCES[divergence](student_NV[:, :11], teacher, kd_temperature=2.0, weights_N=weights_N)
     assert found["kd"].item() == pytest.approx(expected.item() / 40, rel=1e-6)
     assert found["kd"].item() > 0
 
@@ -125,10 +150,10 @@ def test_a_ranking_of_more_tokens_than_there_are_ranks_them_all(divergence: Dive
     assert _loss(ObjectiveConfig(**config, ranking_top_k=100), 5)[0] == expected[0]
 
 
-@each_divergence
-def test_the_teacher_decides_about_shared_columns_only(divergence: Divergence) -> None:
+@each_signal
+def test_the_teacher_decides_about_shared_columns_only(divergence: Divergence, num_cached: int | None) -> None:
     """The student's columns beyond the shared vocabulary get gradients from cross-entropy, none from the teacher."""
-    gradient_NV = _loss(_config(divergence, ce_weight=0), 5)[2]
+    gradient_NV = _loss(_config(divergence, ce_weight=0), 5, num_cached)[2]
     assert gradient_NV[:, 11:].abs().max() == 0 and gradient_NV[:, :11].abs().max() > 0
     assert _loss(ObjectiveConfig(), 5)[2][:, 11:].abs().max() > 0
 
@@ -142,6 +167,8 @@ class _Float32Bytes(TorchDispatchMode):
         self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # Results that share an argument's storage are views of it: the rows that were given are not made here.
+        self._seen.update(each.untyped_storage() for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
         made = func(*args, **kwargs or {})
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor) and tensor.dtype == torch.float32:
@@ -158,17 +185,19 @@ class _Float32Bytes(TorchDispatchMode):
         self.alive -= num_bytes
 
 
-def _float32_bytes(config: ObjectiveConfig, rows: int, columns: int) -> tuple[_Float32Bytes, int]:
+def _float32_bytes(
+    config: ObjectiveConfig, rows: int, columns: int, num_cached: int | None
+) -> tuple[_Float32Bytes, int]:
     """What a forward and a backward pass over bfloat16 logits make, and the bytes that wait between the two."""
     logits_NV = torch.randn(rows, columns).bfloat16().requires_grad_()
-    teacher_NV = torch.randn(rows, columns).bfloat16()
+    teacher = _teacher(config, torch.randn(rows, columns).bfloat16(), num_cached, {})
     given = {"targets_N": torch.arange(rows) % columns, "weights_N": torch.ones(rows)}
     totals = StepTotals(torch.tensor(40.0), torch.tensor(1.0))
     with _Float32Bytes() as mode:
         found = components(
             config,
             ModelRows(logits_NV, {}),
-            ModelRows(teacher_NV, {}),
+            teacher,
             **given,
             pairs=(),
             projectors=None,
@@ -180,18 +209,31 @@ def _float32_bytes(config: ObjectiveConfig, rows: int, columns: int) -> tuple[_F
     return mode, waiting
 
 
-@each_divergence
+@each_signal
 def test_float32_intermediates_of_all_rows_never_exist_together(
-    divergence: Divergence, monkeypatch: pytest.MonkeyPatch
+    divergence: Divergence, num_cached: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, columns = 8, 4096
     chunk_bytes = 4 * rows * columns
     monkeypatch.setattr(module, "_CHUNK_ROWS", rows)
-    single, _ = _float32_bytes(_config(divergence), rows, columns)
+    single, _ = _float32_bytes(_config(divergence), rows, columns, num_cached)
     assert single.largest == chunk_bytes
-    two, _ = _float32_bytes(_config(divergence), 2 * rows, columns)
-    many, waiting = _float32_bytes(_config(divergence), 16 * rows - 3, columns)
+    two, _ = _float32_bytes(_config(divergence), 2 * rows, columns, num_cached)
+    many, waiting = _float32_bytes(_config(divergence), 16 * rows - 3, columns, num_cached)
     assert many.largest == chunk_bytes
     assert waiting < chunk_bytes / 100
     assert many.peak <= 1.01 * two.peak
     assert two.peak <= 1.01 * single.peak
+
+
+@pytest.mark.parametrize("divergence", WITH_CACHE)
+@pytest.mark.parametrize("chunk", [512, 7])
+def test_a_cached_teacher_that_knows_all_tokens_gives_the_loss_and_gradients_of_one_that_runs(
+    divergence: Divergence, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK_ROWS", chunk)
+    config = _config(divergence, ce_weight=2.0, hidden_weight=5.0, kd_temperature=2.0)
+    online, online_loss, online_gradient = _loss(config, 20)
+    cached, cached_loss, cached_gradient = _loss(config, 20, 11)
+    assert cached == pytest.approx(online, rel=1e-5) and cached_loss == pytest.approx(online_loss, rel=1e-5)
+    assert torch.allclose(cached_gradient, online_gradient, atol=1e-7)

@@ -1,3 +1,4 @@
+import gc
 import json
 import logging
 import os
@@ -5,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fcdistill.config import TrainConfig, parse_config
+from fcdistill.distillation import preparation
 from fcdistill.distillation import trainer as module
 from fcdistill.distillation.distill_trainer import DistillTrainer
 from fcdistill.distillation.progress import MetricsLine
@@ -304,6 +307,86 @@ def test_another_tokenizer_is_refused_for_kd_before_weights_are_loaded_and_works
                 run_training(_config(world, tmp_path / "refused", teacher=stranger, objective=weights))
     assert not (tmp_path / "refused").exists()
     assert run_training(_config(world, tmp_path / "ce", teacher=stranger, max_steps=1)).steps == 1
+
+
+def _cached(world: Path, out: Path, top_k: int, **fields: Any) -> TrainConfig:
+    cache = {"dir": out.parent / f"cache-{top_k}", "top_k": top_k, "shard_traces": 3}
+    return _config(world, out, **{"objective": EVERYTHING, "signal": "cached", "cache": cache, "epochs": 3, **fields})
+
+
+def _curve(out: Path, name: str) -> list[float]:
+    return [getattr(line, name) for line in _lines(out) if line.loss is not None]
+
+
+def test_training_from_a_cache_follows_the_curve_of_a_teacher_that_runs_beside_it(world: Path, tmp_path: Path) -> None:
+    """With all tokens up to float16; with 32 nearly so, where the teacher is as sure as trained ones are."""
+    sure = load_model(str(world / "teacher"), dtype="float32")
+    sure.model.get_output_embeddings().weight.data *= 6
+    for part in (sure.model, sure.tokenizer):
+        part.save_pretrained(tmp_path / "teacher")
+    teacher = str(tmp_path / "teacher")
+    run_training(_config(world, tmp_path / "online", objective=EVERYTHING, epochs=3, teacher=teacher))
+    run_training(_cached(world, tmp_path / "whole", len(sure.tokenizer), teacher=teacher))
+    run_training(_cached(world, tmp_path / "top32", 32, teacher=teacher))
+    for name, whole, top32 in (("ce", 1e-4, 1e-3), ("kd", 1e-4, 0.03), ("hidden", 2e-4, 1e-3)):
+        online = _curve(tmp_path / "online", name)
+        assert len(online) == 9 and max(online) - min(online) > 0.1
+        assert _curve(tmp_path / "whole", name) == pytest.approx(online, rel=whole), name
+        assert _curve(tmp_path / "top32", name) == pytest.approx(online, rel=top32), name
+
+
+def test_the_teacher_is_gone_before_the_student_is_loaded_and_never_loaded_again(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[weakref.ref[Any]] = []
+
+    def load_teacher_model(*args: Any, **kwargs: Any) -> Any:
+        found = load_model(*args, **kwargs)
+        loaded.append(weakref.ref(found.model))
+        return found
+
+    def load_student_model(*args: Any, **kwargs: Any) -> Any:
+        assert [teacher() for teacher in loaded] == [None]
+        return load_model(*args, **kwargs)
+
+    gc.disable()  # that the teacher is gone must not depend on when Python next collects
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(preparation, "load_model", load_teacher_model)
+            patch.setattr(module, "load_model", load_student_model)
+            run_training(_cached(world, tmp_path / "first", 8, max_steps=2))
+    finally:
+        gc.enable()
+    monkeypatch.setattr(preparation, "load_model", _refuse)
+    run_training(_cached(world, tmp_path / "second", 8, max_steps=2))
+    _assert_equal(_weights(tmp_path / "second"), _weights(tmp_path / "first"))
+    fewer = ("trace-1", "trace-7", "trace-4", "trace-2")
+    write_jsonl(tmp_path / "fewer.jsonl", [trace for trace in reversed(tiny_traces(10)) if trace.id in fewer])
+    third = _cached(world, tmp_path / "third", 8, traces=tmp_path / "fewer.jsonl", held_out_fraction=0.3)
+    assert run_training(third).examples == 3
+
+
+def test_a_resumed_run_reads_the_cache_again(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_training(_cached(world, tmp_path / "whole", 8))
+    monkeypatch.setattr(module, "DistillTrainer", _DiesInStep7)
+    with pytest.raises(_DiedError):
+        run_training(_cached(world, tmp_path / "resumed", 8))
+    monkeypatch.undo()
+    monkeypatch.setattr(preparation, "load_model", _refuse)
+    run_training(_cached(world, tmp_path / "resumed", 8))
+    _assert_equal(_weights(tmp_path / "resumed"), _weights(tmp_path / "whole"))
+
+
+def test_a_cache_of_other_settings_is_refused_and_leaves_the_output_free(world: Path, tmp_path: Path) -> None:
+    run_training(_cached(world, tmp_path / "first", 8, max_steps=1))
+    with pytest.raises(DataError, match="dtype: was 'float32', is 'bfloat16'"):
+        run_training(_cached(world, tmp_path / "second", 8, max_steps=1, dtype="bfloat16"))
+    assert not (tmp_path / "second").exists()
+
+
+def test_without_a_teacher_term_the_cache_plays_no_role(world: Path, tmp_path: Path) -> None:
+    assert run_training(_cached(world, tmp_path / "run", 8, max_steps=1, objective={"ce_weight": 1.0})).steps == 1
+    assert not (tmp_path / "cache-8").exists()
 
 
 def test_long_traces_are_left_out_and_named(world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,61 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fcdistill.config import TrainConfig, parse_config
+from fcdistill.distillation import preparation as module
+from fcdistill.distillation.preparation import prepare
+from fcdistill.storage import write_jsonl
+from tests.distillation.tiny_data import tiny_traces
+
+
+def _config(directory: Path, models: Path, **fields: Any) -> TrainConfig:
+    write_jsonl(directory / "traces.jsonl", tiny_traces(6))
+    values = {
+        "traces": directory / "traces.jsonl",
+        "out": directory / "run",
+        "student": {"model": str(models / "student")},
+        "teacher": str(models / "teacher"),
+        "device": "cpu",
+        **fields,
+    }
+    config: TrainConfig = parse_config(values, "train", "test")
+    return config
+
+
+@pytest.mark.parametrize(
+    ("student", "objective", "pairs"),
+    [
+        ({"model": "{models}/student"}, {"kd_weight": 1.0}, ()),
+        ({"model": "{models}/student"}, {"hidden_weight": 1.0}, ((1, 2), (2, 3))),
+        ({"model": "{models}/student"}, {"hidden_weight": 1.0, "layer_map": [[2, 1]]}, ((2, 1),)),
+        (
+            {"init": "from_teacher_layers", "model": "{models}/teacher", "keep_layers": [0, 2]},
+            {"hidden_weight": 1.0, "num_layer_pairs": 9},
+            ((1, 2), (2, 3)),
+        ),
+    ],
+)
+def test_the_aligned_layers_are_known_before_any_weights(
+    tmp_path: Path,
+    tiny_models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    student: dict[str, Any],
+    objective: dict[str, Any],
+    pairs: Any,
+) -> None:
+    monkeypatch.setattr(module, "load_model", lambda *_, **__: pytest.fail("no weights are needed"))
+    student = {**student, "model": student["model"].format(models=tiny_models)}
+    prepared = prepare(_config(tmp_path, tiny_models, student=student, objective=objective), needs_teacher=True)
+    assert prepared.teacher is not None
+    assert prepared.teacher.pairs == pairs
+    assert (prepared.teacher.shape.num_layers, prepared.teacher.shape.width) == (3, 48)
+    assert prepared.teacher.vocabulary.size == len(prepared.teacher.tokenizer)
+    assert all(example.teacher_prompt for example in prepared.train)
+
+
+def test_without_a_teacher_none_is_looked_for(tmp_path: Path, tiny_models: Path) -> None:
+    prepared = prepare(_config(tmp_path, tiny_models, teacher="./nowhere"), needs_teacher=False)
+    assert prepared.teacher is None and len(prepared.train) == 6
+    assert not any(example.teacher_prompt for example in prepared.train)
