@@ -63,9 +63,9 @@ def top_k(teacher_NV: Tensor, k: int, *, kd_temperature: float = 1.0) -> TopK:
     _require_positive(kd_temperature)
     if not 1 <= k <= teacher_NV.shape[1]:
         raise ValueError(f"k is {k}; it must lie in 1..{teacher_NV.shape[1]}, the number of columns")
-    tempered_NV = _precise(teacher_NV.detach()) / kd_temperature
-    values_NK, ids_NK = tempered_NV.topk(k, dim=-1)
-    return TopK(ids_NK, values_NK - tempered_NV.logsumexp(-1, keepdim=True))
+    # Not logits less their logsumexp: with that difference's rounding, the kept mass would miss 1 by more than a tail.
+    logprobs_NK, ids_NK = F.log_softmax(_precise(teacher_NV.detach()) / kd_temperature, dim=-1).topk(k, dim=-1)
+    return TopK(ids_NK, logprobs_NK)
 
 
 def cross_entropy(logits_NV: Tensor, targets_N: Tensor, *, weights_N: Tensor | None = None) -> Tensor:

@@ -191,6 +191,14 @@ def test_the_top_tokens_have_their_tempered_log_probabilities(dtype: torch.dtype
     assert not kept.logprobs_NK.requires_grad
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
+def test_the_mass_of_the_top_tokens_is_exact_however_large_the_logits_are(scale: float) -> None:
+    teacher_NV = _rows(200, 50, 4, scale=scale)
+    kept = top_k(teacher_NV, 5)
+    exact_NK = teacher_NV.double().log_softmax(-1).gather(-1, kept.ids_NK)
+    assert (kept.logprobs_NK.double().exp().sum(-1) - exact_NK.exp().sum(-1)).abs().max() < 5e-7
+
+
 @each_with_tail
 @settings(deadline=None, max_examples=25)
 @given(seed=seeds, scale=st.floats(0.1, 30), kd_temperature=st.floats(0.5, 4))
