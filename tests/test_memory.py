@@ -7,7 +7,7 @@ import pytest
 
 from fcdistill.memory import keep_freed_memory
 
-# Allocates and frees 256 MB; prints what the allocator then keeps for later.
+# Allocates and frees a block; prints what the allocator then keeps for later.
 _KEPT = """
 import ctypes
 from fcdistill.memory import keep_freed_memory
@@ -20,20 +20,27 @@ libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p,
 libc.mallinfo2.restype = Info
 if {keep}:
     assert keep_freed_memory()
-libc.free(libc.malloc(1 << 28))
+libc.free(libc.malloc({size}))
 print(libc.mallinfo2().keepcost)
 """
 
 
-def _kept_bytes(*, keep: bool) -> int:
+def _kept_bytes(size: int, *, keep: bool) -> int:
     # In a process of its own: the setting is for good.
-    ran = subprocess.run([sys.executable, "-c", _KEPT.format(keep=keep)], capture_output=True, text=True, check=True)
+    code = _KEPT.format(keep=keep, size=size)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return int(ran.stdout)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
 def test_freed_blocks_stay_with_the_process() -> None:
-    assert _kept_bytes(keep=True) >= 1 << 28 > 1 << 24 > _kept_bytes(keep=False)
+    block = 48 << 20
+    assert _kept_bytes(block, keep=True) >= block > 4 * _kept_bytes(block, keep=False)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
+def test_huge_blocks_go_back() -> None:
+    assert _kept_bytes(256 << 20, keep=True) < 64 << 20
 
 
 def test_another_system_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
