@@ -10,7 +10,7 @@ import json
 from typing import Any, Literal
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
@@ -22,9 +22,9 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-__all__ = ["CHATML_TEMPLATE", "QWEN_TEMPLATE", "tiny_model", "tiny_tokenizer"]
+__all__ = ["CHATML_TEMPLATE", "QWEN_TEMPLATE", "TokenizerKind", "tiny_model", "tiny_tokenizer"]
 
-TokenizerKind = Literal["chatml", "plain", "qwen"]
+TokenizerKind = Literal["chatml", "metaspace", "plain", "qwen", "unigram"]
 Family = Literal["llama", "qwen2", "gemma3"]
 
 CHATML_TEMPLATE = """\
@@ -78,30 +78,46 @@ _CALLS = (
 )
 _SPECIAL: dict[TokenizerKind, tuple[str, ...]] = {
     "chatml": ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    "metaspace": ("<unk>", "<s>", "</s>"),
     "plain": ("<s>", "</s>"),
     "qwen": ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    "unigram": ("<unk>", "<s>", "</s>"),
 }
 _NAMED: dict[TokenizerKind, dict[str, str]] = {
     "chatml": {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"},
+    "metaspace": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
     "plain": {"bos_token": "<s>", "eos_token": "</s>"},
     "qwen": {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
+    "unigram": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
 }
-_TEMPLATES: dict[TokenizerKind, str | None] = {"chatml": CHATML_TEMPLATE, "plain": None, "qwen": QWEN_TEMPLATE}
+_TEMPLATES: dict[TokenizerKind, str] = {"chatml": CHATML_TEMPLATE, "qwen": QWEN_TEMPLATE}
+_CORPUS = (*_SENTENCES, *(json.dumps(call) for call in _CALLS))
 
 
 def tiny_tokenizer(kind: TokenizerKind = "chatml") -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of 400 to 600 tokens; a fresh object at each call.
+    """A tokenizer of about 400 to 500 tokens; a fresh object at each call.
 
     Args:
         kind: `chatml` has <|im_start|>, <|im_end|> and a template that ignores tools (pad == eos, as in SmolLM2);
             `qwen` also has <tool_call> and </tool_call> as single, not special tokens and a template with tools;
-            `plain` has <s> and </s>, no pad token and no template.
+            `plain` has <s> and </s>, no pad token and no template. These three are byte-level BPE; `metaspace` and
+            `unigram` are cut as SentencePiece does (a space before the first word, <0xNN> for unknown characters), by
+            BPE and by likelihood, and have <s> and </s>, <tool_call> as a special token and no template.
     """
     return copy.deepcopy(_trained(kind))
 
 
 @functools.cache
 def _trained(kind: TokenizerKind) -> PreTrainedTokenizerFast:
+    tokenizer = _sentencepiece(kind) if kind in ("metaspace", "unigram") else _byte_level(kind)
+    if kind == "qwen":
+        tokenizer.add_tokens([AddedToken(text, normalized=False) for text in ("<tool_call>", "</tool_call>")])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **_NAMED[kind])
+    fast.chat_template = _TEMPLATES.get(kind)
+    return fast
+
+
+def _byte_level(kind: TokenizerKind) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -112,13 +128,35 @@ def _trained(kind: TokenizerKind) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    corpus = (*_SENTENCES, *(json.dumps(call) for call in _CALLS))
-    tokenizer.train_from_iterator(itertools.chain.from_iterable(itertools.repeat(corpus, 2)), trainer)
-    if kind == "qwen":
-        tokenizer.add_tokens([AddedToken(text, normalized=False) for text in ("<tool_call>", "</tool_call>")])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **_NAMED[kind])
-    fast.chat_template = _TEMPLATES[kind]
-    return fast
+    tokenizer.train_from_iterator(itertools.chain.from_iterable(itertools.repeat(_CORPUS, 2)), trainer)
+    return tokenizer
+
+
+def _sentencepiece(kind: TokenizerKind) -> Tokenizer:
+    """Pieces trained on the corpus behind special and byte tokens, which no trainer adds."""
+    draft = Tokenizer(models.BPE() if kind == "metaspace" else models.Unigram())
+    draft.pre_tokenizer = pre_tokenizers.Metaspace()
+    if kind == "metaspace":
+        draft.train_from_iterator(_CORPUS, trainers.BpeTrainer(vocab_size=240, show_progress=False))
+    else:
+        draft.train_from_iterator(_CORPUS, trainers.UnigramTrainer(vocab_size=200, show_progress=False))
+    model = json.loads(draft.to_str())["model"]
+    first = [*_SPECIAL[kind], *(f"<0x{byte:02X}>" for byte in range(256))]
+    if kind == "metaspace":
+        vocabulary = {piece: index for index, piece in enumerate([*first, *model["vocab"]])}
+        merges = [tuple(merge) for merge in model["merges"]]
+        tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True))
+        # As Llama 2 has it: a space before each text between added tokens.
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    else:
+        pieces = [(piece, 0.0) for piece in first] + [(piece, score) for piece, score in model["vocab"]]
+        tokenizer = Tokenizer(models.Unigram(pieces, 0, byte_fallback=True))
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+        parts = [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first")]
+    tokenizer.decoder = decoders.Sequence(parts)
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in (*_SPECIAL[kind], "<tool_call>")])
+    return tokenizer
 
 
 def tiny_model(
