@@ -177,6 +177,12 @@ class ObjectiveConfig(_Config):
     kd_weight: StrictFloat = Field(0.0, ge=0, description="Weight of the divergence from the teacher's distribution.")
     kd_divergence: Literal["forward_kl"] = Field("forward_kl", description="Divergence of the logit term.")
     kd_temperature: StrictFloat = Field(1.0, gt=0, description="Softens teacher and student alike.")
+    aligned_top_k: StrictInt = Field(
+        64,
+        ge=1,
+        description="With a teacher of another tokenizer: its likeliest strings that are compared one by one, the rest "
+        "together.",
+    )
     hidden_weight: StrictFloat = Field(0.0, ge=0, description="Weight of the hidden-state term.")
     hidden_loss: Literal["cosine", "mse"] = Field("cosine", description="Distance of aligned hidden states.")
     hidden_positions: Literal["completion", "request+completion"] = Field(

@@ -1,15 +1,18 @@
 """From traces to batches: rendered examples, what is left out, what is held out, and the tensors of a micro batch.
 
-Student and teacher may read different prompts; the completion ids are the student's on both sides. A completion token
-is predicted by the row before it: rows are selected here, once, so that nothing later shifts anything. Models and
-losses are not known here.
+Student and teacher may read different prompts; the completion is the student's text on both sides, and its very ids
+where they have one tokenizer. Where they have not, `spans` says which tokens belong together. A completion token is
+predicted by the row before it: rows are selected here, once, so that nothing later shifts anything. Models and losses
+are not known here.
 
-Axes: N supervised tokens, M aligned rows of hidden states.
+Axes: N supervised tokens, M aligned rows of hidden states; between two tokenizers also U completion tokens of the
+teacher, P tokens in spans that are compared by distribution, Q other spans, I and J their student and teacher tokens.
 """
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 import torch
@@ -19,11 +22,25 @@ from transformers import PreTrainedTokenizerBase
 from fcdistill.config import CLASS_NAMES, TokenClass, ToolsInPrompt
 from fcdistill.distillation.forward import model_inputs
 from fcdistill.distillation.packing import PackedRows, pack_tree, pad_rows
+from fcdistill.distillation.spans import Alignment, align_example
+from fcdistill.distillation.token_strings import StringPairs
 from fcdistill.errors import DataError
-from fcdistill.prompts import render_example, render_prompt
+from fcdistill.prompts import RenderedExample, render_example, render_prompt
 from fcdistill.records import FunctionTool, Trace
 
-__all__ = ["Collator", "Example", "Layout", "drop_long", "hold_out", "length_statistics", "render_traces", "tools_of"]
+__all__ = [
+    "Collator",
+    "Example",
+    "Layout",
+    "alignment_statistics",
+    "drop_long",
+    "hold_out",
+    "length_statistics",
+    "render_traces",
+    "tools_of",
+]
+
+Side = Literal["student", "teacher"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +56,15 @@ class Example:
     classes: tuple[int, ...]
     """Index in `CLASS_NAMES` of each completion token."""
     num_request_tokens: int
-    """Prompt tokens right before the completion that belong to the request and are the same on both sides."""
+    """Prompt tokens right before the completion that belong to the request; of one tokenizer, only those that are the
+    same on both sides."""
+    alignment: Alignment | None = None
+    """Only where the teacher has another tokenizer."""
+
+    @property
+    def teacher_completion(self) -> tuple[int, ...]:
+        """The completion in the teacher's ids."""
+        return self.completion if self.alignment is None else self.alignment.teacher_completion
 
     @property
     def student_ids(self) -> tuple[int, ...]:
@@ -49,12 +74,22 @@ class Example:
     @property
     def teacher_ids(self) -> tuple[int, ...]:
         """What the teacher reads."""
-        return self.teacher_prompt + self.completion[:-1]
+        return self.teacher_prompt + self.teacher_completion[:-1]
 
     @property
     def num_tokens(self) -> int:
         """Length of the longer side, completion included."""
-        return max(len(self.student_prompt), len(self.teacher_prompt)) + len(self.completion)
+        return 1 + max(len(self.student_ids), len(self.teacher_ids))
+
+    def hidden_positions(self, side: Side, *, with_request: bool) -> list[int]:
+        """Positions of one side's ids whose hidden states are aligned: those on the other side have read as much."""
+        first = len(self.student_prompt if side == "student" else self.teacher_prompt)
+        if self.alignment is None:
+            aligned = max(self.num_request_tokens, 1) if with_request else 1
+            return list(range(first - aligned, first + len(self.completion) - 1))
+        index = 0 if side == "student" else 1
+        request_ends = self.alignment.request_ends if with_request else self.alignment.request_ends[-1:]
+        return [first + ends[index] for ends in (*request_ends, *self.alignment.read_ends)]
 
 
 def render_traces(
@@ -62,6 +97,7 @@ def render_traces(
     student: PreTrainedTokenizerBase,
     style: ToolsInPrompt,
     teacher: PreTrainedTokenizerBase | None = None,
+    pairs: StringPairs | None = None,
 ) -> list[Example]:
     """Render traces with the renderer that evaluation uses.
 
@@ -69,17 +105,26 @@ def render_traces(
         traces: conversations whose last message is the supervised answer.
         student: the student's tokenizer.
         style: how the student's prompt shows the tools; the teacher's always shows them in full.
-        teacher: the teacher's tokenizer, with the same vocabulary; its template may differ.
+        teacher: the teacher's tokenizer; its template may differ.
+        pairs: the two tokenizers, where the teacher's is another one.
+
+    Raises:
+        DataError: an answer's text is not the same for both tokenizers.
+        ModelError: a template refuses a conversation.
     """
     class_index = {name: index for index, name in enumerate(CLASS_NAMES)}
     examples = []
     for trace in traces:
         rendered = render_example(student, trace.messages, trace.specs, style)
         teacher_prompt: tuple[int, ...] = ()
+        alignment = None
         num_request_tokens = len(rendered.prompt_ids) - rendered.request_start
         if teacher is not None:
             teacher_prompt = tuple(render_prompt(teacher, trace.messages[:-1], trace.specs, "full"))
-            num_request_tokens = _common_suffix(rendered.prompt_ids, teacher_prompt, num_request_tokens)
+            if pairs is None:
+                num_request_tokens = _common_suffix(rendered.prompt_ids, teacher_prompt, num_request_tokens)
+            else:
+                alignment = _aligned(rendered, teacher, teacher_prompt, pairs, f"trace {trace.id!r}")
         examples.append(
             Example(
                 trace_id=trace.id,
@@ -89,9 +134,30 @@ def render_traces(
                 completion=tuple(rendered.completion_ids),
                 classes=tuple(class_index[name] for name in rendered.completion_classes),
                 num_request_tokens=num_request_tokens,
+                alignment=alignment,
             )
         )
     return examples
+
+
+def _aligned(
+    rendered: RenderedExample,
+    teacher: PreTrainedTokenizerBase,
+    teacher_prompt: Sequence[int],
+    pairs: StringPairs,
+    origin: str,
+) -> Alignment:
+    text = rendered.completion_text.removesuffix(pairs.student.strings[pairs.student.stop_id].decode())
+    request_start = min(rendered.request_start, len(rendered.prompt_ids) - 1)
+    return align_example(
+        text,
+        pairs,
+        student_completion=rendered.completion_ids,
+        teacher_completion=[*teacher.encode(text, add_special_tokens=False), pairs.teacher.stop_id],
+        student_request=rendered.prompt_ids[request_start:],
+        teacher_prompt=teacher_prompt,
+        origin=origin,
+    )
 
 
 def _common_suffix(first: Sequence[int], second: Sequence[int], limit: int) -> int:
@@ -163,6 +229,16 @@ def _quantiles(lengths: list[int]) -> dict[str, int]:
     return {name: lengths[round(rank * last)] for name, rank in ranks.items()} | {"total": sum(lengths)}
 
 
+def alignment_statistics(examples: Sequence[Example]) -> dict[str, float]:
+    """Share of the student's completion tokens that are compared by distribution, and its tokens per span."""
+    alignments = [example.alignment for example in examples if example.alignment is not None]
+    num_tokens = sum(len(example.completion) for example in examples)
+    return {
+        "paired_fraction": sum(sum(alignment.paired) for alignment in alignments) / num_tokens,
+        "tokens_per_span": num_tokens / sum(len(alignment.spans) for alignment in alignments),
+    }
+
+
 def tools_of(traces: Sequence[Trace]) -> tuple[FunctionTool, ...]:
     """All tools of the traces, one per name, in the order of their first appearance."""
     found: dict[str, FunctionTool] = {}
@@ -200,6 +276,12 @@ class Collator:
     example in the micro batch), and for each side `*_logit_rows_N` and `*_hidden_rows_M`, flat indices of the
     predicting rows and of the rows whose hidden states are aligned, in the same order on both sides;
     `num_tokens` and `num_examples` for the log.
+
+    Between two tokenizers `teacher_logit_rows_N` are the rows of the teacher's own U tokens, and `spans` says which of
+    them belong together: `teacher_targets_U`; `paired_student_P` and `paired_teacher_P`, indices in N and U of tokens
+    that are the same string; for the Q other spans `span_tokens_student_I` and `span_tokens_teacher_J`, indices in N
+    and U, with the span of each in `span_student_I` and `span_teacher_J`, and `span_weights_Q`, the mean weight of the
+    student's tokens: a span's divergence already counts all its tokens.
     """
 
     student: Layout
@@ -225,18 +307,54 @@ class Collator:
         if self.teacher is not None:
             teacher_rows = self.teacher.lay_out([example.teacher_ids for example in examples])
             self._add_side(batch, "teacher", teacher_rows, examples)
+            if any(example.alignment is not None for example in examples):
+                batch["spans"] = _span_tensors(examples, batch["weights_N"])
         return batch
 
-    def _add_side(
-        self, batch: dict[str, Any], side: Literal["student", "teacher"], rows: PackedRows, examples: Sequence[Example]
-    ) -> None:
+    def _add_side(self, batch: dict[str, Any], side: Side, rows: PackedRows, examples: Sequence[Example]) -> None:
         batch[side] = model_inputs(rows)
         logit_rows: list[Tensor] = []
         hidden_rows: list[Tensor] = []
+        with_request = self.hidden_positions == "request+completion"
         for example, path in zip(examples, rows.paths, strict=True):
-            first = len(path) - len(example.completion)
-            logit_rows.append(path[first:])
-            aligned = max(example.num_request_tokens, 1) if self.hidden_positions == "request+completion" else 1
-            hidden_rows.append(path[first + 1 - aligned :])
+            prompt = example.student_prompt if side == "student" else example.teacher_prompt
+            logit_rows.append(path[len(prompt) - 1 :])
+            hidden_rows.append(path[example.hidden_positions(side, with_request=with_request)])
         batch[f"{side}_logit_rows_N"] = torch.cat(logit_rows)
         batch[f"{side}_hidden_rows_M"] = torch.cat(hidden_rows)
+
+
+def _span_tensors(examples: Sequence[Example], weights_N: Tensor) -> dict[str, Tensor]:
+    """The spans of a micro batch, see `Collator`."""
+    student_starts = accumulate((len(example.completion) for example in examples), initial=0)
+    teacher_starts = accumulate((len(example.teacher_completion) for example in examples), initial=0)
+    paired: list[tuple[int, int]] = []
+    student: list[tuple[int, int]] = []
+    teacher: list[tuple[int, int]] = []
+    num_spans = 0
+    for example, student_start, teacher_start in zip(examples, student_starts, teacher_starts, strict=False):
+        assert example.alignment is not None, "examples of one run have one tokenizer a side"
+        for span, is_paired in zip(example.alignment.spans, example.alignment.paired, strict=True):
+            student_tokens = [student_start + index for index in span.student]
+            teacher_tokens = [teacher_start + index for index in span.teacher]
+            if is_paired:
+                paired.append((student_tokens[0], teacher_tokens[0]))
+            else:
+                student += [(token, num_spans) for token in student_tokens]
+                teacher += [(token, num_spans) for token in teacher_tokens]
+                num_spans += 1
+    paired_2P, student_2I, teacher_2J = (
+        torch.tensor(found, dtype=torch.long).reshape(-1, 2).T for found in (paired, student, teacher)
+    )
+    span_lengths_Q = torch.bincount(student_2I[1], minlength=num_spans)
+    span_sums_Q = torch.zeros(num_spans).index_add(0, student_2I[1], weights_N[student_2I[0]])
+    return {
+        "teacher_targets_U": torch.tensor([token for example in examples for token in example.teacher_completion]),
+        "paired_student_P": paired_2P[0],
+        "paired_teacher_P": paired_2P[1],
+        "span_tokens_student_I": student_2I[0],
+        "span_student_I": student_2I[1],
+        "span_tokens_teacher_J": teacher_2J[0],
+        "span_teacher_J": teacher_2J[1],
+        "span_weights_Q": span_sums_Q / span_lengths_Q,
+    }

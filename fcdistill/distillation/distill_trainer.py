@@ -23,7 +23,7 @@ from fcdistill.distillation.data import Collator, Example
 from fcdistill.distillation.forward import forward_rows
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.losses import cross_entropy
-from fcdistill.distillation.objective import StepTotals, components, total_loss
+from fcdistill.distillation.objective import SpanRows, StepTotals, components, total_loss
 from fcdistill.distillation.signals import OnlineTeacher
 from fcdistill.students import weight_storage_errors
 
@@ -136,6 +136,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             hidden_rows_M=inputs["student_hidden_rows_M"],
             autocast=self._student.autocast,
         )
+        vocabulary_map = self._teacher.vocabulary_map if self._teacher is not None else None
         found = components(
             self._objective,
             rows,
@@ -145,6 +146,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             pairs=self._pairs,
             projectors=self._projector_call,
             totals=StepTotals(*num_items_in_batch),
+            spans=SpanRows(inputs["spans"], vocabulary_map) if vocabulary_map is not None else None,
         )
         for name, value in found.items():
             self._add(name, value.detach())

@@ -5,10 +5,13 @@ token weight (the sum of the class weights of its supervised tokens, over all mi
 step's number of aligned rows, so that class weights do not rescale it. How the rows came about and how steps
 are composed is not known here.
 
-Axes: N supervised tokens, V vocabulary, M aligned rows, H width.
+Between two tokenizers the KL term is that of `alignment`, over spans of text.
+
+Axes: N supervised tokens, V vocabulary, M aligned rows, H width; U supervised tokens of a teacher with another
+tokenizer, P, Q, I and J as in `data.Collator`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +19,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fcdistill.config import ObjectiveConfig
+from fcdistill.distillation.alignment import VocabularyMap, shared_string_kl, span_kl, span_logprobs, token_logprobs
 from fcdistill.distillation.forward import ModelRows
 from fcdistill.distillation.layers import LayerPair
 from fcdistill.distillation.losses import cosine, cross_entropy, forward_kl, mse
 
-__all__ = ["StepTotals", "components", "total_loss"]
+__all__ = ["SpanRows", "StepTotals", "components", "total_loss"]
 
 _CHUNK_ROWS = 512
 """Rows whose [rows, V] float32 intermediates exist at the same time."""
@@ -38,6 +42,15 @@ class StepTotals:
     num_hidden_rows: Tensor
 
 
+@dataclass(frozen=True)
+class SpanRows:
+    """How the rows of two tokenizers belong together."""
+
+    tensors: Mapping[str, Tensor]
+    """`spans` of a batch of `Collator`."""
+    vocabulary: VocabularyMap
+
+
 def components(
     config: ObjectiveConfig,
     student: ModelRows,
@@ -48,6 +61,7 @@ def components(
     pairs: Sequence[LayerPair],
     projectors: nn.Module | None,
     totals: StepTotals,
+    spans: SpanRows | None = None,
 ) -> dict[str, Tensor]:
     """This micro batch's share of each term whose weight is not 0, before the term's weight.
 
@@ -60,6 +74,7 @@ def components(
         pairs: the aligned layers.
         projectors: maps the student's hidden states into the teacher's width, pair by pair.
         totals: of the whole optimizer step.
+        spans: needed where the teacher has another tokenizer.
 
     Returns:
         Scalars under `ce`, `kd` (with T^2) and `hidden` (mean over the pairs), per token and row of the step.
@@ -68,7 +83,11 @@ def components(
     token_weight = totals.token_weight.clamp_min(_TINY)
     if config.ce_weight:
         found["ce"] = _by_chunks(_cross_entropy, student.logits_NV, targets_N, weights_N) / token_weight
-    if config.kd_weight:
+    if config.kd_weight and spans is not None:
+        assert teacher is not None
+        found["kd"] = _aligned_kl(config, student.logits_NV, teacher.logits_NV, targets_N, weights_N, spans)
+        found["kd"] /= token_weight
+    elif config.kd_weight:
         assert teacher is not None
 
         def divergence(student_NV: Tensor, teacher_NV: Tensor, weights_N: Tensor) -> Tensor:
@@ -98,9 +117,53 @@ def _cross_entropy(logits_NV: Tensor, targets_N: Tensor, weights_N: Tensor) -> T
     return cross_entropy(logits_NV, targets_N, weights_N=weights_N)
 
 
+def _aligned_kl(
+    config: ObjectiveConfig,
+    student_NV: Tensor,
+    teacher_UV: Tensor,
+    targets_N: Tensor,
+    weights_N: Tensor,
+    spans: SpanRows,
+) -> Tensor:
+    """The divergence over strings that both sides have, and that of the likelihoods of all other spans."""
+    rows, vocabulary = spans.tensors, spans.vocabulary
+
+    def strings(student_P: Tensor, teacher_P: Tensor, weights_P: Tensor) -> Tensor:
+        return shared_string_kl(
+            student_NV[student_P],
+            teacher_UV[teacher_P],
+            vocabulary,
+            kd_temperature=config.kd_temperature,
+            top_k=config.aligned_top_k,
+            weights_N=weights_P,
+        )
+
+    def likelihoods(logits_NV: Tensor, targets_N: Tensor, size: int, tokens_I: Tensor, spans_I: Tensor) -> Tensor:
+        def summed(tokens_I: Tensor, spans_I: Tensor) -> Tensor:
+            logprobs_I = token_logprobs(logits_NV[tokens_I, :size], targets_N[tokens_I])
+            return span_logprobs(logprobs_I, spans_I, len(rows["span_weights_Q"]))
+
+        return _by_chunks(summed, tokens_I, spans_I)
+
+    student_P, teacher_P = rows["paired_student_P"], rows["paired_teacher_P"]
+    student_Q = likelihoods(
+        student_NV, targets_N, vocabulary.student_size, rows["span_tokens_student_I"], rows["span_student_I"]
+    )
+    teacher_Q = likelihoods(
+        teacher_UV,
+        rows["teacher_targets_U"],
+        vocabulary.teacher_size,
+        rows["span_tokens_teacher_J"],
+        rows["span_teacher_J"],
+    )
+    return _by_chunks(strings, student_P, teacher_P, weights_N[student_P]) + span_kl(
+        student_Q, teacher_Q, kd_temperature=config.kd_temperature, weights_Q=rows["span_weights_Q"]
+    )
+
+
 def _by_chunks(loss: Callable[..., Tensor], *rows: Tensor) -> Tensor:
-    """A summed loss over rows, chunk by chunk; the backward pass computes each chunk's intermediates again."""
+    """A function that sums over rows, chunk by chunk; the backward pass computes each chunk's intermediates again."""
     if len(rows[0]) <= _CHUNK_ROWS:
         return loss(*rows)
     chunks = zip(*(torch.split(tensor, _CHUNK_ROWS) for tensor in rows), strict=True)
-    return torch.stack([checkpoint(loss, *chunk, use_reentrant=False) for chunk in chunks]).sum()
+    return torch.stack([checkpoint(loss, *chunk, use_reentrant=False) for chunk in chunks]).sum(0)

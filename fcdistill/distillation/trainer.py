@@ -1,7 +1,7 @@
 """`fcdistill train`: traces and a teacher's signal become a student in a run directory.
 
     <out>/manifest.json     configuration, inputs and versions
-    <out>/data.json         lengths of the examples, which were left out, how many are held out
+    <out>/data.json         lengths of the examples, which were left out, how many are held out, how tokenizers align
     <out>/metrics.jsonl     loss components, learning rate, speed (`progress.MetricsLine`)
     <out>/checkpoints/      while training runs; the Trainer's own files, removed when the student is saved
     <out>/adapter/          LoRA: the adapter
@@ -37,11 +37,13 @@ from transformers import (
 )
 
 from fcdistill.config import FromTeacherLayers, FullTuning, LoraTuning, TrainConfig
+from fcdistill.distillation.alignment import VocabularyMap
 from fcdistill.distillation.checkpoints import last_sealed
 from fcdistill.distillation.data import (
     Collator,
     Example,
     Layout,
+    alignment_statistics,
     drop_long,
     hold_out,
     length_statistics,
@@ -53,10 +55,10 @@ from fcdistill.distillation.forward import packing_is_exact
 from fcdistill.distillation.layers import Projectors, pair_layers
 from fcdistill.distillation.lora import fuse_lora
 from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of
-from fcdistill.distillation.signals import OnlineTeacher, require_one_vocabulary
+from fcdistill.distillation.signals import OnlineTeacher
+from fcdistill.distillation.token_strings import StringPairs, pair_strings, token_strings
 from fcdistill.errors import ConfigError
 from fcdistill.models import (
-    SharedVocabulary,
     StudentCard,
     apply_lora,
     choose_device,
@@ -65,6 +67,7 @@ from fcdistill.models import (
     load_model,
     load_tokenizer,
     save_student,
+    shared_vocabulary,
 )
 from fcdistill.prompts import template_sha256, tokenizer_sha256
 from fcdistill.records import FunctionTool, ModelRef, Trace
@@ -101,8 +104,10 @@ class _Prepared:
     """All that is known before weights are loaded."""
 
     tokenizer: PreTrainedTokenizerBase
-    teacher_tokenizer: PreTrainedTokenizerBase | None
-    vocabulary: SharedVocabulary | None
+    teacher_vocabulary_size: int
+    """0 where no teacher runs."""
+    pairs: StringPairs | None
+    """Only where the teacher has another tokenizer."""
     train: list[Example]
     held_out: list[Example]
     left_out: list[str]
@@ -162,14 +167,22 @@ def _prepare(config: TrainConfig) -> _Prepared:
             fix="use bfloat16 or float32",
         )
     tokenizer = load_tokenizer(config.student.model)
-    teacher_tokenizer, vocabulary = None, None
+    teacher_tokenizer, teacher_vocabulary_size, pairs = None, 0, None
     if config.objective.needs_teacher:
         assert config.teacher is not None
         teacher_tokenizer = load_tokenizer(config.teacher)
-        vocabulary = require_one_vocabulary(
-            tokenizer, teacher_tokenizer, student_name=config.student.model, teacher_name=config.teacher
-        )
-    rendered = render_traces(traces, tokenizer, config.tools_in_prompt, teacher_tokenizer)
+        vocabulary = shared_vocabulary(tokenizer, teacher_tokenizer)
+        teacher_vocabulary_size = vocabulary.size
+        if not vocabulary.same:
+            log.info(
+                "student %s and teacher %s have different tokenizers (%s): their tokens are aligned by bytes",
+                config.student.model,
+                config.teacher,
+                vocabulary.detail,
+            )
+            pairs = pair_strings(token_strings(tokenizer), token_strings(teacher_tokenizer))
+            teacher_vocabulary_size = len(pairs.teacher.strings)
+    rendered = render_traces(traces, tokenizer, config.tools_in_prompt, teacher_tokenizer, pairs)
     kept, left_out = drop_long(rendered, config.max_example_tokens)
     if left_out:
         log.warning(
@@ -179,17 +192,25 @@ def _prepare(config: TrainConfig) -> _Prepared:
             config.max_example_tokens,
         )
     train, held_out = hold_out(kept, config.held_out_fraction, config.seed)
-    return _Prepared(tokenizer, teacher_tokenizer, vocabulary, train, held_out, left_out, tools_of(traces))
+    return _Prepared(tokenizer, teacher_vocabulary_size, pairs, train, held_out, left_out, tools_of(traces))
 
 
 def _write_data_report(config: TrainConfig, prepared: _Prepared, report: Callable[[str], None]) -> None:
     lengths = length_statistics(prepared.train)
-    content = {
+    content: dict[str, object] = {
         "train_examples": len(prepared.train),
         "held_out_examples": len(prepared.held_out),
         "left_out": prepared.left_out,
         "student": lengths,
     }
+    if prepared.pairs is not None:
+        alignment = alignment_statistics(prepared.train) | {"shared_fraction": prepared.pairs.shared_fraction}
+        content["alignment"] = alignment
+        report(
+            f"teacher and student have different tokenizers: {alignment['shared_fraction']:.0%} of the student's "
+            f"strings are the teacher's too, {alignment['paired_fraction']:.0%} of its completion tokens are compared "
+            f"by distribution, the others by the likelihood of their text"
+        )
     write_json(config.out / "data.json", content)
     report(
         f"{len(prepared.train)} examples, {len(prepared.held_out)} held out; median tokens: prompt "
@@ -325,7 +346,7 @@ def _load_teacher(
 ) -> tuple[OnlineTeacher | None, Projectors | None]:
     if not config.objective.needs_teacher:
         return None, None
-    assert config.teacher is not None and prepared.vocabulary is not None
+    assert config.teacher is not None
     model = load_model(config.teacher, dtype=config.dtype, device=str(device)).model
     model.requires_grad_(False)
     projectors = None
@@ -342,9 +363,10 @@ def _load_teacher(
     teacher = OnlineTeacher(
         model=model,
         head=model.get_output_embeddings(),
-        vocabulary_size=prepared.vocabulary.size,
+        vocabulary_size=prepared.teacher_vocabulary_size,
         layers=tuple(teacher_layer for _, teacher_layer in projectors.pairs) if projectors else (),
         needs_logits=config.objective.kd_weight > 0,
+        vocabulary_map=VocabularyMap.of(prepared.pairs, device) if prepared.pairs is not None else None,
     )
     return teacher, projectors
 

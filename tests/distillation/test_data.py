@@ -2,17 +2,21 @@ import random
 
 import pytest
 import torch
+from tokenizers import normalizers
 
 from fcdistill.config import CLASS_NAMES
 from fcdistill.distillation.data import (
     Collator,
     Example,
+    alignment_statistics,
     drop_long,
     hold_out,
     length_statistics,
     render_traces,
     tools_of,
 )
+from fcdistill.distillation.spans import Alignment, Span
+from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.errors import DataError
 from fcdistill.prompts import prepare_tokenizer, render_example, render_prompt
 from tests.distillation.tiny_data import PACKED, UNPACKED, random_examples, tiny_traces
@@ -83,6 +87,91 @@ def test_rows_predict_their_targets_and_pair_the_sides(layout, positions) -> Non
             )
         ]
         assert ids[batch[f"{side}_hidden_rows_M"]].tolist() == aligned
+
+
+def _foreign_examples(count: int) -> list[Example]:
+    student, teacher = tiny_tokenizer("chatml"), tiny_tokenizer("qwen")
+    for tokenizer in (student, teacher):
+        prepare_tokenizer(tokenizer)
+    pairs = pair_strings(token_strings(student), token_strings(teacher))
+    return render_traces(tiny_traces(count), student, "compact", teacher, pairs)
+
+
+def test_a_teacher_of_another_tokenizer_reads_the_same_text_in_its_own_tokens() -> None:
+    student, teacher = tiny_tokenizer("chatml"), tiny_tokenizer("qwen")
+    call = teacher.convert_tokens_to_ids("<tool_call>")
+    for example in _foreign_examples(5):
+        assert student.decode(example.completion) == teacher.decode(example.teacher_completion)
+        assert example.teacher_ids == example.teacher_prompt + example.teacher_completion[:-1]
+        longer = max(len(example.student_prompt + example.completion), len(example.teacher_ids) + 1)
+        assert example.num_tokens == longer
+        assert (call in example.teacher_completion) == ("<tool_call>" in student.decode(example.completion))
+
+
+@pytest.mark.parametrize("layout", [PACKED, UNPACKED], ids=["packed", "unpacked"])
+@pytest.mark.parametrize("positions", ["completion", "request+completion"])
+def test_rows_of_two_tokenizers_are_paired_by_the_text_that_they_predict_and_have_read(layout, positions) -> None:
+    examples = _foreign_examples(6)
+    tokenizers = {"student": tiny_tokenizer("chatml"), "teacher": tiny_tokenizer("qwen")}
+    batch = Collator(layout, layout, {"name": 2.5, "arg_value": 0.5}, positions)(examples)
+    spans = batch["spans"]
+    targets = {"student": batch["targets_N"], "teacher": spans["teacher_targets_U"]}
+    assert targets["teacher"].tolist() == [token for example in examples for token in example.teacher_completion]
+    for side in ("student", "teacher"):
+        assert len(batch[f"{side}_logit_rows_N"]) == len(targets[side])
+    assert tokenizers["student"].batch_decode(batch["targets_N"][spans["paired_student_P"]][:, None]) == tokenizers[
+        "teacher"
+    ].batch_decode(spans["teacher_targets_U"][spans["paired_teacher_P"]][:, None])
+    texts = []
+    for side, tokens in (("student", "span_tokens_student_I"), ("teacher", "span_tokens_teacher_J")):
+        of_span = spans[{"student": "span_student_I", "teacher": "span_teacher_J"}[side]]
+        texts.append(
+            [
+                tokenizers[side].decode(targets[side][spans[tokens][of_span == span]])
+                for span in range(len(spans["span_weights_Q"]))
+            ]
+        )
+    assert texts[0] == texts[1] and "<tool_call>" in texts[0]
+    covered = torch.cat([spans["paired_student_P"], spans["span_tokens_student_I"]])
+    assert sorted(covered.tolist()) == list(range(len(batch["targets_N"])))
+    lengths_Q = torch.bincount(spans["span_student_I"])
+    total = batch["weights_N"][spans["paired_student_P"]].sum() + (lengths_Q * spans["span_weights_Q"]).sum()
+    assert total.item() == pytest.approx(batch["weights_N"].sum().item())
+    # What was read since the end of the prompt, at each row whose hidden states are aligned; the request's text before.
+    read = {}
+    for side in ("student", "teacher"):
+        read[side] = []
+        for example in examples:
+            ids = getattr(example, f"{side}_ids")
+            start = len(getattr(example, f"{side}_prompt"))
+            for row in example.hidden_positions(side, with_request="request" in positions):
+                after = ids[row + 1 : start] if row < start - 1 else ids[start : row + 1]
+                read[side].append((row < start - 1, tokenizers[side].decode(after)))
+        rows = batch[f"{side}_hidden_rows_M"]
+        assert len(rows) == len(read[side]) == len(rows.unique() if layout is UNPACKED else rows)
+    assert read["student"] == read["teacher"]
+    assert any(before for before, _ in read["student"]) == ("request" in positions)
+
+
+def test_alignment_statistics() -> None:
+    spans = (
+        Span(range(0, 1), range(0, 1), 0, 1),
+        Span(range(1, 4), range(1, 2), 1, 9),
+        Span(range(4, 5), range(2, 3), 9, 9),
+    )
+    alignment = Alignment((7, 8, 9), spans, (True, False, True), ((-1, -1),))
+    example = Example("a", "a", (1,), (1,), (1, 2, 3, 4, 5), (0,) * 5, 1, alignment)
+    assert alignment_statistics([example, example]) == {"paired_fraction": 0.4, "tokens_per_span": 5 / 3}
+
+
+def test_an_answer_that_a_tokenizer_changes_names_its_trace() -> None:
+    student, teacher = tiny_tokenizer("chatml"), tiny_tokenizer("qwen")
+    teacher.backend_tokenizer.normalizer = normalizers.Lowercase()
+    for tokenizer in (student, teacher):
+        prepare_tokenizer(tokenizer)
+    pairs = pair_strings(token_strings(student), token_strings(teacher))
+    with pytest.raises(DataError, match="trace 'trace-4': tokenizer .* changes the answer"):
+        render_traces(tiny_traces(5), student, "none", teacher, pairs)
 
 
 def test_long_examples_are_left_out_and_named() -> None:
