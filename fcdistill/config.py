@@ -45,6 +45,7 @@ __all__ = [
     "ObjectiveConfig",
     "Pretrained",
     "ScriptedBackendConfig",
+    "Signal",
     "TokenClass",
     "ToolsInPrompt",
     "TrainConfig",
@@ -56,6 +57,7 @@ ToolsInPrompt = Literal["full", "compact", "none"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 TokenClass = Literal["structure", "name", "arg_key", "arg_value", "text", "stop"]
 CLASS_NAMES: tuple[TokenClass, ...] = TokenClass.__args__  # type: ignore[attr-defined]
+Signal = Literal["online", "cached"]
 Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "tvd", "logistic_ranking", "hinge"]
 
 _DIVERGENCES_WITH: dict[str, tuple[Divergence, ...]] = {
@@ -190,7 +192,8 @@ class ObjectiveConfig(_Config):
     kd_weight: StrictFloat = Field(0.0, ge=0, description="Weight of the divergence from the teacher's distribution.")
     kd_divergence: Divergence = Field(
         "forward_kl",
-        description="How the student's distribution is compared with the teacher's; reverse_kl needs signal online.",
+        description="How the student's distribution is compared with the teacher's; reverse_kl needs signal online, a "
+        "teacher of another tokenizer forward_kl.",
     )
     jsd_beta: StrictFloat = Field(0.5, gt=0, lt=1, description="jsd: the teacher's share of the mixture.")
     skew_alpha: StrictFloat = Field(
@@ -203,6 +206,12 @@ class ObjectiveConfig(_Config):
         "of a cache at most its top_k.",
     )
     kd_temperature: StrictFloat = Field(1.0, gt=0, description="Softens teacher and student alike.")
+    aligned_top_k: StrictInt = Field(
+        64,
+        ge=1,
+        description="With a teacher of another tokenizer: its likeliest strings that are compared one by one, the rest "
+        "together.",
+    )
     hidden_weight: StrictFloat = Field(0.0, ge=0, description="Weight of the hidden-state term.")
     hidden_loss: Literal["cosine", "mse"] = Field("cosine", description="Distance of aligned hidden states.")
     hidden_positions: Literal["completion", "request+completion"] = Field(
@@ -268,8 +277,10 @@ class TrainConfig(_Config):
     tuning: Annotated[LoraTuning | FullTuning, Field(discriminator="method")] = LoraTuning()
     teacher: str | None = Field(None, description="Model reference; needed where kd_weight or hidden_weight is set.")
     objective: ObjectiveConfig = ObjectiveConfig()
-    signal: Literal["online", "cached"] = Field(
-        "online", description="Whether the teacher runs at every step, or once, into the cache."
+    signal: Signal = Field(
+        "online",
+        description="Whether the teacher runs at every step, or once, into the cache; cached needs a teacher with the "
+        "student's tokenizer.",
     )
     cache: CacheConfig | None = Field(
         None, description="What `fcdistill cache` writes; needed where signal is cached, and made then where it is not."
@@ -323,6 +334,13 @@ class TrainConfig(_Config):
                     "objective.kd_divergence is reverse_kl, but signal is cached: it needs the teacher's whole "
                     "distribution, and a cache keeps its top_k tokens; set signal to online, or choose another "
                     "kd_divergence, for example forward_kl"
+                )
+            ranks = self.objective.kd_divergence in _DIVERGENCES_WITH["ranking_top_k"]
+            if self.objective.kd_weight and ranks and self.cache.top_k < 2:
+                raise ValueError(
+                    f"cache.top_k is {self.cache.top_k}, but objective.kd_divergence is "
+                    f"{self.objective.kd_divergence}, which compares the order of at least 2 tokens: raise cache.top_k "
+                    "for a new cache, or choose another kd_divergence, for example forward_kl"
                 )
             if self.objective.kd_weight and self.objective.kd_temperature not in self.cache.temperatures:
                 raise ValueError(

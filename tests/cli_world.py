@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import decoders, normalizers
 
 from fcdistill import cli
 from fcdistill.config import LoraTuning
@@ -134,16 +135,23 @@ def _timer(minutes: int) -> dict[str, Any]:
 
 
 def make_models(directory: Path) -> Path:
-    """Save tiny models: a student, its teacher, one with another tokenizer, and several that are broken."""
+    """Save tiny models: a student, its teacher, some of other tokenizers (`chatml` alone is alignable), broken ones."""
     size = len(tiny_tokenizer("qwen"))
     models = {
         "student": (tiny_model("llama", size, num_layers=2), "qwen"),
         "teacher": (tiny_model("llama", size + 5, hidden_size=48, num_layers=3, seed=1), "qwen"),
-        "stranger": (tiny_model("llama", 500, num_layers=2, seed=1), "chatml"),
+        "chatml": (tiny_model("llama", 500, num_layers=2, seed=1), "chatml"),
+        "lowercase": (tiny_model("llama", 500, num_layers=2, seed=1), "chatml"),
+        "wordpiece": (tiny_model("llama", 500, num_layers=2, seed=1), "chatml"),
     }
     for name, (model, kind) in models.items():
         model.save_pretrained(directory / name)
-        tiny_tokenizer(kind).save_pretrained(directory / name)  # type: ignore[arg-type]
+        tokenizer = tiny_tokenizer(kind)  # type: ignore[arg-type]
+        if name == "lowercase":
+            tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+        elif name == "wordpiece":
+            tokenizer.backend_tokenizer.decoder = decoders.WordPiece()
+        tokenizer.save_pretrained(directory / name)
 
     def broken(name: str, files: dict[str, bytes], without: str = "") -> None:
         shutil.copytree(directory / "student", directory / name)

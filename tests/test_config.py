@@ -207,6 +207,24 @@ def test_reverse_kl_needs_a_teacher_that_runs(write: Any) -> None:
         assert load_config(write(train + "  signal: cached\n" + other), "train").signal == "cached"
 
 
+@pytest.mark.parametrize("divergence", ["logistic_ranking", "hinge"])
+def test_a_ranking_needs_two_cached_tokens(write: Any, divergence: str) -> None:
+    def read(signal: str, top_k: int, weight: str) -> TrainConfig:
+        lines = (
+            "teacher: big",
+            f"signal: {signal}",
+            f"cache: {{dir: c, top_k: {top_k}}}",
+            f"objective: {{{weight}: 1.0, kd_divergence: {divergence}}}",
+        )
+        return load_config(write(TRAIN + "".join(f"  {line}\n" for line in lines)), "train")
+
+    with pytest.raises(ConfigError, match=f"cache.top_k is 1, but objective.kd_divergence is {divergence}, .* 2 "):
+        read("cached", 1, "kd_weight")
+    assert read("cached", 2, "kd_weight").objective.kd_divergence == divergence
+    assert read("online", 1, "kd_weight").signal == "online"
+    assert read("cached", 1, "hidden_weight").signal == "cached"
+
+
 @pytest.mark.parametrize(
     "objective",
     [

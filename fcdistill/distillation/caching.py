@@ -23,7 +23,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fcdistill.config import CacheConfig, TrainConfig
-from fcdistill.distillation.data import Example, HiddenPositions, Layout, lay_out_side
+from fcdistill.distillation.collation import Layout, lay_out_side
+from fcdistill.distillation.data import Example, HiddenPositions
 from fcdistill.distillation.preparation import Prepared, PreparedTeacher, load_teacher, prepare, teacher_layout
 from fcdistill.distillation.progress import to_stderr
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
@@ -100,7 +101,7 @@ def run_caching(config: TrainConfig, report: Callable[[str], None] = to_stderr) 
                 required="in section train: teacher, and cache with its dir",
                 fix=f"add {name}; `fcdistill schemas config` lists the fields",
             )
-    plan, seals = _ensure(config, prepare(config, needs_teacher=True), report)
+    plan, seals = _ensure(config, prepare(config, signal="cached"), report)
     return CacheResult(
         directory=plan.cache.dir,
         traces=len(plan.examples),
@@ -120,7 +121,7 @@ def cached_teacher(config: TrainConfig, prepared: Prepared, report: Callable[[st
     aligned = sorted({teacher_layer for _, teacher_layer in prepared.teacher.pairs})
     return CachedTeacher(
         cache=TeacherCache(plan.cache.dir, plan.cache.temperatures, aligned),
-        vocabulary_size=prepared.teacher.vocabulary.size,
+        vocabulary_size=prepared.teacher.vocabulary_size,
         kd_temperature=config.objective.kd_temperature,
         needs_logits=config.objective.kd_weight > 0,
     )
@@ -160,10 +161,10 @@ def _ensure(config: TrainConfig, prepared: Prepared, report: Callable[[str], Non
 def _plan(config: TrainConfig, prepared: Prepared, teacher: PreparedTeacher) -> _Plan:
     assert config.cache is not None and config.teacher is not None
     layers = _cached_layers(config.cache, teacher)
-    if config.cache.top_k > teacher.vocabulary.size:
+    if config.cache.top_k > teacher.vocabulary_size:
         raise ConfigError(
-            f"cache.top_k is {config.cache.top_k}, but the vocabulary has {teacher.vocabulary.size} tokens",
-            required=f"at most {teacher.vocabulary.size}",
+            f"cache.top_k is {config.cache.top_k}, but the vocabulary has {teacher.vocabulary_size} tokens",
+            required=f"at most {teacher.vocabulary_size}",
             fix="lower cache.top_k",
         )
     positions = config.objective.hidden_positions if layers else "completion"
@@ -212,7 +213,8 @@ def _cached_layers(cache: CacheConfig, teacher: PreparedTeacher) -> tuple[int, .
 
 def _input_sha256(example: Example, positions: HiddenPositions) -> str:
     """A hash of what the teacher reads of an example, and of the positions whose rows are kept."""
-    numbers = [len(example.completion), example.num_hidden_rows(positions), *example.teacher_ids]
+    num_hidden_rows = len(example.hidden_rows("teacher", positions))
+    numbers = [len(example.completion), num_hidden_rows, *example.teacher_ids]
     return sha256_bytes(np.array(numbers, "<u4").tobytes())
 
 
@@ -314,7 +316,8 @@ def _signals(
     hidden_MH = {layer: values_MH.to(torch.bfloat16).cpu() for layer, values_MH in rows.hidden_MH.items()}
     row = hidden_row = 0
     for example in pack:
-        end, hidden_end = row + len(example.completion), hidden_row + example.num_hidden_rows(plan.positions)
+        end = row + len(example.completion)
+        hidden_end = hidden_row + len(example.hidden_rows("teacher", plan.positions))
         ids_NK, logprobs_NK, log_z_NT = (values[row:end] for values in kept)
         if not log_z_NT.isfinite().all():
             raise ModelError(

@@ -1,42 +1,38 @@
-"""From traces to batches: rendered examples, what is left out, what is held out, and the tensors of a micro batch.
+"""From traces to examples: both sides' token ids, how they belong together, what is left out, what is held out.
 
-Student and teacher may read different prompts; the completion ids are the student's on both sides. A completion token
-is predicted by the row before it: rows are selected here, once, so that nothing later shifts anything. Models and
-losses are not known here.
-
-Axes: N supervised tokens, M aligned rows of hidden states, K tokens that are known of a teacher's distribution.
+Student and teacher may read different prompts; the completion is the student's text on both sides, and its very ids
+where they have one tokenizer. Where they have not, `spans` says which tokens belong together. Tensors (`collation`),
+models and losses are not known here.
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
-from fcdistill.config import CLASS_NAMES, TokenClass, ToolsInPrompt
-from fcdistill.distillation.forward import model_inputs
-from fcdistill.distillation.packing import PackedRows, pack_tree, pad_rows
-from fcdistill.distillation.signals import CachedTeacher
+from fcdistill.config import CLASS_NAMES, ToolsInPrompt
+from fcdistill.distillation.spans import Alignment, align_example
+from fcdistill.distillation.token_strings import StringPairs
 from fcdistill.errors import DataError
-from fcdistill.prompts import render_example, render_prompt
+from fcdistill.prompts import RenderedExample, render_example, render_prompt
 from fcdistill.records import FunctionTool, Trace
 
 __all__ = [
-    "Collator",
     "Example",
     "HiddenPositions",
-    "Layout",
+    "Side",
+    "alignment_statistics",
     "drop_long",
     "hold_out",
     "length_statistics",
-    "lay_out_side",
     "render_traces",
     "tools_of",
 ]
 
 HiddenPositions = Literal["completion", "request+completion"]
+Side = Literal["student", "teacher"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,15 @@ class Example:
     classes: tuple[int, ...]
     """Index in `CLASS_NAMES` of each completion token."""
     num_request_tokens: int
-    """Prompt tokens right before the completion that belong to the request and are the same on both sides."""
+    """Prompt tokens right before the completion that belong to the request; of one tokenizer, only those that are the
+    same on both sides."""
+    alignment: Alignment | None = None
+    """Only where the teacher has another tokenizer."""
+
+    @property
+    def teacher_completion(self) -> tuple[int, ...]:
+        """The completion in the teacher's ids."""
+        return self.completion if self.alignment is None else self.alignment.teacher_completion
 
     @property
     def student_ids(self) -> tuple[int, ...]:
@@ -62,17 +66,26 @@ class Example:
     @property
     def teacher_ids(self) -> tuple[int, ...]:
         """What the teacher reads."""
-        return self.teacher_prompt + self.completion[:-1]
-
-    def num_hidden_rows(self, positions: HiddenPositions) -> int:
-        """How many of the last rows have aligned hidden states: those that predict the completion, and more."""
-        before = self.num_request_tokens - 1 if positions == "request+completion" else 0
-        return max(before, 0) + len(self.completion)
+        return self.teacher_prompt + self.teacher_completion[:-1]
 
     @property
     def num_tokens(self) -> int:
         """Length of the longer side, completion included."""
-        return max(len(self.student_prompt), len(self.teacher_prompt)) + len(self.completion)
+        return 1 + max(len(self.student_ids), len(self.teacher_ids))
+
+    def hidden_rows(self, side: Side, positions: HiddenPositions) -> list[int]:
+        """Places in one side's ids whose hidden states are aligned: those on the other side have read as much.
+
+        They are those that predict the completion, and more; between two tokenizers those at which spans end.
+        """
+        first = len(self.student_prompt if side == "student" else self.teacher_prompt)
+        with_request = positions == "request+completion"
+        if self.alignment is None:
+            aligned = max(self.num_request_tokens, 1) if with_request else 1
+            return list(range(first - aligned, first + len(self.completion) - 1))
+        index = 0 if side == "student" else 1
+        request_ends = self.alignment.request_ends if with_request else self.alignment.request_ends[-1:]
+        return [first + ends[index] for ends in (*request_ends, *self.alignment.read_ends)]
 
 
 def render_traces(
@@ -80,6 +93,7 @@ def render_traces(
     student: PreTrainedTokenizerBase,
     style: ToolsInPrompt,
     teacher: PreTrainedTokenizerBase | None = None,
+    pairs: StringPairs | None = None,
 ) -> list[Example]:
     """Render traces with the renderer that evaluation uses.
 
@@ -87,17 +101,26 @@ def render_traces(
         traces: conversations whose last message is the supervised answer.
         student: the student's tokenizer.
         style: how the student's prompt shows the tools; the teacher's always shows them in full.
-        teacher: the teacher's tokenizer, with the same vocabulary; its template may differ.
+        teacher: the teacher's tokenizer; its template may differ.
+        pairs: the two tokenizers, where the teacher's is another one.
+
+    Raises:
+        DataError: an answer's text is not the same for both tokenizers.
+        ModelError: a template refuses a conversation.
     """
     class_index = {name: index for index, name in enumerate(CLASS_NAMES)}
     examples = []
     for trace in traces:
         rendered = render_example(student, trace.messages, trace.specs, style)
         teacher_prompt: tuple[int, ...] = ()
+        alignment = None
         num_request_tokens = len(rendered.prompt_ids) - rendered.request_start
         if teacher is not None:
             teacher_prompt = tuple(render_prompt(teacher, trace.messages[:-1], trace.specs, "full"))
-            num_request_tokens = _common_suffix(rendered.prompt_ids, teacher_prompt, num_request_tokens)
+            if pairs is None:
+                num_request_tokens = _common_suffix(rendered.prompt_ids, teacher_prompt, num_request_tokens)
+            else:
+                alignment = _aligned(rendered, teacher, teacher_prompt, pairs, f"trace {trace.id!r}")
         examples.append(
             Example(
                 trace_id=trace.id,
@@ -107,9 +130,30 @@ def render_traces(
                 completion=tuple(rendered.completion_ids),
                 classes=tuple(class_index[name] for name in rendered.completion_classes),
                 num_request_tokens=num_request_tokens,
+                alignment=alignment,
             )
         )
     return examples
+
+
+def _aligned(
+    rendered: RenderedExample,
+    teacher: PreTrainedTokenizerBase,
+    teacher_prompt: Sequence[int],
+    pairs: StringPairs,
+    origin: str,
+) -> Alignment:
+    text = rendered.completion_text.removesuffix(pairs.student.strings[pairs.student.stop_id].decode())
+    request_start = min(rendered.request_start, len(rendered.prompt_ids) - 1)
+    return align_example(
+        text,
+        pairs,
+        student_completion=rendered.completion_ids,
+        teacher_completion=[*teacher.encode(text, add_special_tokens=False), pairs.teacher.stop_id],
+        student_request=rendered.prompt_ids[request_start:],
+        teacher_prompt=teacher_prompt,
+        origin=origin,
+    )
 
 
 def _common_suffix(first: Sequence[int], second: Sequence[int], limit: int) -> int:
@@ -181,6 +225,16 @@ def _quantiles(lengths: list[int]) -> dict[str, int]:
     return {name: lengths[round(rank * last)] for name, rank in ranks.items()} | {"total": sum(lengths)}
 
 
+def alignment_statistics(examples: Sequence[Example]) -> dict[str, float]:
+    """Share of the student's completion tokens that are compared by distribution, and its tokens per span."""
+    alignments = [example.alignment for example in examples if example.alignment is not None]
+    num_tokens = sum(len(example.completion) for example in examples)
+    return {
+        "paired_fraction": sum(sum(alignment.paired) for alignment in alignments) / num_tokens,
+        "tokens_per_span": num_tokens / sum(len(alignment.spans) for alignment in alignments),
+    }
+
+
 def tools_of(traces: Sequence[Trace]) -> tuple[FunctionTool, ...]:
     """All tools of the traces, one per name, in the order of their first appearance."""
     found: dict[str, FunctionTool] = {}
@@ -188,81 +242,3 @@ def tools_of(traces: Sequence[Trace]) -> tuple[FunctionTool, ...]:
         for tool in trace.tools:
             found.setdefault(tool.function.name, tool)
     return tuple(found.values())
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How one model's rows are laid out."""
-
-    packed: bool
-    max_tokens: int
-    """Longest packed row."""
-    attention_tokens: int
-    """Row length at which attention costs as much as all else, see `pack_tree`."""
-    pad_id: int
-
-    def lay_out(self, sequences: Sequence[Sequence[int]]) -> PackedRows:
-        """The rows of these sequences."""
-        if not self.packed:
-            return pad_rows(sequences, pad_id=self.pad_id)
-        return pack_tree(
-            sequences, max_tokens=self.max_tokens, pad_id=self.pad_id, attention_tokens=self.attention_tokens
-        )
-
-
-def lay_out_side(
-    side: Literal["student", "teacher"], layout: Layout, examples: Sequence[Example], positions: HiddenPositions
-) -> tuple[dict[str, Any], int]:
-    """What one model reads of a micro batch, and which of its rows are selected: see `Collator`.
-
-    Returns:
-        The side's part of the batch, and how many tokens are computed.
-    """
-    sequences = [example.student_ids if side == "student" else example.teacher_ids for example in examples]
-    rows = layout.lay_out(sequences)
-    paths = list(zip(examples, rows.paths, strict=True))
-    batch = {
-        side: model_inputs(rows),
-        f"{side}_logit_rows_N": torch.cat([path[-len(example.completion) :] for example, path in paths]),
-        f"{side}_hidden_rows_M": torch.cat([path[-example.num_hidden_rows(positions) :] for example, path in paths]),
-    }
-    return batch, rows.num_tokens
-
-
-@dataclass(frozen=True)
-class Collator:
-    """Makes a micro batch of examples: a plain nested dict of tensors.
-
-    Keys: `student` and, where it runs beside it, `teacher` (model inputs), `targets_N`, `weights_N`, `classes_N`,
-    `example_N` (index of the example in the micro batch), and for each side `*_logit_rows_N` and `*_hidden_rows_M`,
-    flat indices of the predicting rows and of the rows whose hidden states are aligned, in the same order on both
-    sides; `num_tokens` and `num_examples` for the log. A cached teacher adds its own keys instead of `teacher`.
-    """
-
-    student: Layout
-    teacher: Layout | None
-    class_weights: Mapping[TokenClass, float]
-    hidden_positions: HiddenPositions
-    cached: CachedTeacher | None = None
-
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """The batch."""
-        weight_of_class = torch.tensor([float(self.class_weights.get(name, 1.0)) for name in CLASS_NAMES])
-        classes_N = torch.tensor([index for example in examples for index in example.classes])
-        counts = torch.tensor([len(example.completion) for example in examples])
-        student_side, num_tokens = lay_out_side("student", self.student, examples, self.hidden_positions)
-        batch: dict[str, Any] = {
-            "targets_N": torch.tensor([token for example in examples for token in example.completion]),
-            "classes_N": classes_N,
-            "weights_N": weight_of_class[classes_N],
-            "example_N": torch.repeat_interleave(torch.arange(len(examples)), counts),
-            "num_tokens": torch.tensor(num_tokens),
-            "num_examples": torch.tensor(len(examples)),
-            **student_side,
-        }
-        if self.teacher is not None:
-            teacher_side, _ = lay_out_side("teacher", self.teacher, examples, self.hidden_positions)
-            batch |= teacher_side
-        if self.cached is not None:
-            batch |= self.cached.read([example.trace_id for example in examples])
-        return batch

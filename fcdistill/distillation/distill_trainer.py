@@ -19,11 +19,12 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 
 from fcdistill.config import ObjectiveConfig
 from fcdistill.distillation.checkpoints import seal
-from fcdistill.distillation.data import Collator, Example
+from fcdistill.distillation.collation import Collator
+from fcdistill.distillation.data import Example
 from fcdistill.distillation.forward import forward_rows
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.losses import cross_entropy
-from fcdistill.distillation.objective import StepTotals, components, total_loss
+from fcdistill.distillation.objective import SpanRows, StepTotals, components, total_loss
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
 from fcdistill.students import weight_storage_errors
 
@@ -136,6 +137,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             hidden_rows_M=inputs["student_hidden_rows_M"],
             autocast=self._student.autocast,
         )
+        vocabulary_map = self._teacher.vocabulary_map if isinstance(self._teacher, OnlineTeacher) else None
         found = components(
             self._objective,
             rows,
@@ -145,6 +147,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             pairs=self._pairs,
             projectors=self._projector_call,
             totals=StepTotals(*num_items_in_batch),
+            spans=SpanRows(inputs["spans"], vocabulary_map) if vocabulary_map is not None else None,
         )
         for name, value in found.items():
             self._add(name, value.detach())

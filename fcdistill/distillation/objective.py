@@ -5,10 +5,13 @@ token weight (the sum of the class weights of its supervised tokens, over all mi
 step's number of aligned rows, so that class weights do not rescale it. How the rows came about and how steps
 are composed is not known here.
 
-Axes: N supervised tokens, V vocabulary, K tokens that are known of a teacher's distribution, M aligned rows, H width.
+Between two tokenizers D is that of `alignment`, over spans of text, and a term of its own.
+
+Axes: N supervised tokens, V vocabulary, K tokens that are known of a teacher's distribution, M aligned rows, H width;
+U supervised tokens of a teacher with another tokenizer, P, Q, I and J as in `collation.Collator`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fcdistill.config import Divergence, ObjectiveConfig
+from fcdistill.distillation.alignment import VocabularyMap, shared_string_kl, span_kl, span_logprobs, token_logprobs
 from fcdistill.distillation.forward import ModelRows
 from fcdistill.distillation.layers import LayerPair
 from fcdistill.distillation.losses import (
@@ -35,7 +39,7 @@ from fcdistill.distillation.losses import (
 )
 from fcdistill.distillation.signals import CachedRows
 
-__all__ = ["StepTotals", "components", "total_loss"]
+__all__ = ["SpanRows", "StepTotals", "components", "total_loss"]
 
 _CHUNK_ROWS = 512
 """Rows whose [rows, V] float32 intermediates exist at the same time."""
@@ -53,6 +57,15 @@ class StepTotals:
     num_hidden_rows: Tensor
 
 
+@dataclass(frozen=True)
+class SpanRows:
+    """How the rows of two tokenizers belong together."""
+
+    tensors: Mapping[str, Tensor]
+    """`spans` of a batch of `collation.Collator`."""
+    vocabulary: VocabularyMap
+
+
 def components(
     config: ObjectiveConfig,
     student: ModelRows,
@@ -63,6 +76,7 @@ def components(
     pairs: Sequence[LayerPair],
     projectors: nn.Module | None,
     totals: StepTotals,
+    spans: SpanRows | None = None,
 ) -> dict[str, Tensor]:
     """This micro batch's share of each term whose weight is not 0, before the term's weight.
 
@@ -75,20 +89,27 @@ def components(
         pairs: the aligned layers.
         projectors: maps the student's hidden states into the teacher's width, pair by pair.
         totals: of the whole optimizer step.
+        spans: needed where the teacher has another tokenizer; D is forward KL then.
 
     Returns:
         Scalars under `ce`, `kd` (with T^2) and `hidden` (mean over the pairs), per token and row of the step.
     """
     found = {}
-    logit_terms = [name for name, weight in (("ce", config.ce_weight), ("kd", config.kd_weight)) if weight]
-    if logit_terms:
-        logit_rows, num_shared = [student.logits_NV, targets_N, weights_N], 0
-        if config.kd_weight:
-            assert teacher is not None
-            known_rows, num_shared = _known(teacher)
-            logit_rows += known_rows
-        logit_sums = _by_chunks(partial(_logit_sums, config, num_shared), *logit_rows)
-        found = dict(zip(logit_terms, logit_sums / totals.token_weight.clamp_min(_TINY), strict=True))
+    token_weight = totals.token_weight.clamp_min(_TINY)
+    row_terms = ["ce"] if config.ce_weight else []
+    rows, num_shared = [student.logits_NV, targets_N, weights_N], 0
+    if config.kd_weight and spans is None:
+        assert teacher is not None
+        row_terms.append("kd")
+        known_rows, num_shared = _known(teacher)
+        rows += known_rows
+    if row_terms:
+        row_sums = _by_chunks(partial(_row_sums, config, num_shared), *rows)
+        found = dict(zip(row_terms, row_sums / token_weight, strict=True))
+    if config.kd_weight and spans is not None:
+        assert isinstance(teacher, ModelRows), "cached rows are those of the student's tokens"
+        aligned = _aligned_sum(config, student.logits_NV, teacher.logits_NV, targets_N, weights_N, spans)
+        found["kd"] = aligned / token_weight
     if config.hidden_weight:
         assert teacher is not None and projectors is not None
         distance = _HIDDEN_LOSSES[config.hidden_loss]
@@ -114,7 +135,7 @@ def _known(teacher: ModelRows | CachedRows) -> tuple[list[Tensor], int]:
     return [teacher.logits_NV], teacher.logits_NV.shape[1]
 
 
-def _logit_sums(
+def _row_sums(
     config: ObjectiveConfig,
     num_shared: int,
     student_NV: Tensor,
@@ -161,6 +182,51 @@ def _of_top_tokens(
     else:
         kept = top_k(teacher, min(k, teacher.shape[1]), kd_temperature=kd_temperature)
     return loss(student_NV, kept, kd_temperature=kd_temperature, weights_N=weights_N)
+
+
+def _aligned_sum(
+    config: ObjectiveConfig,
+    student_NV: Tensor,
+    teacher_UV: Tensor,
+    targets_N: Tensor,
+    weights_N: Tensor,
+    spans: SpanRows,
+) -> Tensor:
+    """The sum of the divergences over strings that both sides have, and of the likelihoods of all other spans."""
+    rows, vocabulary = spans.tensors, spans.vocabulary
+
+    # Rows are gathered inside their chunk, so that no copy of all logits waits for the backward pass.
+    def strings(student_P: Tensor, teacher_P: Tensor, weights_P: Tensor) -> Tensor:
+        return shared_string_kl(
+            student_NV[student_P],
+            teacher_UV[teacher_P],
+            vocabulary,
+            kd_temperature=config.kd_temperature,
+            top_k=config.aligned_top_k,
+            weights_N=weights_P,
+        )
+
+    def likelihoods(logits_NV: Tensor, targets_N: Tensor, size: int, tokens_I: Tensor, spans_I: Tensor) -> Tensor:
+        def summed(tokens_I: Tensor, spans_I: Tensor) -> Tensor:
+            logprobs_I = token_logprobs(logits_NV[tokens_I, :size], targets_N[tokens_I])
+            return span_logprobs(logprobs_I, spans_I, len(rows["span_weights_Q"]))
+
+        return _by_chunks(summed, tokens_I, spans_I)
+
+    student_P, teacher_P = rows["paired_student_P"], rows["paired_teacher_P"]
+    student_Q = likelihoods(
+        student_NV, targets_N, vocabulary.student_size, rows["span_tokens_student_I"], rows["span_student_I"]
+    )
+    teacher_Q = likelihoods(
+        teacher_UV,
+        rows["teacher_targets_U"],
+        vocabulary.teacher_size,
+        rows["span_tokens_teacher_J"],
+        rows["span_teacher_J"],
+    )
+    return _by_chunks(strings, student_P, teacher_P, weights_N[student_P]) + span_kl(
+        student_Q, teacher_Q, kd_temperature=config.kd_temperature, weights_Q=rows["span_weights_Q"]
+    )
 
 
 def _by_chunks(sums: Callable[..., Tensor], *rows: Tensor) -> Tensor:

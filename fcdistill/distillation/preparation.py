@@ -11,20 +11,23 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from fcdistill.config import FromTeacherLayers, TrainConfig
-from fcdistill.distillation.data import Example, Layout, drop_long, hold_out, render_traces, tools_of
+from fcdistill.config import FromTeacherLayers, Signal, TrainConfig
+from fcdistill.distillation.alignment import VocabularyMap
+from fcdistill.distillation.collation import Layout
+from fcdistill.distillation.data import Example, drop_long, hold_out, render_traces, tools_of
 from fcdistill.distillation.forward import packing_is_exact
 from fcdistill.distillation.layers import LayerPair, pair_layers
-from fcdistill.distillation.signals import OnlineTeacher, require_one_vocabulary
+from fcdistill.distillation.signals import OnlineTeacher
+from fcdistill.distillation.token_strings import StringPairs, pair_strings, token_strings
 from fcdistill.errors import ConfigError
 from fcdistill.models import (
     ModelShape,
-    SharedVocabulary,
     choose_device,
     layers_to_keep,
     load_model,
     load_tokenizer,
     model_shape,
+    shared_vocabulary,
 )
 from fcdistill.records import FunctionTool, Trace
 from fcdistill.storage import read_jsonl
@@ -39,7 +42,10 @@ class PreparedTeacher:
     """All that is known of a teacher before its weights are loaded."""
 
     tokenizer: PreTrainedTokenizerBase
-    vocabulary: SharedVocabulary
+    vocabulary_size: int
+    """Columns of its logits that are tokens; with the student's tokenizer, those that both have."""
+    string_pairs: StringPairs | None
+    """Only where the student has another tokenizer."""
     shape: ModelShape
     pairs: tuple[LayerPair, ...]
     """The aligned layers; none where the objective has no hidden-state term."""
@@ -57,8 +63,12 @@ class Prepared:
     tools: tuple[FunctionTool, ...]
 
 
-def prepare(config: TrainConfig, *, needs_teacher: bool) -> Prepared:
+def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
     """Read and check everything that needs no weights.
+
+    Args:
+        config: what is trained on what.
+        signal: how the teacher is heard; None: none is needed.
 
     Raises:
         ConfigError: fields that don't fit one another, the models or the machine.
@@ -74,8 +84,14 @@ def prepare(config: TrainConfig, *, needs_teacher: bool) -> Prepared:
             fix="use bfloat16 or float32",
         )
     tokenizer = load_tokenizer(config.student.model)
-    teacher = _prepare_teacher(config, tokenizer) if needs_teacher else None
-    rendered = render_traces(traces, tokenizer, config.tools_in_prompt, teacher.tokenizer if teacher else None)
+    teacher = _prepare_teacher(config, tokenizer, signal) if signal else None
+    rendered = render_traces(
+        traces,
+        tokenizer,
+        config.tools_in_prompt,
+        teacher.tokenizer if teacher else None,
+        teacher.string_pairs if teacher else None,
+    )
     kept, left_out = drop_long(rendered, config.max_example_tokens)
     if left_out:
         log.warning(
@@ -88,12 +104,22 @@ def prepare(config: TrainConfig, *, needs_teacher: bool) -> Prepared:
     return Prepared(tokenizer, teacher, train, held_out, left_out, tools_of(traces))
 
 
-def _prepare_teacher(config: TrainConfig, student_tokenizer: PreTrainedTokenizerBase) -> PreparedTeacher:
+def _prepare_teacher(
+    config: TrainConfig, student_tokenizer: PreTrainedTokenizerBase, signal: Signal
+) -> PreparedTeacher:
     assert config.teacher is not None
     tokenizer = load_tokenizer(config.teacher)
-    vocabulary = require_one_vocabulary(
-        student_tokenizer, tokenizer, student_name=config.student.model, teacher_name=config.teacher
-    )
+    vocabulary = shared_vocabulary(student_tokenizer, tokenizer)
+    vocabulary_size, string_pairs = vocabulary.size, None
+    if not vocabulary.same:
+        different = (
+            f"student {config.student.model} and teacher {config.teacher} have different tokenizers "
+            f"({vocabulary.detail})"
+        )
+        _require_alignable(config, signal, different)
+        log.info("%s: their tokens are aligned by bytes", different)
+        string_pairs = pair_strings(token_strings(student_tokenizer), token_strings(tokenizer))
+        vocabulary_size = len(string_pairs.teacher.strings)
     shape = model_shape(config.teacher)
     pairs: tuple[LayerPair, ...] = ()
     if config.objective.hidden_weight:
@@ -106,7 +132,24 @@ def _prepare_teacher(config: TrainConfig, student_tokenizer: PreTrainedTokenizer
             student_layers=student_layers,
             teacher_layers=shape.num_layers,
         )
-    return PreparedTeacher(tokenizer, vocabulary, shape, pairs)
+    return PreparedTeacher(tokenizer, vocabulary_size, string_pairs, shape, pairs)
+
+
+def _require_alignable(config: TrainConfig, signal: Signal, different: str) -> None:
+    objective = config.objective
+    if signal == "cached":
+        raise ConfigError(
+            f"{different}, but the teacher's signals are to be cached",
+            required="one tokenizer for both: a cache holds what the teacher says at the student's tokens",
+            fix="train with signal online, which aligns the tokenizers and needs no cache, or choose a teacher and a "
+            "student of one family",
+        )
+    if objective.kd_weight and objective.kd_divergence != "forward_kl":
+        raise ConfigError(
+            f"objective.kd_divergence is {objective.kd_divergence}, but {different}",
+            required="forward_kl: between two tokenizers, strings and spans of text are compared by it",
+            fix="set objective.kd_divergence to forward_kl, or choose a teacher and a student of one family",
+        )
 
 
 def load_teacher(
@@ -130,9 +173,10 @@ def load_teacher(
     return OnlineTeacher(
         model=model,
         head=model.get_output_embeddings(),
-        vocabulary_size=prepared.vocabulary.size,
+        vocabulary_size=prepared.vocabulary_size,
         layers=tuple(layers),
         needs_logits=needs_logits,
+        vocabulary_map=VocabularyMap.of(prepared.string_pairs, device) if prepared.string_pairs else None,
     )
 
 

@@ -1,9 +1,10 @@
 """Where the teacher's numbers come from: a teacher that runs beside the student, or what it left in a cache.
 
-The teacher reads its own prompt and the student's completion ids; rows come back in the order of the batch's rows, so
-that they pair with the student's. What is computed from them is not known here.
+The teacher reads its own prompt and the student's completion; rows come back in the order of the batch's rows, so that
+they pair with the student's. What is computed from them is not known here.
 
-Axes: N supervised tokens, V shared vocabulary, K tokens that are known of a distribution, M aligned rows, H width.
+Axes: N supervised tokens (the teacher's own where it has another tokenizer), V vocabulary, K tokens that are known of a
+distribution, M aligned rows, H width.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,15 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
+from fcdistill.distillation.alignment import VocabularyMap
 from fcdistill.distillation.forward import ModelRows, forward_rows
 from fcdistill.distillation.losses import TopK
 from fcdistill.distillation.teacher_cache import TeacherCache
-from fcdistill.errors import ConfigError
-from fcdistill.models import SharedVocabulary, shared_vocabulary
 
-__all__ = ["CachedRows", "CachedTeacher", "OnlineTeacher", "require_one_vocabulary"]
+__all__ = ["CachedRows", "CachedTeacher", "OnlineTeacher"]
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,12 @@ class OnlineTeacher:
     model: nn.Module
     head: nn.Module
     vocabulary_size: int
-    """Logits are cut to this many columns: the real vocabulary that both models share, without padding."""
+    """Logits are cut to this many columns: the real vocabulary, without padding."""
     layers: tuple[int, ...]
     """HF hidden_states indices that are wanted."""
     needs_logits: bool
+    vocabulary_map: VocabularyMap | None = None
+    """Only where the student has another tokenizer: which columns of the two sides are the same string."""
 
     @torch.no_grad()
     def rows(self, batch: Mapping[str, Any]) -> ModelRows:
@@ -98,23 +99,3 @@ class CachedTeacher:
         """The likeliest tokens and hidden states for a batch of a `Collator` that reads this cache."""
         top_k = TopK(batch["teacher_ids_NK"], batch["teacher_logprobs_NK"])
         return CachedRows(top_k, self.vocabulary_size, batch["teacher_hidden"])
-
-
-def require_one_vocabulary(
-    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, *, student_name: str, teacher_name: str
-) -> SharedVocabulary:
-    """The vocabulary that both sides share.
-
-    Raises:
-        ConfigError: the tokenizers differ, so that the teacher's rows can't be paired with the student's.
-    """
-    shared = shared_vocabulary(student, teacher)
-    if not shared.same:
-        raise ConfigError(
-            f"objective: kd_weight or hidden_weight is set, but student {student_name} and teacher {teacher_name} have "
-            f"different tokenizers ({shared.detail})",
-            required="one tokenizer for both: logits and hidden states are paired token by token",
-            fix="set kd_weight and hidden_weight to 0 (cross-entropy on the traces works with any tokenizer), or "
-            "choose a teacher and a student of one family",
-        )
-    return shared

@@ -1,7 +1,7 @@
 """`fcdistill train`: traces and a teacher's signal become a student in a run directory.
 
     <out>/manifest.json     configuration, inputs and versions
-    <out>/data.json         lengths of the examples, which were left out, how many are held out
+    <out>/data.json         lengths of the examples, which were left out, how many are held out, how tokenizers align
     <out>/metrics.jsonl     loss components, learning rate, speed (`progress.MetricsLine`)
     <out>/checkpoints/      while training runs; the Trainer's own files, removed when the student is saved
     <out>/adapter/          LoRA: the adapter
@@ -32,7 +32,8 @@ from fcdistill.config import FromTeacherLayers, FullTuning, LoraTuning, TrainCon
 from fcdistill.distillation.attention import training_attention
 from fcdistill.distillation.caching import cached_teacher
 from fcdistill.distillation.checkpoints import last_sealed
-from fcdistill.distillation.data import Collator, length_statistics
+from fcdistill.distillation.collation import Collator
+from fcdistill.distillation.data import alignment_statistics, length_statistics
 from fcdistill.distillation.distill_trainer import PROJECTORS_NAME, DistillTrainer, StudentSide
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.lora import fuse_lora
@@ -91,7 +92,7 @@ def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr)
         KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
     """
     started = time.monotonic()
-    prepared = prepare(config, needs_teacher=config.objective.needs_teacher)
+    prepared = prepare(config, signal=config.signal if config.objective.needs_teacher else None)
     with RunDirectory(
         config.out,
         stage="train",
@@ -117,12 +118,21 @@ def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr)
 
 def _write_data_report(config: TrainConfig, prepared: Prepared, report: Callable[[str], None]) -> None:
     lengths = length_statistics(prepared.train)
-    content = {
+    content: dict[str, object] = {
         "train_examples": len(prepared.train),
         "held_out_examples": len(prepared.held_out),
         "left_out": prepared.left_out,
         "student": lengths,
     }
+    if prepared.teacher and prepared.teacher.string_pairs:
+        shared_fraction = prepared.teacher.string_pairs.shared_fraction
+        alignment = alignment_statistics(prepared.train) | {"shared_fraction": shared_fraction}
+        content["alignment"] = alignment
+        report(
+            f"teacher and student have different tokenizers: {alignment['shared_fraction']:.0%} of the student's "
+            f"strings are the teacher's too, {alignment['paired_fraction']:.0%} of its completion tokens are compared "
+            f"by distribution, the others by the likelihood of their text"
+        )
     write_json(config.out / "data.json", content)
     report(
         f"{len(prepared.train)} examples, {len(prepared.held_out)} held out; median tokens: prompt "

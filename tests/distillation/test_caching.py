@@ -18,7 +18,7 @@ from fcdistill.config import TrainConfig, parse_config
 from fcdistill.distillation import caching as module
 from fcdistill.distillation import preparation
 from fcdistill.distillation.caching import CacheResult, cached_teacher, run_caching
-from fcdistill.distillation.data import Collator, lay_out_side
+from fcdistill.distillation.collation import Collator, lay_out_side
 from fcdistill.distillation.preparation import load_teacher, prepare
 from fcdistill.distillation.signals import CachedRows
 from fcdistill.errors import ConfigError, DataError, FcdistillError, ModelError, StorageError
@@ -75,7 +75,7 @@ def _files(directory: Path) -> dict[str, bytes]:
 
 def _online(config: TrainConfig, trace_ids: list[str]) -> tuple[Tensor, dict[int, Tensor]]:
     """What the teacher says when it runs beside the student."""
-    prepared = prepare(config, needs_teacher=True)
+    prepared = prepare(config, signal="online")
     assert prepared.teacher is not None
     layers = [layer for _, layer in prepared.teacher.pairs]
     teacher = load_teacher(config, prepared.teacher, torch.device("cpu"), layers, needs_logits=True)
@@ -88,7 +88,7 @@ def _online(config: TrainConfig, trace_ids: list[str]) -> tuple[Tensor, dict[int
 
 
 def _cached(config: TrainConfig, trace_ids: list[str]) -> CachedRows:
-    teacher = cached_teacher(config, prepare(config, needs_teacher=True), _quiet)
+    teacher = cached_teacher(config, prepare(config, signal="cached"), _quiet)
     return teacher.rows(teacher.read(trace_ids))
 
 
@@ -116,7 +116,7 @@ def test_cached_rows_are_those_of_the_teacher_that_runs_beside_the_student(make:
 
 def test_the_collator_attaches_the_rows_of_the_cache_instead_of_a_teacher_side(make: Make) -> None:
     config = make(objective={**HIDDEN, "kd_temperature": 2.0})
-    prepared = prepare(config, needs_teacher=True)
+    prepared = prepare(config, signal="online")
     cached = cached_teacher(config, prepared, _quiet)
     examples = prepared.train[3:6]
     batch = Collator(PACKED, None, {}, "completion", cached)(examples)
@@ -144,7 +144,7 @@ def test_the_result_counts_what_the_shards_hold(make: Make) -> None:
     directory = config.cache.dir  # type: ignore[union-attr]
     shards = sorted(directory.glob("*.parquet"))
     assert [path.name for path in shards] == [f"shard-0000{number}.parquet" for number in range(3)]
-    num_tokens = sum(len(example.completion) for example in prepare(config, needs_teacher=True).train)
+    num_tokens = sum(len(example.completion) for example in prepare(config, signal="online").train)
     num_bytes = sum(path.stat().st_size for path in shards)
     assert result == CacheResult(directory, 10, num_tokens, num_bytes, result.seconds) and result.seconds > 0
     assert [line.split(",")[0] for line in lines] == [f"teacher cache: shard {n}/3" for n in (1, 2, 3)]

@@ -1,21 +1,23 @@
 import random
 
 import pytest
-import torch
+from tokenizers import normalizers
 
 from fcdistill.config import CLASS_NAMES
 from fcdistill.distillation.data import (
-    Collator,
     Example,
+    alignment_statistics,
     drop_long,
     hold_out,
     length_statistics,
     render_traces,
     tools_of,
 )
+from fcdistill.distillation.spans import Alignment, Span
+from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.errors import DataError
 from fcdistill.prompts import prepare_tokenizer, render_example, render_prompt
-from tests.distillation.tiny_data import PACKED, UNPACKED, random_examples, tiny_traces
+from tests.distillation.tiny_data import foreign_examples, random_examples, tiny_traces
 from tests.tiny import tiny_tokenizer
 
 
@@ -44,45 +46,36 @@ def test_without_a_teacher_there_is_no_teacher_prompt() -> None:
     assert example.teacher_prompt == ()
 
 
-def test_the_stop_token_is_supervised_though_it_is_the_pad_token() -> None:
-    tokenizer = tiny_tokenizer("chatml")
-    prepare_tokenizer(tokenizer)
-    assert tokenizer.pad_token_id == tokenizer.eos_token_id
-    examples = render_traces(tiny_traces(3), tokenizer, "none")
-    for layout in (PACKED, UNPACKED):
-        batch = Collator(layout, None, {}, "completion")(examples)
-        stop_N = batch["classes_N"] == CLASS_NAMES.index("stop")
-        assert stop_N.sum() == 3
-        assert (batch["targets_N"][stop_N] == tokenizer.eos_token_id).all()
-        assert (batch["weights_N"] == 1).all()
+def test_a_teacher_of_another_tokenizer_reads_the_same_text_in_its_own_tokens() -> None:
+    student, teacher = tiny_tokenizer("chatml"), tiny_tokenizer("qwen")
+    call = teacher.convert_tokens_to_ids("<tool_call>")
+    for example in foreign_examples(5):
+        assert student.decode(example.completion) == teacher.decode(example.teacher_completion)
+        assert example.teacher_ids == example.teacher_prompt + example.teacher_completion[:-1]
+        longer = max(len(example.student_prompt + example.completion), len(example.teacher_ids) + 1)
+        assert example.num_tokens == longer
+        assert (call in example.teacher_completion) == ("<tool_call>" in student.decode(example.completion))
 
 
-@pytest.mark.parametrize("layout", [PACKED, UNPACKED], ids=["packed", "unpacked"])
-@pytest.mark.parametrize("positions", ["completion", "request+completion"])
-def test_rows_predict_their_targets_and_pair_the_sides(layout, positions) -> None:
-    examples = random_examples(6)
-    batch = Collator(layout, layout, {"name": 2.5}, positions)(examples)
-    assert batch["targets_N"].tolist() == [token for example in examples for token in example.completion]
-    assert batch["example_N"].tolist() == [index for index, e in enumerate(examples) for _ in e.completion]
-    names_N = batch["classes_N"] == CLASS_NAMES.index("name")
-    assert torch.equal(batch["weights_N"], torch.where(names_N, 2.5, 1.0))
-    for side in ("student", "teacher"):
-        ids = batch[side]["input_ids"].flatten()
-        before = [
-            token
-            for example in examples
-            for token in (getattr(example, f"{side}_prompt")[-1], *example.completion[:-1])
-        ]
-        assert ids[batch[f"{side}_logit_rows_N"]].tolist() == before
-        aligned = [
-            token
-            for example in examples
-            for token in (
-                *example.student_prompt[-(example.num_request_tokens if "request" in positions else 1) :],
-                *example.completion[:-1],
-            )
-        ]
-        assert ids[batch[f"{side}_hidden_rows_M"]].tolist() == aligned
+def test_alignment_statistics() -> None:
+    spans = (
+        Span(range(0, 1), range(0, 1), 0, 1),
+        Span(range(1, 4), range(1, 2), 1, 9),
+        Span(range(4, 5), range(2, 3), 9, 9),
+    )
+    alignment = Alignment((7, 8, 9), spans, (True, False, True), ((-1, -1),))
+    example = Example("a", "a", (1,), (1,), (1, 2, 3, 4, 5), (0,) * 5, 1, alignment)
+    assert alignment_statistics([example, example]) == {"paired_fraction": 0.4, "tokens_per_span": 5 / 3}
+
+
+def test_an_answer_that_a_tokenizer_changes_names_its_trace() -> None:
+    student, teacher = tiny_tokenizer("chatml"), tiny_tokenizer("qwen")
+    teacher.backend_tokenizer.normalizer = normalizers.Lowercase()
+    for tokenizer in (student, teacher):
+        prepare_tokenizer(tokenizer)
+    pairs = pair_strings(token_strings(student), token_strings(teacher))
+    with pytest.raises(DataError, match="trace 'trace-4': tokenizer .* changes the answer"):
+        render_traces(tiny_traces(5), student, "none", teacher, pairs)
 
 
 def test_long_examples_are_left_out_and_named() -> None:

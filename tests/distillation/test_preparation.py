@@ -1,11 +1,12 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from fcdistill.config import TrainConfig, parse_config
+from fcdistill.config import Divergence, TrainConfig, parse_config
 from fcdistill.distillation import preparation as module
 from fcdistill.distillation.preparation import prepare
+from fcdistill.errors import ConfigError
 from fcdistill.storage import write_jsonl
 from tests.distillation.tiny_data import tiny_traces
 
@@ -47,15 +48,51 @@ def test_the_aligned_layers_are_known_before_any_weights(
 ) -> None:
     monkeypatch.setattr(module, "load_model", lambda *_, **__: pytest.fail("no weights are needed"))
     student = {**student, "model": student["model"].format(models=tiny_models)}
-    prepared = prepare(_config(tmp_path, tiny_models, student=student, objective=objective), needs_teacher=True)
+    prepared = prepare(_config(tmp_path, tiny_models, student=student, objective=objective), signal="online")
     assert prepared.teacher is not None
     assert prepared.teacher.pairs == pairs
     assert (prepared.teacher.shape.num_layers, prepared.teacher.shape.width) == (3, 48)
-    assert prepared.teacher.vocabulary.size == len(prepared.teacher.tokenizer)
+    assert prepared.teacher.vocabulary_size == len(prepared.teacher.tokenizer)
+    assert prepared.teacher.string_pairs is None
     assert all(example.teacher_prompt for example in prepared.train)
 
 
 def test_without_a_teacher_none_is_looked_for(tmp_path: Path, tiny_models: Path) -> None:
-    prepared = prepare(_config(tmp_path, tiny_models, teacher="./nowhere"), needs_teacher=False)
+    prepared = prepare(_config(tmp_path, tiny_models, teacher="./nowhere"), signal=None)
     assert prepared.teacher is None and len(prepared.train) == 6
     assert not any(example.teacher_prompt for example in prepared.train)
+
+
+def _foreign(directory: Path, models: Path, **objective: Any) -> TrainConfig:
+    """A teacher of another tokenizer, which also changes text: what is refused is refused before it is read."""
+    return _config(directory, models, teacher=str(models / "lowercase"), objective=objective)
+
+
+@pytest.mark.parametrize("divergence", sorted(set(get_args(Divergence)) - {"forward_kl"}))
+def test_a_teacher_of_another_tokenizer_needs_forward_kl(
+    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, divergence: str
+) -> None:
+    monkeypatch.setattr(module, "load_model", lambda *_, **__: pytest.fail("no weights are needed"))
+    with pytest.raises(ConfigError, match=f"kd_divergence is {divergence}, but student .* have different tokenizers"):
+        prepare(_foreign(tmp_path, tiny_models, kd_weight=1.0, kd_divergence=divergence), signal="online")
+
+
+@pytest.mark.parametrize("weight", ["kd_weight", "hidden_weight"])
+def test_a_teacher_of_another_tokenizer_is_not_cached(
+    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, weight: str
+) -> None:
+    monkeypatch.setattr(module, "load_model", lambda *_, **__: pytest.fail("no weights are needed"))
+    with pytest.raises(ConfigError, match="have different tokenizers .*, but the teacher's signals are to be cached"):
+        prepare(_foreign(tmp_path, tiny_models, **{weight: 1.0}), signal="cached")
+
+
+@pytest.mark.parametrize("objective", [{"kd_weight": 1.0}, {"hidden_weight": 1.0, "kd_divergence": "tvd"}])
+def test_a_teacher_of_another_tokenizer_is_aligned_before_any_weights(
+    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, objective: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(module, "load_model", lambda *_, **__: pytest.fail("no weights are needed"))
+    config = _config(tmp_path, tiny_models, student={"model": str(tiny_models / "chatml")}, objective=objective)
+    prepared = prepare(config, signal="online")
+    assert prepared.teacher is not None and prepared.teacher.string_pairs is not None
+    assert prepared.teacher.vocabulary_size == len(prepared.teacher.tokenizer)
+    assert all(example.alignment is not None for example in prepared.train)

@@ -1,9 +1,9 @@
 from pathlib import Path
 
-import pytest
 import torch
 
-from fcdistill.distillation.signals import CachedTeacher, require_one_vocabulary
+from fcdistill.distillation.collation import Collator
+from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
 from fcdistill.distillation.teacher_cache import (
     IndexLine,
     TeacherCache,
@@ -12,23 +12,31 @@ from fcdistill.distillation.teacher_cache import (
     write_index,
     write_shard,
 )
-from fcdistill.errors import ConfigError
-from tests.tiny import tiny_tokenizer
+from tests.distillation.tiny_data import PACKED, VOCABULARY, random_examples
+from tests.tiny import tiny_model
 
 
-def test_one_tokenizer_gives_its_real_vocabulary() -> None:
-    tokenizer = tiny_tokenizer("qwen")
-    shared = require_one_vocabulary(tokenizer, tiny_tokenizer("qwen"), student_name="s", teacher_name="t")
-    assert shared.size == len(tokenizer)
+def _teacher(**fields: object) -> OnlineTeacher:
+    model = tiny_model("llama", VOCABULARY + 4)
+    values = {"vocabulary_size": VOCABULARY, "layers": (), "needs_logits": True, **fields}
+    return OnlineTeacher(model=model, head=model.get_output_embeddings(), **values)  # type: ignore[arg-type]
 
 
-def test_other_tokenizers_are_refused_with_the_way_out() -> None:
-    with pytest.raises(ConfigError) as error:
-        require_one_vocabulary(
-            tiny_tokenizer("chatml"), tiny_tokenizer("plain"), student_name="small", teacher_name="large"
-        )
-    assert "student small and teacher large have different tokenizers" in str(error.value)
-    assert "cross-entropy on the traces works with any tokenizer" in error.value.fix
+def test_a_teacher_gives_the_rows_of_its_own_prompt_cut_to_the_vocabulary() -> None:
+    examples = random_examples(3)
+    teacher = _teacher(layers=(2,))
+    rows = teacher.rows(Collator(PACKED, PACKED, {}, "completion")(examples))
+    expected = []
+    for example in examples:
+        logits_TV = teacher.model(torch.tensor([example.teacher_ids])).logits[0]
+        expected.append(logits_TV[len(example.teacher_prompt) - 1 :, :VOCABULARY])
+    assert torch.allclose(rows.logits_NV, torch.cat(expected), atol=1e-5)
+    assert not rows.logits_NV.requires_grad and rows.hidden_MH[2].shape == (len(rows.logits_NV), 32)
+
+
+def test_logits_that_are_not_needed_are_not_computed() -> None:
+    rows = _teacher(needs_logits=False).rows(Collator(PACKED, PACKED, {}, "completion")(random_examples(3)))
+    assert rows.logits_NV.shape == (0, VOCABULARY)
 
 
 def test_a_cached_teacher_gives_its_rows_in_the_order_that_is_asked_for(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import decoders
 from torch import Tensor
 
 from fcdistill.config import TrainConfig, parse_config
@@ -21,8 +22,10 @@ from fcdistill.distillation import trainer as module
 from fcdistill.distillation.distill_trainer import DistillTrainer
 from fcdistill.distillation.progress import MetricsLine
 from fcdistill.distillation.trainer import TrainResult, run_training
-from fcdistill.errors import ConfigError, DataError
+from fcdistill.errors import DataError, ModelError
 from fcdistill.models import load_model
+from fcdistill.prompts import render_example
+from fcdistill.records import Trace
 from fcdistill.storage import iter_jsonl, write_jsonl
 from tests.distillation.tiny_data import tiny_traces
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -32,7 +35,7 @@ EVERYTHING = {"ce_weight": 1.0, "kd_weight": 0.5, "kd_temperature": 2.0, "hidden
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Traces, a student, a wider and deeper teacher, a model with sliding windows, one with another tokenizer."""
+    """Traces, a student, a wider and deeper teacher, a model with sliding windows, two with other tokenizers."""
     directory = tmp_path_factory.mktemp("world")
     write_jsonl(directory / "traces.jsonl", tiny_traces(10))
     size = len(tiny_tokenizer("qwen"))
@@ -40,7 +43,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "student": (tiny_model("llama", size, num_layers=3), "qwen"),
         "teacher": (tiny_model("llama", size + 5, hidden_size=48, num_layers=5, seed=1), "qwen"),
         "sliding": (tiny_model("gemma3", size, num_layers=2), "qwen"),
-        "stranger": (tiny_model("llama", 500, num_layers=2, seed=1), "chatml"),
+        "stranger": (tiny_model("qwen2", 512, hidden_size=48, num_layers=2, seed=1), "plain"),
+        "foreign": (tiny_model("llama", 512, hidden_size=48, num_layers=2, seed=1), "metaspace"),
     }
     for name, (model, kind) in models.items():
         model.save_pretrained(directory / name)
@@ -296,17 +300,75 @@ def test_gradient_checkpointing_changes_nothing(world: Path, tmp_path: Path) -> 
     _assert_equal(_weights(tmp_path / "on"), _weights(tmp_path / "off"))
 
 
-def test_another_tokenizer_is_refused_for_kd_before_weights_are_loaded_and_works_for_traces(
+@pytest.mark.parametrize("teacher", ["stranger", "foreign"])
+def test_a_teacher_of_another_tokenizer_and_family_teaches(
+    world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, teacher: str
+) -> None:
+    fields = {"max_steps": 30, "epochs": 20, "save_steps": 100}
+    taught = {"student": {"model": str(world / teacher)}, "tuning": {"method": "full"}}
+    run_training(_config(world, tmp_path / "teacher", **fields, **taught))
+    out = tmp_path / "run"
+    with caplog.at_level(logging.INFO):
+        run_training(_config(world, out, teacher=str(tmp_path / "teacher"), objective=EVERYTHING, **fields))
+    assert "their tokens are aligned by bytes" in caplog.text
+    lines = [line for line in _lines(out) if line.loss is not None]
+    assert len(lines) == 30
+    for line in lines:
+        assert line.loss == pytest.approx(line.ce + 0.5 * line.kd + 0.5 * line.hidden, rel=1e-4)  # type: ignore[operator]
+    for name in ("ce", "kd", "hidden"):
+        before, after = (sum(getattr(line, name) for line in part) for part in (lines[:5], lines[-5:]))
+        assert after < 0.8 * before, name
+    alignment = json.loads((out / "data.json").read_text())["alignment"]
+    assert 0 < alignment["paired_fraction"] < 1 and alignment["shared_fraction"] > 0.5
+    assert load_model(str(out), dtype="float32").model.config.num_hidden_layers == 3
+
+    alone = tmp_path / "alone"
+    objective = {"ce_weight": 0, "kd_weight": 1.0}
+    run_training(_config(world, alone, teacher=str(tmp_path / "teacher"), objective=objective, **fields))
+    losses = [_text_loss(world, model) for model in (world / "student", alone / "merged")]
+    assert losses[1] < 0.7 * losses[0], "the teacher's signal alone does not teach the text"
+
+
+def _text_loss(world: Path, model: Path) -> float:
+    """Nats per completion token of the traces."""
+    loaded = load_model(str(model), dtype="float32")
+    total, count = 0.0, 0
+    for trace in iter_jsonl(world / "traces.jsonl", Trace):
+        rendered = render_example(loaded.tokenizer, trace.messages, trace.specs, "compact")
+        ids = torch.tensor([[*rendered.prompt_ids, *rendered.completion_ids]])
+        targets = torch.tensor(rendered.completion_ids)
+        with torch.no_grad():
+            rows = loaded.model(ids).logits[0, len(rendered.prompt_ids) - 1 : -1]
+        total += torch.nn.functional.cross_entropy(rows, targets, reduction="sum").item()
+        count += len(targets)
+    return total / count
+
+
+def test_spans_of_two_tokenizers_do_not_depend_on_packing_and_micro_batches(world: Path, tmp_path: Path) -> None:
+    fields = {"teacher": str(world / "stranger"), "objective": EVERYTHING | {"class_weights": {"name": 3.0}}}
+    losses = []
+    for pack, tokens in ((1, 64), (4, 4096)):
+        out = tmp_path / f"pack-{pack}"
+        run_training(_config(world, out, examples_per_pack=pack, pack_tokens=tokens, **fields))
+        losses.append([line.loss for line in _lines(out) if line.loss is not None])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_tokenizer_whose_bytes_are_unknown_is_refused_for_kd_before_weights_are_loaded(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stranger = str(world / "stranger")
+    tokenizer = tiny_tokenizer("chatml")
+    tokenizer.backend_tokenizer.decoder = decoders.WordPiece()
+    shutil.copytree(world / "foreign", tmp_path / "odd")
+    tokenizer.save_pretrained(tmp_path / "odd")
     for weights in ({"kd_weight": 1.0}, {"hidden_weight": 1.0}):
         with monkeypatch.context() as patch:
             patch.setattr(module, "load_model", _refuse)
-            with pytest.raises(ConfigError, match="different tokenizers"):
-                run_training(_config(world, tmp_path / "refused", teacher=stranger, objective=weights))
+            patch.setattr(preparation, "load_model", _refuse)
+            with pytest.raises(ModelError, match="does not show which bytes its tokens write"):
+                run_training(_config(world, tmp_path / "refused", teacher=str(tmp_path / "odd"), objective=weights))
     assert not (tmp_path / "refused").exists()
-    assert run_training(_config(world, tmp_path / "ce", teacher=stranger, max_steps=1)).steps == 1
+    assert run_training(_config(world, tmp_path / "ce", teacher=str(tmp_path / "odd"), max_steps=1)).steps == 1
 
 
 def _cached(world: Path, out: Path, top_k: int, **fields: Any) -> TrainConfig:

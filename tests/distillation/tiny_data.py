@@ -10,13 +10,16 @@ from torch import Tensor
 from transformers import PreTrainedModel, TrainingArguments
 
 from fcdistill.config import CLASS_NAMES, LoraTuning, ObjectiveConfig
-from fcdistill.distillation.data import Collator, Example, Layout
+from fcdistill.distillation.collation import Collator, Layout
+from fcdistill.distillation.data import Example, render_traces
 from fcdistill.distillation.distill_trainer import DistillTrainer, StudentSide
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.signals import OnlineTeacher
+from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.models import apply_lora
+from fcdistill.prompts import prepare_tokenizer
 from fcdistill.records import FunctionTool, Message, ModelRef, ToolCall, ToolSpec, Trace, TraceMeta
-from tests.tiny import tiny_model
+from tests.tiny import tiny_model, tiny_tokenizer
 
 VOCABULARY = 60
 PACKED = Layout(packed=True, max_tokens=4096, attention_tokens=1 << 70, pad_id=0)
@@ -168,3 +171,12 @@ def tiny_traces(count: int) -> list[Trace]:
             )
         )
     return traces
+
+
+def foreign_examples(count: int) -> list[Example]:
+    """`tiny_traces` for a student and a teacher of different tokenizers."""
+    student, teacher = tiny_tokenizer("chatml"), tiny_tokenizer("qwen")
+    for tokenizer in (student, teacher):
+        prepare_tokenizer(tokenizer)
+    pairs = pair_strings(token_strings(student), token_strings(teacher))
+    return render_traces(tiny_traces(count), student, "compact", teacher, pairs)
