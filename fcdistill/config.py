@@ -22,6 +22,7 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -40,6 +41,7 @@ __all__ = [
     "FromTeacherLayers",
     "FullTuning",
     "GenerateConfig",
+    "KdGate",
     "LocalBackendConfig",
     "LoraTuning",
     "ObjectiveConfig",
@@ -58,6 +60,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 TokenClass = Literal["structure", "name", "arg_key", "arg_value", "text", "stop"]
 CLASS_NAMES: tuple[TokenClass, ...] = TokenClass.__args__  # type: ignore[attr-defined]
 Signal = Literal["online", "cached"]
+KdGate = Literal["off", "agree", "prob"]
 Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "tvd", "logistic_ranking", "hinge"]
 
 _DIVERGENCES_WITH: dict[str, tuple[Divergence, ...]] = {
@@ -206,6 +209,12 @@ class ObjectiveConfig(_Config):
         "of a cache at most its top_k.",
     )
     kd_temperature: StrictFloat = Field(1.0, gt=0, description="Softens teacher and student alike.")
+    kd_gate: KdGate = Field(
+        "off",
+        description="What a teacher's soft label counts where another token than the verified one is its likeliest: "
+        "all (off), nothing (agree), or the probability that it gives the verified one (prob; nothing for a token "
+        "outside a cache's top_k).",
+    )
     aligned_top_k: StrictInt = Field(
         64,
         ge=1,
@@ -227,6 +236,11 @@ class ObjectiveConfig(_Config):
     class_weights: dict[TokenClass, Annotated[StrictFloat, Field(ge=0)]] = Field(
         default_factory=dict, description="Weight per token class in CE and KD; 1 where not given."
     )
+
+    @field_validator("kd_gate", mode="before")
+    @classmethod
+    def _yaml_reads_off_as_false(cls, value: object) -> object:
+        return "off" if value is False else value
 
     @model_validator(mode="after")
     def _consistent(self) -> "ObjectiveConfig":

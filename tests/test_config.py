@@ -143,6 +143,7 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
         ("objective: {jsd_beta: 0.3}", "objective: jsd_beta 0.3 is set but kd_divergence is forward_kl: remove it, or"),
         ("objective: {kd_divergence: jsd, skew_alpha: 0}", "or set kd_divergence to skew_kl"),
         ("objective: {kd_divergence: tvd, ranking_top_k: 9}", "or set kd_divergence to logistic_ranking or hinge"),
+        ("objective: {kd_gate: on}", "objective.kd_gate: Input should be 'off', 'agree' or 'prob' (found True)"),
         ("objective: {layer_map: []}", "objective: layer_map is empty"),
         ("objective: {layer_map: [[0, 3]]}", "objective: layer_map pair [0, 3]: indices start at 1"),
         ("objective: {layer_map: [[1, a]]}", "objective.layer_map.0.1: Input should be a valid integer (found 'a')"),
@@ -225,6 +226,11 @@ def test_a_ranking_needs_two_cached_tokens(write: Any, divergence: str) -> None:
     assert read("cached", 1, "hidden_weight").signal == "cached"
 
 
+@pytest.mark.parametrize(("text", "kd_gate"), [("off", "off"), ("'off'", "off"), ("agree", "agree"), ("prob", "prob")])
+def test_a_gate_is_off_in_yaml_too(write: Any, text: str, kd_gate: str) -> None:
+    assert load_config(write(TRAIN + f"  objective: {{kd_gate: {text}}}\n"), "train").objective.kd_gate == kd_gate
+
+
 @pytest.mark.parametrize(
     "objective",
     [
@@ -233,7 +239,7 @@ def test_a_ranking_needs_two_cached_tokens(write: Any, divergence: str) -> None:
         {"kd_divergence": "logistic_ranking", "ranking_top_k": 5},
         {"kd_divergence": "hinge", "ranking_top_k": 5},
         {"kd_divergence": "reverse_kl"},
-        {"kd_divergence": "tvd"},
+        {"kd_divergence": "tvd", "kd_gate": "prob"},
         {},
     ],
 )

@@ -61,6 +61,8 @@ class CachedRows:
     """How many columns of the student's logits the teacher's ids are about."""
     hidden_MH: dict[int, Tensor]
     """HF hidden_states index to rows."""
+    untempered_NK: Tensor
+    """Log-probabilities of the top k's tokens at temperature 1, whatever kd_temperature is."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ class CachedTeacher:
     needs_logits: bool
 
     def read(self, trace_ids: Sequence[str]) -> dict[str, Any]:
-        """A batch's `teacher_ids_NK`, `teacher_logprobs_NK` (no rows where they are not needed) and `teacher_hidden`.
+        """A batch's `teacher_ids_NK`, `teacher_logprobs_NK`, `teacher_untempered_NK` and `teacher_hidden`.
+
+        The first three have no rows where they are not needed.
 
         Raises:
             DataError: the cache lacks a trace.
@@ -83,13 +87,15 @@ class CachedTeacher:
         """
         found = [self.cache.read(trace_id) for trace_id in trace_ids]
         ids_NK = torch.cat([signals.ids_NK for signals in found])
-        logprobs_NK = torch.empty(0, ids_NK.shape[1])
+        logprobs_NK = untempered_NK = torch.empty(0, ids_NK.shape[1])
         if self.needs_logits:
             column = self.cache.temperatures.index(self.kd_temperature)
             logprobs_NK = torch.cat([signals.tempered(column, self.kd_temperature) for signals in found])
+            untempered_NK = torch.cat([signals.logprobs_NK for signals in found]).float()
         return {
             "teacher_ids_NK": ids_NK[: len(logprobs_NK)],
             "teacher_logprobs_NK": logprobs_NK,
+            "teacher_untempered_NK": untempered_NK,
             "teacher_hidden": {
                 layer: torch.cat([signals.hidden_MH[layer] for signals in found]) for layer in self.cache.layers
             },
@@ -98,4 +104,4 @@ class CachedTeacher:
     def rows(self, batch: Mapping[str, Any]) -> CachedRows:
         """The likeliest tokens and hidden states for a batch of a `Collator` that reads this cache."""
         top_k = TopK(batch["teacher_ids_NK"], batch["teacher_logprobs_NK"])
-        return CachedRows(top_k, self.vocabulary_size, batch["teacher_hidden"])
+        return CachedRows(top_k, self.vocabulary_size, batch["teacher_hidden"], batch["teacher_untempered_NK"])
