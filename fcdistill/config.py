@@ -290,6 +290,14 @@ class TrainConfig(_Config):
     student: Annotated[Pretrained | FromTeacherLayers, Field(discriminator="init")]
     tuning: Annotated[LoraTuning | FullTuning, Field(discriminator="method")] = LoraTuning()
     teacher: str | None = Field(None, description="Model reference; needed where kd_weight or hidden_weight is set.")
+    teacher_examples: Path | None = Field(
+        None,
+        description="JSONL of WorkedExample records that the teacher alone reads, as earlier turns: it sees how the "
+        "student writes its calls.",
+    )
+    teacher_report_examples: StrictInt = Field(
+        64, ge=0, description="Traces on which the teacher is measured before training, into teacher.json; 0: none."
+    )
     objective: ObjectiveConfig = ObjectiveConfig()
     signal: Signal = Field(
         "online",

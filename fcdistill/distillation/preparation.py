@@ -29,8 +29,10 @@ from fcdistill.models import (
     model_shape,
     shared_vocabulary,
 )
-from fcdistill.records import FunctionTool, Trace
+from fcdistill.records import FunctionTool, Trace, WorkedExample
 from fcdistill.storage import read_jsonl
+from fcdistill.validation import CallValidator
+from fcdistill.worked_examples import read_examples
 
 __all__ = ["Prepared", "PreparedTeacher", "layout_of", "load_teacher", "prepare", "teacher_layout"]
 
@@ -85,12 +87,18 @@ def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
         )
     tokenizer = load_tokenizer(config.student.model)
     teacher = _prepare_teacher(config, tokenizer, signal) if signal else None
+    tools = tools_of(traces)
+    examples: list[WorkedExample] = []
+    if teacher and config.teacher_examples:
+        validator = CallValidator(tool.function for tool in tools)
+        examples = read_examples(config.teacher_examples, validator, "teacher_examples file")
     rendered = render_traces(
         traces,
         tokenizer,
         config.tools_in_prompt,
         teacher.tokenizer if teacher else None,
         teacher.string_pairs if teacher else None,
+        examples,
     )
     kept, left_out = drop_long(rendered, config.max_example_tokens)
     if left_out:
@@ -101,7 +109,7 @@ def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
             config.max_example_tokens,
         )
     train, held_out = hold_out(kept, config.held_out_fraction, config.seed)
-    return Prepared(tokenizer, teacher, train, held_out, left_out, tools_of(traces))
+    return Prepared(tokenizer, teacher, train, held_out, left_out, tools)
 
 
 def _prepare_teacher(

@@ -2,6 +2,7 @@
 
     <out>/manifest.json     configuration, inputs and versions
     <out>/data.json         lengths of the examples, which were left out, how many are held out, how tokenizers align
+    <out>/teacher.json      what the teacher thinks of the verified answers (`records.TeacherReport`)
     <out>/metrics.jsonl     loss components, learning rate, speed (`progress.MetricsLine`)
     <out>/checkpoints/      while training runs; the Trainer's own files, removed when the student is saved
     <out>/adapter/          LoRA: the adapter
@@ -47,6 +48,7 @@ from fcdistill.distillation.preparation import (
 )
 from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of, to_stderr
 from fcdistill.distillation.signals import CachedTeacher
+from fcdistill.distillation.teacher_report import report_teacher
 from fcdistill.errors import ConfigError
 from fcdistill.models import StudentCard, apply_lora, cut_layers, layers_to_keep, load_model, save_student
 from fcdistill.prompts import template_sha256, tokenizer_sha256
@@ -55,7 +57,7 @@ from fcdistill.storage import RunDirectory, read_json, storage_errors, write_jso
 
 __all__ = ["DistillTrainer", "TrainResult", "run_training"]
 
-_VOLATILE = frozenset({"device", "log_steps", "save_steps"})
+_VOLATILE = frozenset({"device", "log_steps", "save_steps", "teacher_report_examples"})
 """Fields that may change between a run and its resumption."""
 
 
@@ -97,7 +99,7 @@ def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr)
         config.out,
         stage="train",
         config=config.model_dump(mode="json"),
-        inputs=[config.traces],
+        inputs=[config.traces, *([config.teacher_examples] if prepared.teacher and config.teacher_examples else [])],
         seed=config.seed,
         model=ModelRef(model=config.student.model),
         tokenizer_sha256=tokenizer_sha256(prepared.tokenizer),
@@ -175,6 +177,9 @@ def _train(
         hidden_positions=config.objective.hidden_positions,
         cached=cached,
     )
+    teacher = cached or online
+    if teacher and args.should_save:
+        report_teacher(config, prepared, teacher, collator.teacher, args.device, report)
     checkpoint = last_sealed(checkpoints)
     metrics = MetricsLog(config.out / "metrics.jsonl", step_of(checkpoint), report)
     stop = GracefulStop()
@@ -185,7 +190,7 @@ def _train(
         collator=collator,
         train_examples=prepared.train,
         held_out_examples=prepared.held_out,
-        teacher=cached or online,
+        teacher=teacher,
         projectors=projectors,
         callbacks=[metrics, stop],
     )

@@ -114,6 +114,7 @@ def test_everything_together_writes_a_student_that_loads(world: Path, tmp_path: 
         "metrics.jsonl",
         "projectors.safetensors",
         "result.json",
+        "teacher.json",
     ]
     loaded = load_model(str(out), dtype="float32")
     assert loaded.card is not None and loaded.card.tools_in_prompt == "compact"
