@@ -59,7 +59,7 @@ ToolsInPrompt = Literal["full", "compact", "none"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 TokenClass = Literal["structure", "name", "arg_key", "arg_value", "text", "stop"]
 CLASS_NAMES: tuple[TokenClass, ...] = TokenClass.__args__  # type: ignore[attr-defined]
-Signal = Literal["online", "cached"]
+Signal = Literal["online", "cached", "self"]
 KdGate = Literal["off", "agree", "prob"]
 Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "tvd", "logistic_ranking", "hinge"]
 
@@ -289,7 +289,9 @@ class TrainConfig(_Config):
     out: Path = Field(description="Output directory.")
     student: Annotated[Pretrained | FromTeacherLayers, Field(discriminator="init")]
     tuning: Annotated[LoraTuning | FullTuning, Field(discriminator="method")] = LoraTuning()
-    teacher: str | None = Field(None, description="Model reference; needed where kd_weight or hidden_weight is set.")
+    teacher: str | None = Field(
+        None, description="Model reference; needed where kd_weight or hidden_weight is set, unless signal is self."
+    )
     teacher_examples: Path | None = Field(
         None,
         description="JSONL of WorkedExample records that the teacher alone reads, as earlier turns: it sees how the "
@@ -302,7 +304,7 @@ class TrainConfig(_Config):
     signal: Signal = Field(
         "online",
         description="Whether the teacher runs at every step, or once, into the cache; cached needs a teacher with the "
-        "student's tokenizer.",
+        "student's tokenizer. With self it is the student without its adapter, which reads the tools in full.",
     )
     cache: CacheConfig | None = Field(
         None, description="What `fcdistill cache` writes; needed where signal is cached, and made then where it is not."
@@ -346,7 +348,18 @@ class TrainConfig(_Config):
             raise ValueError(
                 f"examples_per_pack {self.examples_per_pack} does not divide examples_per_step {self.examples_per_step}"
             )
-        if self.objective.needs_teacher and self.teacher is None:
+        if self.signal == "self":
+            if self.teacher is not None:
+                raise ValueError(
+                    f"signal is self, whose teacher is the student without its adapter, but teacher is {self.teacher}: "
+                    "remove teacher, or set signal to online or cached"
+                )
+            if not isinstance(self.tuning, LoraTuning):
+                raise ValueError(
+                    "signal is self, but tuning.method is full: the teacher is what an adapter leaves as it was; set "
+                    "tuning.method to lora, or name the same model as teacher and set signal to online"
+                )
+        elif self.objective.needs_teacher and self.teacher is None:
             raise ValueError("objective.kd_weight or objective.hidden_weight is set but teacher is not: name one")
         if self.signal == "cached" and self.objective.needs_teacher:
             if self.cache is None:

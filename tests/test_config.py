@@ -161,7 +161,7 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
         ("teacher: 5", "teacher: Input should be a valid string (found 5)"),
         ("tools_in_prompt: short", "tools_in_prompt: Input should be 'full', 'compact' or 'none' (found 'short')"),
         ("examples_per_pack: 3", "examples_per_pack 3 does not divide examples_per_step 16"),
-        ("signal: offline", "signal: Input should be 'online' or 'cached' (found 'offline')"),
+        ("signal: offline", "signal: Input should be 'online', 'cached' or 'self' (found 'offline')"),
         ("cache: {}", "cache.dir: required and not given"),
         ("cache: {dir: c, top_k: 0}", "cache.top_k: Input should be greater than or equal to 1 (found 0)"),
         ("cache: {dir: c, topk: 8}", "cache.topk: unknown field. Did you mean 'top_k'?"),
@@ -191,6 +191,15 @@ def test_cached_signals_need_a_cache_of_their_temperature_where_a_teacher_is_fol
     assert load_config(write(cached), "train").cache is None
     hidden = cached + "  objective: {hidden_weight: 1.0, kd_temperature: 3.0}\n  cache: {dir: c}\n"
     assert load_config(write(hidden), "train").signal == "cached"
+
+
+def test_a_student_that_teaches_itself_needs_an_adapter_and_no_teacher(write: Any) -> None:
+    own = TRAIN + "  signal: self\n  objective: {kd_weight: 1.0, hidden_weight: 1.0, kd_divergence: reverse_kl}\n"
+    assert load_config(write(own), "train").teacher is None
+    with pytest.raises(ConfigError, match="signal is self, .* but teacher is big: remove teacher, or set signal to on"):
+        load_config(write(own + "  teacher: big\n"), "train")
+    with pytest.raises(ConfigError, match="signal is self, but tuning.method is full: .* set tuning.method to lora"):
+        load_config(write(own + "  tuning: {method: full}\n"), "train")
 
 
 def test_reverse_kl_needs_a_teacher_that_runs(write: Any) -> None:

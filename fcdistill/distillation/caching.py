@@ -93,6 +93,12 @@ def run_caching(config: TrainConfig, report: Callable[[str], None] = to_stderr) 
         StorageError: the disk refused.
     """
     started = time.monotonic()
+    if config.signal == "self":
+        raise ConfigError(
+            "signal is self: the teacher is the student itself, heard at every step",
+            required="signal online or cached, with a teacher, for a cache",
+            fix="train without a cache, or name the student's model as teacher and set signal to cached",
+        )
     for name, value in (("cache", config.cache), ("teacher", config.teacher)):
         if value is None:
             raise ConfigError(

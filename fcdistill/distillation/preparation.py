@@ -3,6 +3,7 @@
 `prepare` reads and checks all that needs no weights, so that it can be refused before any are loaded.
 """
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,25 +116,28 @@ def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
 def _prepare_teacher(
     config: TrainConfig, student_tokenizer: PreTrainedTokenizerBase, signal: Signal
 ) -> PreparedTeacher:
-    assert config.teacher is not None
-    tokenizer = load_tokenizer(config.teacher)
+    reference = config.student.model if signal == "self" else config.teacher
+    assert reference is not None
+    tokenizer = load_tokenizer(reference)
     vocabulary = shared_vocabulary(student_tokenizer, tokenizer)
     vocabulary_size, string_pairs = vocabulary.size, None
     if not vocabulary.same:
         different = (
-            f"student {config.student.model} and teacher {config.teacher} have different tokenizers "
+            f"student {config.student.model} and teacher {reference} have different tokenizers "
             f"({vocabulary.detail})"
         )
         _require_alignable(config, signal, different)
         log.info("%s: their tokens are aligned by bytes", different)
         string_pairs = pair_strings(token_strings(student_tokenizer), token_strings(tokenizer))
         vocabulary_size = len(string_pairs.teacher.strings)
-    shape = model_shape(config.teacher)
+    shape = model_shape(reference)
     pairs: tuple[LayerPair, ...] = ()
     if config.objective.hidden_weight:
         student_layers = model_shape(config.student.model).num_layers
         if isinstance(config.student, FromTeacherLayers):
             student_layers = len(layers_to_keep(student_layers, config.student))
+        if signal == "self":
+            shape = dataclasses.replace(shape, num_layers=student_layers)
         pairs = pair_layers(
             config.objective.layer_map,
             num_pairs=config.objective.num_layer_pairs,
@@ -211,4 +215,5 @@ def layout_of(
 def teacher_layout(config: TrainConfig, teacher: OnlineTeacher, examples: Sequence[Example]) -> Layout:
     """How the teacher's rows are laid out."""
     sequences = [example.teacher_ids for example in examples]
-    return layout_of(config, teacher.model, teacher.head, sequences, name="teacher")
+    with teacher.speaking():
+        return layout_of(config, teacher.model, teacher.head, sequences, name="teacher")

@@ -1,4 +1,4 @@
-"""Where the teacher's numbers come from: a teacher that runs beside the student, or what it left in a cache.
+"""Where the teacher's numbers come from: a teacher that runs beside the student, the student's own base, or a cache.
 
 The teacher reads its own prompt and the student's completion; rows come back in the order of the batch's rows, so that
 they pair with the student's. What is computed from them is not known here.
@@ -7,7 +7,9 @@ Axes: N supervised tokens (the teacher's own where it has another tokenizer), V 
 distribution, M aligned rows, H width.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from fcdistill.distillation.alignment import VocabularyMap
 from fcdistill.distillation.forward import ModelRows, forward_rows
+from fcdistill.distillation.lora import adapter_off
 from fcdistill.distillation.losses import TopK
 from fcdistill.distillation.teacher_cache import TeacherCache
 
@@ -35,19 +38,26 @@ class OnlineTeacher:
     needs_logits: bool
     vocabulary_map: VocabularyMap | None = None
     """Only where the student has another tokenizer: which columns of the two sides are the same string."""
+    is_student: bool = False
+    """The model is the student, a `PeftModel`: it speaks without its adapter."""
+
+    def speaking(self) -> AbstractContextManager[None]:
+        """The context in which the model is the teacher."""
+        return adapter_off(self.model) if self.is_student else contextlib.nullcontext()
 
     @torch.no_grad()
     def rows(self, batch: Mapping[str, Any]) -> ModelRows:
         """The teacher's logits (no rows where they are not needed) and hidden states for a batch of `Collator`."""
         logit_rows_N = batch["teacher_logit_rows_N"]
-        found = forward_rows(
-            self.model,
-            self.head,
-            batch["teacher"],
-            logit_rows_N if self.needs_logits else logit_rows_N[:0],
-            layers=self.layers,
-            hidden_rows_M=batch["teacher_hidden_rows_M"],
-        )
+        with self.speaking():
+            found = forward_rows(
+                self.model,
+                self.head,
+                batch["teacher"],
+                logit_rows_N if self.needs_logits else logit_rows_N[:0],
+                layers=self.layers,
+                hidden_rows_M=batch["teacher_hidden_rows_M"],
+            )
         return ModelRows(found.logits_NV[:, : self.vocabulary_size], found.hidden_MH)
 
 

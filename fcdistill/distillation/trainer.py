@@ -47,7 +47,7 @@ from fcdistill.distillation.preparation import (
     teacher_layout,
 )
 from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of, to_stderr
-from fcdistill.distillation.signals import CachedTeacher
+from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
 from fcdistill.distillation.teacher_report import report_teacher
 from fcdistill.errors import ConfigError
 from fcdistill.models import StudentCard, apply_lora, cut_layers, layers_to_keep, load_model, save_student
@@ -156,11 +156,7 @@ def _train(
     student, base = _load_student(config)
     use_cache = student.model.config.use_cache
     projectors = _projectors(prepared.teacher, student) if prepared.teacher else None
-    online = None
-    if prepared.teacher and not cached:
-        layers = [teacher_layer for _, teacher_layer in prepared.teacher.pairs]
-        needs_logits = config.objective.kd_weight > 0
-        online = load_teacher(config, prepared.teacher, args.device, layers, needs_logits=needs_logits)
+    online = _online_teacher(config, prepared.teacher, student, args.device) if prepared.teacher and not cached else None
     _write_data_report(config, prepared, report)  # the first file: what is refused above leaves the directory free
     student.model.to(args.device)
     collator = Collator(
@@ -285,6 +281,18 @@ def _load_student(config: TrainConfig) -> tuple[StudentSide, ModelRef]:
                 module.cast_input_dtype_enabled = False
     base = ModelRef(model=config.student.model, revision=loaded.ref.revision, params=params)
     return StudentSide(model, head, autocast), base
+
+
+def _online_teacher(
+    config: TrainConfig, prepared: PreparedTeacher, student: StudentSide, device: torch.device
+) -> OnlineTeacher:
+    layers = tuple(teacher_layer for _, teacher_layer in prepared.pairs)
+    needs_logits = config.objective.kd_weight > 0
+    if config.signal != "self":
+        return load_teacher(config, prepared, device, layers, needs_logits=needs_logits)
+    return OnlineTeacher(
+        student.model, student.head, prepared.vocabulary_size, layers, needs_logits=needs_logits, is_student=True
+    )
 
 
 def _projectors(prepared: PreparedTeacher, student: StudentSide) -> Projectors | None:

@@ -1,6 +1,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,10 +9,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from fcdistill.config import CLASS_NAMES, ObjectiveConfig
+from fcdistill.distillation.collation import Layout
 from fcdistill.distillation.data import Example
 from fcdistill.distillation.distill_trainer import DistillTrainer
+from fcdistill.distillation.lora import fuse_lora
 from fcdistill.distillation.progress import MetricsLine
+from fcdistill.distillation.signals import OnlineTeacher
 from tests.distillation.tiny_data import (
+    PACKED,
     UNPACKED,
     VOCABULARY,
     gradients,
@@ -222,6 +227,33 @@ def test_the_log_holds_each_component_before_its_weight(tmp_path: Path) -> None:
         weighted = 0.7 * line["ce"] + 0.9 * line["kd"] + 0.5 * line["hidden"]
         assert line["loss"] == pytest.approx(weighted, rel=1e-5)
         assert line["tokens_per_s"] > 0 and line["examples_per_s"] > 0
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize(("dropout", "fused"), [(0.0, False), (0.0, True), (0.3, False)])
+@pytest.mark.parametrize("layout", [PACKED, UNPACKED], ids=["packed", "unpacked"])
+def test_a_student_that_teaches_itself_is_taught_by_its_base(
+    tmp_path: Path, family: Any, dropout: float, fused: bool, layout: Layout
+) -> None:
+    """Loss and gradients of `self` are those of a teacher with the same base weights that runs beside the student."""
+    examples = random_examples(7)
+    found = {}
+    for who in ("self", "base", "adapted"):
+        student = noisy_lora(tiny_model(family, VOCABULARY), lora_dropout=dropout).train()
+        assert fuse_lora(student) == (4 * 7 if fused else 0)
+        model = tiny_model(family, VOCABULARY) if who == "base" else student
+        teacher = OnlineTeacher(
+            model, model.get_output_embeddings(), VOCABULARY, (3, 4), needs_logits=True, is_student=who == "self"
+        )
+        trainer = make_trainer(
+            tmp_path, objective=ALL_TERMS, student=student, layout=layout, teacher=teacher, pairs=[(2, 3), (4, 4)]
+        )
+        torch.manual_seed(0)
+        found[who] = gradients(trainer, [examples[:3], examples[3:]])
+        assert student.training and all(each.training for each in student.modules())
+    _assert_same(found["self"], found["base"])
+    assert any("lora_A" in name for name in found["self"][1])
+    assert found["adapted"][0] != pytest.approx(found["base"][0], rel=1e-2), "the adapter would have been noticed"
 
 
 def _partly_agreed(trainer: DistillTrainer, examples: list[Example]) -> list[Example]:
