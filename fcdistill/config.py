@@ -1,8 +1,8 @@
 """Configuration: one YAML file with a section per stage, checked before any work starts.
 
-The sections are `generate`, `train` and `eval`; each stands for itself (YAML anchors serve to share values). Relative
-paths start at the current directory. Every field has a description, which is also its documentation. Nothing here
-opens the files that are named.
+The sections are `generate`, `adapt`, `train` and `eval`; each stands for itself (YAML anchors serve to share values).
+Relative paths start at the current directory. Every field has a description, which is also its documentation. Nothing
+here opens the files that are named.
 """
 
 import difflib
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, overload
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, overload
 
 import yaml
 from pydantic import (
@@ -31,6 +31,7 @@ from fcdistill.errors import ConfigError
 from fcdistill.storage import storage_errors
 
 __all__ = [
+    "AdaptConfig",
     "BackendConfig",
     "CLASS_NAMES",
     "CacheConfig",
@@ -282,34 +283,11 @@ class CacheConfig(_Config):
     shard_traces: StrictInt = Field(256, ge=1, description="Traces per file of a new cache.")
 
 
-class TrainConfig(_Config):
-    """`fcdistill train`: traces and a teacher's signal become a student."""
+class _TrainingConfig(_Config):
+    """What every training has, whoever learns."""
 
     traces: Path = Field(description="traces.jsonl of `generate`, or any file of Trace records.")
     out: Path = Field(description="Output directory.")
-    student: Annotated[Pretrained | FromTeacherLayers, Field(discriminator="init")]
-    tuning: Annotated[LoraTuning | FullTuning, Field(discriminator="method")] = LoraTuning()
-    teacher: str | None = Field(
-        None, description="Model reference; needed where kd_weight or hidden_weight is set, unless signal is self."
-    )
-    teacher_examples: Path | None = Field(
-        None,
-        description="JSONL of WorkedExample records that the teacher alone reads, as earlier turns: it sees how the "
-        "student writes its calls.",
-    )
-    teacher_report_examples: StrictInt = Field(
-        64, ge=0, description="Traces on which the teacher is measured before training, into teacher.json; 0: none."
-    )
-    objective: ObjectiveConfig = ObjectiveConfig()
-    signal: Signal = Field(
-        "online",
-        description="Whether the teacher runs at every step, or once, into the cache; cached needs a teacher with the "
-        "student's tokenizer. With self it is the student without its adapter, which reads the tools in full.",
-    )
-    cache: CacheConfig | None = Field(
-        None, description="What `fcdistill cache` writes; needed where signal is cached, and made then where it is not."
-    )
-    tools_in_prompt: ToolsInPrompt = Field("full", description="How the student's prompt shows the tools.")
     epochs: StrictFloat = Field(3.0, gt=0, description="Passes over the traces.")
     max_steps: StrictInt | None = Field(None, ge=1, description="Stop after so many optimizer steps.")
     examples_per_step: StrictInt = Field(16, ge=1, description="Traces per optimizer step.")
@@ -336,6 +314,42 @@ class TrainConfig(_Config):
     merge: StrictBool = Field(True, description="Also write merged weights beside a LoRA adapter.")
     seed: StrictInt = 0
 
+    @model_validator(mode="after")
+    def _packs_divide_steps(self) -> Self:
+        if self.examples_per_step % self.examples_per_pack:
+            raise ValueError(
+                f"examples_per_pack {self.examples_per_pack} does not divide examples_per_step {self.examples_per_step}"
+            )
+        return self
+
+
+class TrainConfig(_TrainingConfig):
+    """`fcdistill train`: traces and a teacher's signal become a student."""
+
+    student: Annotated[Pretrained | FromTeacherLayers, Field(discriminator="init")]
+    tuning: Annotated[LoraTuning | FullTuning, Field(discriminator="method")] = LoraTuning()
+    teacher: str | None = Field(
+        None, description="Model reference; needed where kd_weight or hidden_weight is set, unless signal is self."
+    )
+    teacher_examples: Path | None = Field(
+        None,
+        description="JSONL of WorkedExample records that the teacher alone reads, as earlier turns: it sees how the "
+        "student writes its calls.",
+    )
+    teacher_report_examples: StrictInt = Field(
+        64, ge=0, description="Traces on which the teacher is measured before training, into teacher.json; 0: none."
+    )
+    objective: ObjectiveConfig = ObjectiveConfig()
+    signal: Signal = Field(
+        "online",
+        description="Whether the teacher runs at every step, or once, into the cache; cached needs a teacher with the "
+        "student's tokenizer. With self it is the student without its adapter, which reads the tools in full.",
+    )
+    cache: CacheConfig | None = Field(
+        None, description="What `fcdistill cache` writes; needed where signal is cached, and made then where it is not."
+    )
+    tools_in_prompt: ToolsInPrompt = Field("full", description="How the student's prompt shows the tools.")
+
     @model_validator(mode="before")
     @classmethod
     def _default_unions(cls, value: Any) -> Any:
@@ -344,10 +358,6 @@ class TrainConfig(_Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
-        if self.examples_per_step % self.examples_per_pack:
-            raise ValueError(
-                f"examples_per_pack {self.examples_per_pack} does not divide examples_per_step {self.examples_per_step}"
-            )
         if self.signal == "self":
             if self.teacher is not None:
                 raise ValueError(
@@ -385,6 +395,18 @@ class TrainConfig(_Config):
         return self
 
 
+class AdaptConfig(_TrainingConfig):
+    """`fcdistill adapt`: a teacher learns the verified traces before it teaches them."""
+
+    teacher: str = Field(description="Model reference of the teacher, which reads the tools in full.")
+    tuning: LoraTuning = LoraTuning()
+
+    def training(self) -> TrainConfig:
+        """The training that this is: cross-entropy, with the teacher in the student's place."""
+        shared = {name: getattr(self, name) for name in _TrainingConfig.model_fields}
+        return TrainConfig(student=Pretrained(model=self.teacher), tuning=self.tuning, **shared)
+
+
 class EvalConfig(_Config):
     """`fcdistill eval`: predictions on gold cases become a report."""
 
@@ -411,12 +433,19 @@ class EvalConfig(_Config):
         return self
 
 
-Section = Literal["eval", "generate", "train"]
-StageConfig = EvalConfig | GenerateConfig | TrainConfig
+Section = Literal["adapt", "eval", "generate", "train"]
+StageConfig = AdaptConfig | EvalConfig | GenerateConfig | TrainConfig
 
-_SECTIONS: dict[Section, type[StageConfig]] = {"eval": EvalConfig, "generate": GenerateConfig, "train": TrainConfig}
+_SECTIONS: dict[Section, type[StageConfig]] = {
+    "adapt": AdaptConfig,
+    "eval": EvalConfig,
+    "generate": GenerateConfig,
+    "train": TrainConfig,
+}
 
 
+@overload
+def load_config(path: Path, section: Literal["adapt"], overrides: Iterable[str] = ()) -> AdaptConfig: ...
 @overload
 def load_config(path: Path, section: Literal["eval"], overrides: Iterable[str] = ()) -> EvalConfig: ...
 @overload
@@ -428,7 +457,7 @@ def load_config(path: Path, section: Section, overrides: Iterable[str] = ()) -> 
 
     Args:
         path: the YAML file.
-        section: `generate`, `train` or `eval`.
+        section: `generate`, `adapt`, `train` or `eval`.
         overrides: `field=value` or `field.subfield=value`, the value in YAML.
 
     Raises:
@@ -456,6 +485,8 @@ def load_config(path: Path, section: Section, overrides: Iterable[str] = ()) -> 
     return parse_config(values, section, f"config {path}")
 
 
+@overload
+def parse_config(values: Any, section: Literal["adapt"], origin: str) -> AdaptConfig: ...
 @overload
 def parse_config(values: Any, section: Literal["eval"], origin: str) -> EvalConfig: ...
 @overload

@@ -1,4 +1,4 @@
-"""The bad-input table: how `generate`, `cache`, `train` and `eval` can be misused, and what they answer.
+"""The bad-input table: how `generate`, `adapt`, `cache`, `train` and `eval` can be misused, and what they answer.
 
 Every row runs the whole command on a project that works but for one thing. Whatever it is: the exit code tells usage
 from infrastructure, the message says what was found, what is required and how to fix it, there is no traceback, and
@@ -164,7 +164,7 @@ CONFIG_ROWS = {
         Misuse("config is a directory", (". does not exist or is no file", "a YAML file"), arguments=(".",)),
         Misuse("broken YAML", ("config config.yaml is not valid YAML", 'in "config.yaml", line 1', "correct the file"), files={"config.yaml": f"{command}: ["}),
         Misuse("config is not UTF-8", ("is not valid YAML: 'utf-8' codec can't decode", "YAML, UTF-8"), files={"config.yaml": b"eval: \xff"}),
-        Misuse("empty config", ("config config.yaml is not a mapping", "sections eval, generate, train"), files={"config.yaml": ""}),
+        Misuse("empty config", ("config config.yaml is not a mapping", "sections adapt, eval, generate, train"), files={"config.yaml": ""}),
         Misuse("no section", (f"has no section '{command}'", "add it"), files={"config.yaml": "x-shared: 1"}),
         Misuse("misspelt section", ("unknown section 'generaet'", "Did you mean 'generate'?"), files={"config.yaml": "generaet: {}"}),
         Misuse("section is no mapping", (f"section {command}:", "must be a mapping of fields (found 3)"), files={"config.yaml": f"{command}: 3"}),
@@ -176,7 +176,7 @@ CONFIG_ROWS = {
         Misuse("--set with broken YAML", ("--set 'seed=['", "a value in YAML", "quote it"), sets=("seed=[",)),
         Misuse("--set below a value", ("'deep' lies below 'runs/", "which is no mapping", "set the whole mapping"), sets=("out.deep=1",)),
     ]
-    for command in ("generate", "train", "eval")
+    for command in ("generate", "adapt", "train", "eval")
 }  # fmt: skip
 
 GENERATE_ROWS = [
@@ -292,6 +292,19 @@ TRAIN_ROWS = [
     Misuse("cache is being written", ("another process is working in runs/cache",), (CACHED, KD), prepare=locked("runs/cache"), code=3),
 ]  # fmt: skip
 
+ADAPT_ROWS = [
+    Misuse("no teacher", ("teacher: Input should be a valid string (found None)",), ("teacher=null",)),
+    Misuse("a field of train", ("tools_in_prompt: unknown field. Allowed: device, dtype, epochs,",), ("tools_in_prompt=none",)),
+    Misuse("all weights", ("tuning.method: Input should be 'lora' (found 'full')",), ("tuning={method: full}",)),
+    Misuse("packs that don't divide a step", ("examples_per_pack 3 does not divide examples_per_step 4",), ("examples_per_pack=3",)),
+    Misuse("teacher does not exist", NOWHERE, ("teacher=./nowhere",)),
+    Misuse("teacher can't be fetched", OFFLINE, ("teacher=org/tiny",), code=3),
+    Misuse("teacher is corrupt", ("cut_short can't be loaded: ", "intact weights"), ("teacher={models}/cut_short",)),
+    Misuse("no traces file", ("traces traces.jsonl does not exist", "check the path"), files={"traces.jsonl": None}),
+    Misuse("out holds another config", ("runs/teacher holds a run with another configuration", "learning_rate: was 0.001, is 0.5"), ("learning_rate=0.5",), prepare=run_before("adapt")),
+    Misuse("out holds a student", ("runs/student holds a run of `fcdistill train`", "an output directory of its own for each stage, here adapt"), ("out=runs/student",), prepare=run_before("train")),
+    Misuse("out is locked", ("another process is working in runs/teacher",), prepare=locked("runs/teacher"), code=3),
+]  # fmt: skip
 
 CACHE_ROWS = [
     Misuse("no config file", ("nope.yaml does not exist", "a YAML file"), arguments=("nope.yaml",)),
@@ -364,7 +377,7 @@ EVAL_ROWS = [
     Misuse("misspelt name of the catalogue", ("could not be fetched", "the catalogue has qwen2.5-coder-0.5b-instruct, smollm2-135m-instruct"), ("model=smollm2-135m",), code=3),
     Misuse("model is a file", ("tools.json is a file", "a directory or a .gguf file"), ("model=./tools.json",)),
     Misuse("model is corrupt", ("cut_short can't be loaded",), ("model={models}/cut_short",)),
-    Misuse("training is not finished", ("unfinished is a run directory without a trained model", "run `fcdistill train` again: it resumes"), ("model={models}/unfinished",)),
+    Misuse("training is not finished", ("unfinished is a run directory without a trained model", "run `fcdistill train` or `fcdistill adapt` again: it resumes"), ("model={models}/unfinished",)),
     Misuse("adapter without its base", ("model {models}/deleted: no such directory or file",), ("model={models}/orphan",)),
     Misuse("out is a file", ("output directory runs/eval is a file",), prepare=file_at("runs/eval")),
     Misuse("no permission", ("could not create runs/eval: Permission denied",), prepare=no_permission, code=3),
@@ -376,7 +389,7 @@ EVAL_ROWS = [
 
 ROWS = [
     pytest.param(command, row, id=f"{command}: {row.id}")
-    for command, own in (("generate", GENERATE_ROWS), ("cache", CACHE_ROWS), ("train", TRAIN_ROWS), ("eval", EVAL_ROWS))
+    for command, own in (("generate", GENERATE_ROWS), ("adapt", ADAPT_ROWS), ("cache", CACHE_ROWS), ("train", TRAIN_ROWS), ("eval", EVAL_ROWS))
     for row in CONFIG_ROWS.get(command, []) + own
 ]
 

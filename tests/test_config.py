@@ -4,6 +4,7 @@ from typing import Any, get_args
 import pytest
 
 from fcdistill.config import (
+    AdaptConfig,
     CacheConfig,
     Divergence,
     EvalConfig,
@@ -43,6 +44,24 @@ def test_one_file_holds_a_section_per_stage(write: Any) -> None:
     assert isinstance(train, TrainConfig) and train.student == Pretrained(model="tiny")
     assert train.tuning == LoraTuning() and train.out == Path("runs/a")
     assert isinstance(evaluation, EvalConfig) and evaluation.model == LocalBackendConfig(model="tiny")
+
+
+def test_an_adaptation_is_a_training_of_the_teacher_with_every_field_that_both_have(write: Any) -> None:
+    values: dict[str, Any] = {
+        "traces": "t.jsonl", "out": "runs/t", "teacher": "big", "tuning": {"lora_rank": 2}, "epochs": 7.0,
+        "max_steps": 5, "examples_per_step": 6, "examples_per_pack": 3, "pack_tokens": 99, "max_example_tokens": 98,
+        "learning_rate": 0.5, "learning_rate_schedule": "cosine", "warmup_fraction": 0.25, "weight_decay": 0.125,
+        "max_grad_norm": 2.0, "held_out_fraction": 0.5, "dtype": "float32", "device": "cpu",
+        "gradient_checkpointing": True, "save_steps": 4, "log_steps": 3, "merge": False, "seed": 9,
+    }  # fmt: skip
+    adapt = parse_config(values, "adapt", "test")
+    assert adapt.model_fields_set == set(AdaptConfig.model_fields), "a field is not covered here"
+    training = adapt.training()
+    assert training.student == Pretrained(model="big") and training.teacher is None
+    assert training.tools_in_prompt == "full" and training.objective == ObjectiveConfig()
+    shared = AdaptConfig.model_fields.keys() - {"teacher"}
+    assert {name: getattr(training, name) for name in shared} == {name: getattr(adapt, name) for name in shared}
+    assert training.tuning == LoraTuning(lora_rank=2)
 
 
 def test_a_backend_may_be_a_model_name_alone(write: Any) -> None:
@@ -332,6 +351,6 @@ def test_values_from_elsewhere_name_their_origin() -> None:
 def test_every_field_is_documented_unless_its_name_says_it_all() -> None:
     plain = {"seed", "teacher", "student", "tuning", "objective", "decode", "backend", "method", "init"}
     plain |= {"learning_rate", "learning_rate_schedule", "weight_decay"}
-    for config_type in (GenerateConfig, TrainConfig, EvalConfig):
+    for config_type in (AdaptConfig, GenerateConfig, TrainConfig, EvalConfig):
         undocumented = {name for name, info in config_type.model_fields.items() if not info.description}
         assert undocumented <= plain, undocumented - plain

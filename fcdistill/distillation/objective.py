@@ -94,8 +94,8 @@ def components(
         spans: needed where the teacher has another tokenizer; D is forward KL then.
 
     Returns:
-        Scalars under `ce`, `kd` (with T^2) and `hidden` (mean over the pairs), per token and row of the step; where D is
-        gated, also `kd_gate_pass`, the share of the step's token weight that D keeps here, which is no term.
+        Scalars under `ce`, `kd` (with T^2) and `hidden` (mean over the pairs), per token and row of the step; where D
+        is gated, also `kd_gate_pass`, the share of the step's token weight that D keeps here, which is no term.
     """
     found = {}
     token_weight = totals.token_weight.clamp_min(_TINY)

@@ -206,5 +206,5 @@ def _table(found: TeacherReport, num_train: int) -> str:
         for name, figures in rows
     ]
     if found.num_outside_top_k:
-        lines.append(f"  {found.num_outside_top_k} tokens are not among those that the cache kept: nats are at least these")
+        lines.append(f"  of {found.num_outside_top_k} tokens, which the cache did not keep, the nats are at least these")
     return "\n".join(lines)

@@ -13,6 +13,8 @@
 Order of work: everything that can be refused without weights is refused first. Where signal is cached, what the cache
 lacks is computed before the student is loaded; with a whole cache the teacher's weights are not loaded at all. A killed
 run goes on from its last whole checkpoint and ends with the weights of an uninterrupted one.
+
+`fcdistill adapt` is the same work with a teacher in the student's place.
 """
 
 import contextlib
@@ -29,7 +31,7 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, TrainingArguments, set_seed
 
-from fcdistill.config import FromTeacherLayers, FullTuning, LoraTuning, TrainConfig
+from fcdistill.config import AdaptConfig, FromTeacherLayers, FullTuning, LoraTuning, TrainConfig
 from fcdistill.distillation.attention import training_attention
 from fcdistill.distillation.caching import cached_teacher
 from fcdistill.distillation.checkpoints import last_sealed
@@ -79,7 +81,7 @@ class TrainResult:
     """Time of work over all resumptions, loading included."""
 
 
-def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr) -> TrainResult:
+def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None] = to_stderr) -> TrainResult:
     """Train a student, or go on where an earlier run stopped; a finished directory returns its result at once.
 
     Args:
@@ -94,14 +96,18 @@ def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr)
         KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
     """
     started = time.monotonic()
-    prepared = prepare(config, signal=config.signal if config.objective.needs_teacher else None)
+    training, stage = (config.training(), "adapt") if isinstance(config, AdaptConfig) else (config, "train")
+    prepared = prepare(training, signal=training.signal if training.objective.needs_teacher else None)
+    inputs = [config.traces]
+    if prepared.teacher and training.teacher_examples:
+        inputs.append(training.teacher_examples)
     with RunDirectory(
         config.out,
-        stage="train",
+        stage=stage,
         config=config.model_dump(mode="json"),
-        inputs=[config.traces, *([config.teacher_examples] if prepared.teacher and config.teacher_examples else [])],
+        inputs=inputs,
         seed=config.seed,
-        model=ModelRef(model=config.student.model),
+        model=ModelRef(model=training.student.model),
         tokenizer_sha256=tokenizer_sha256(prepared.tokenizer),
         template_sha256=template_sha256(prepared.tokenizer),
         volatile=_VOLATILE,
@@ -110,8 +116,10 @@ def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr)
         if run.complete:
             report(f"{config.out} is already trained")
             return TrainResult(**read_json(result_path, "training result") | {"directory": config.out})
-        cached = cached_teacher(config, prepared, report) if prepared.teacher and config.signal == "cached" else None
-        result = _train(config, prepared, cached, report, run.manifest.wall_time_s, started)
+        cached = None
+        if prepared.teacher and training.signal == "cached":
+            cached = cached_teacher(training, prepared, report)
+        result = _train(training, prepared, cached, report, run.manifest.wall_time_s, started)
         write_json(result_path, asdict(result) | {"directory": str(config.out)})
         run.mark_complete()
     shutil.rmtree(config.out / "checkpoints", ignore_errors=True)
@@ -156,7 +164,9 @@ def _train(
     student, base = _load_student(config)
     use_cache = student.model.config.use_cache
     projectors = _projectors(prepared.teacher, student) if prepared.teacher else None
-    online = _online_teacher(config, prepared.teacher, student, args.device) if prepared.teacher and not cached else None
+    online = None
+    if prepared.teacher and not cached:
+        online = _online_teacher(config, prepared.teacher, student, args.device)
     _write_data_report(config, prepared, report)  # the first file: what is refused above leaves the directory free
     student.model.to(args.device)
     collator = Collator(

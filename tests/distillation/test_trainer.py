@@ -16,16 +16,18 @@ from safetensors.torch import load_file
 from tokenizers import decoders
 from torch import Tensor
 
-from fcdistill.config import TrainConfig, parse_config
+from fcdistill.backends.base import Request
+from fcdistill.backends.local import LocalBackend
+from fcdistill.config import AdaptConfig, TrainConfig, parse_config
 from fcdistill.distillation import preparation
 from fcdistill.distillation import trainer as module
 from fcdistill.distillation.distill_trainer import DistillTrainer
 from fcdistill.distillation.progress import MetricsLine
 from fcdistill.distillation.trainer import TrainResult, run_training
 from fcdistill.errors import DataError, ModelError
-from fcdistill.models import load_model
-from fcdistill.prompts import render_example
-from fcdistill.records import TeacherReport, ToolCall, Trace, WorkedExample
+from fcdistill.models import load_model, shared_vocabulary
+from fcdistill.prompts import render_example, render_prompt, stop_token_ids, template_sha256
+from fcdistill.records import Message, TeacherReport, ToolCall, Trace, WorkedExample
 from fcdistill.storage import iter_jsonl, read_json, write_jsonl
 from tests.distillation.tiny_data import tiny_traces
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -378,6 +380,52 @@ def test_worked_examples_reach_the_teacher_and_are_inputs_of_the_run(world: Path
     with pytest.raises(DataError, match="traces have another teacher input"):
         run_training(_cached(world, tmp_path / "second", 8, **cached))
     run_training(_config(world, tmp_path / "alone", max_steps=1, teacher_examples=tmp_path / "missing.jsonl"))
+
+
+def _adaptation(world: Path, out: Path, **fields: Any) -> AdaptConfig:
+    values = _config(world, out).model_dump(include=AdaptConfig.model_fields.keys()) | fields
+    config: AdaptConfig = parse_config(values, "adapt", "test")
+    return config
+
+
+@pytest.mark.parametrize("merge", [True, False])
+def test_an_adapted_teacher_is_the_teacher_with_other_weights(world: Path, tmp_path: Path, merge: bool) -> None:
+    """Tokenizer, template, prompts and layers are as they were, so that it stands wherever the teacher stood."""
+    out = tmp_path / "teacher"
+    run_training(_adaptation(world, out, epochs=20, merge=merge))
+    assert (out / "merged").exists() == merge and not (out / "teacher.json").exists()
+    assert json.loads((out / "manifest.json").read_text())["stage"] == "adapt"
+    raw, adapted = load_model(str(world / "teacher"), dtype="float32"), load_model(str(out), dtype="float32")
+    assert adapted.card is not None and adapted.card.tools_in_prompt == "full"
+    assert template_sha256(adapted.tokenizer) == template_sha256(raw.tokenizer)
+    assert shared_vocabulary(adapted.tokenizer, raw.tokenizer).same
+    assert stop_token_ids(adapted.tokenizer) == stop_token_ids(raw.tokenizer)
+    trace = tiny_traces(1)[0]
+    example = Message.calling([ToolCall(name="set_timer", arguments={"minutes": 3})])
+    request = Request("r", (Message(role="user", content="three"), example, trace.messages[0]), trace.specs)
+    prompts = []
+    for loaded in (raw, adapted):
+        backend = LocalBackend(loaded)
+        prompts.append(render_prompt(loaded.tokenizer, request.messages, request.specs, backend.tools_in_prompt))
+    assert prompts[0] == prompts[1] and "Switches a light" in raw.tokenizer.decode(prompts[0])
+    run_training(_config(world, tmp_path / "raw", objective=EVERYTHING, max_steps=1))
+    run_training(_config(world, tmp_path / "taught", objective=EVERYTHING, max_steps=1, teacher=str(out)))
+    nll = [TeacherReport.model_validate(read_json(tmp_path / name / "teacher.json")) for name in ("raw", "taught")]
+    assert nll[1].overall.nll < 0.5 * nll[0].overall.nll
+    assert nll[1].by_class["structure"].agreement_rate > nll[0].by_class["structure"].agreement_rate
+    assert run_training(_cached(world, tmp_path / "cached", 8, max_steps=1, teacher=str(out))).steps == 1
+
+
+def test_an_adaptation_that_died_goes_on(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_training(_adaptation(world, tmp_path / "whole", epochs=3))
+    monkeypatch.setattr(module, "DistillTrainer", _DiesInStep7)
+    with pytest.raises(_DiedError):
+        run_training(_adaptation(world, tmp_path / "resumed", epochs=3))
+    monkeypatch.undo()
+    run_training(_adaptation(world, tmp_path / "resumed", epochs=3))
+    _assert_equal(_weights(tmp_path / "resumed"), _weights(tmp_path / "whole"))
+    with pytest.raises(DataError, match="holds a run of `fcdistill adapt`"):
+        run_training(_config(world, tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("teacher", ["stranger", "foreign"])
