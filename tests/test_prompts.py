@@ -251,7 +251,7 @@ def test_the_labels_of_an_answer_are_those_of_the_rendered_example(kind: str) ->
     stop = tokenizer.convert_ids_to_tokens(rendered.completion_ids[-1])
     labels = label_answer(tokenizer, rendered.completion_text.removesuffix(stop))
     assert (labels.ids, labels.classes) == (rendered.completion_ids, rendered.completion_classes)
-    for tool, word in (("set_light", "kitchen"), ("set_timer", "minutes")):
+    for tool, word in (("set_light", "kitchen"), ("set_timer", "minute")):
         own = [index for index, named in zip(labels.ids, labels.tools, strict=True) if named == tool]
         assert word in tokenizer.decode(own).replace(" ", "")
     is_call = [kind in ("name", "arg_key", "arg_value") for kind in labels.classes]

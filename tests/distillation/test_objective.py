@@ -126,7 +126,10 @@ ALIGNED = VocabularyMap(torch.arange(5), torch.arange(5) + 2, 12, 9)
 
 
 def _aligned_rows(rows: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-    """Logits of both sides and how they belong together: even rows are paired, odd ones form spans of up to two."""
+    """Logits of both sides and how they belong together: even rows are paired, odd ones form spans of up to two.
+
+    The teacher agrees with its own tokens 4 to 7 of each eight: with pairs, and with both tokens of a span.
+    """
     generator = torch.Generator().manual_seed(0)
     odd = torch.arange(1, rows, 2)
     spans = {
@@ -139,7 +142,10 @@ def _aligned_rows(rows: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, torc
         "span_teacher_J": torch.arange(len(odd)) // 2,
         "span_weights_Q": torch.linspace(1, 2, (len(odd) + 1) // 2),
     }
-    return torch.randn(rows, 13, generator=generator), torch.randn(rows, 9, generator=generator), spans
+    student_NV, teacher_UV = torch.randn(rows, 13, generator=generator), torch.randn(rows, 9, generator=generator)
+    agreed_U = torch.arange(rows) % 8 >= 4
+    teacher_UV[agreed_U, spans["teacher_targets_U"][agreed_U]] += 4
+    return student_NV, teacher_UV, spans
 
 
 def _aligned_loss(config: ObjectiveConfig, rows: int) -> tuple[float, torch.Tensor]:

@@ -314,7 +314,9 @@ def test_a_student_that_teaches_itself_ends_where_its_base_would_take_it(
     with monkeypatch.context() as patch:
         patch.setattr(preparation, "load_model", _refuse)
         run_training(_config(world, own, **fields))
-    _assert_equal(_weights(own), _weights(base))
+    found = _weights(own)
+    for name, value in _weights(base).items():
+        assert (found[name] - value).norm() <= 1e-3 * value.norm(), name
     assert _curve(own, "kd") == pytest.approx(_curve(base, "kd"), rel=1e-3) and min(_curve(own, "hidden")) > 0
     monkeypatch.setattr(module, "DistillTrainer", _DiesInStep7)
     with pytest.raises(_DiedError):
@@ -383,7 +385,7 @@ def test_worked_examples_reach_the_teacher_and_are_inputs_of_the_run(world: Path
 
 
 def _adaptation(world: Path, out: Path, **fields: Any) -> AdaptConfig:
-    values = _config(world, out).model_dump(include=AdaptConfig.model_fields.keys()) | fields
+    values = _config(world, out).model_dump(include=set(AdaptConfig.model_fields)) | fields
     config: AdaptConfig = parse_config(values, "adapt", "test")
     return config
 
@@ -392,7 +394,7 @@ def _adaptation(world: Path, out: Path, **fields: Any) -> AdaptConfig:
 def test_an_adapted_teacher_is_the_teacher_with_other_weights(world: Path, tmp_path: Path, merge: bool) -> None:
     """Tokenizer, template, prompts and layers are as they were, so that it stands wherever the teacher stood."""
     out = tmp_path / "teacher"
-    run_training(_adaptation(world, out, epochs=20, merge=merge))
+    run_training(_adaptation(world, out, epochs=20, save_steps=100, merge=merge))
     assert (out / "merged").exists() == merge and not (out / "teacher.json").exists()
     assert json.loads((out / "manifest.json").read_text())["stage"] == "adapt"
     raw, adapted = load_model(str(world / "teacher"), dtype="float32"), load_model(str(out), dtype="float32")
