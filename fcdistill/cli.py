@@ -127,6 +127,22 @@ def generate(
 
 
 @app.command()
+def adapt(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Train a teacher on the traces with LoRA, so that it knows them before it teaches or generates."""
+    from fcdistill.config import load_config
+
+    settings = load_config(config, "adapt", overrides or ())
+    _quiet_libraries()
+    from fcdistill.distillation.trainer import run_training
+
+    result = run_training(settings)
+    print(
+        f"Teacher: {result.directory} ({result.steps} steps, {result.examples} examples, {result.seconds:.0f} s, "
+        f"final loss {result.train_loss:.4f})"
+    )
+
+
+@app.command()
 def train(config: ConfigPath, overrides: Overrides = None) -> None:
     """Distil traces into a student: cross-entropy, logit and hidden-state losses, with LoRA or all weights."""
     from fcdistill.config import load_config

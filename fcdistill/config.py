@@ -1,8 +1,8 @@
 """Configuration: one YAML file with a section per stage, checked before any work starts.
 
-The sections are `generate`, `train` and `eval`; each stands for itself (YAML anchors serve to share values). Relative
-paths start at the current directory. Every field has a description, which is also its documentation. Nothing here
-opens the files that are named.
+The sections are `generate`, `adapt`, `train` and `eval`; each stands for itself (YAML anchors serve to share values).
+Relative paths start at the current directory. Every field has a description, which is also its documentation. Nothing
+here opens the files that are named.
 """
 
 import difflib
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, overload
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, overload
 
 import yaml
 from pydantic import (
@@ -22,6 +22,7 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -30,6 +31,7 @@ from fcdistill.errors import ConfigError
 from fcdistill.storage import storage_errors
 
 __all__ = [
+    "AdaptConfig",
     "BackendConfig",
     "CLASS_NAMES",
     "CacheConfig",
@@ -40,6 +42,7 @@ __all__ = [
     "FromTeacherLayers",
     "FullTuning",
     "GenerateConfig",
+    "KdGate",
     "LocalBackendConfig",
     "LoraTuning",
     "ObjectiveConfig",
@@ -57,7 +60,8 @@ ToolsInPrompt = Literal["full", "compact", "none"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 TokenClass = Literal["structure", "name", "arg_key", "arg_value", "text", "stop"]
 CLASS_NAMES: tuple[TokenClass, ...] = TokenClass.__args__  # type: ignore[attr-defined]
-Signal = Literal["online", "cached"]
+Signal = Literal["online", "cached", "self"]
+KdGate = Literal["off", "agree", "prob"]
 Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "tvd", "logistic_ranking", "hinge"]
 
 _DIVERGENCES_WITH: dict[str, tuple[Divergence, ...]] = {
@@ -206,6 +210,12 @@ class ObjectiveConfig(_Config):
         "of a cache at most its top_k.",
     )
     kd_temperature: StrictFloat = Field(1.0, gt=0, description="Softens teacher and student alike.")
+    kd_gate: KdGate = Field(
+        "off",
+        description="What a teacher's soft label counts where another token than the verified one is its likeliest: "
+        "all (off), nothing (agree), or the probability that it gives the verified one (prob; nothing for a token "
+        "outside a cache's top_k).",
+    )
     aligned_top_k: StrictInt = Field(
         64,
         ge=1,
@@ -227,6 +237,11 @@ class ObjectiveConfig(_Config):
     class_weights: dict[TokenClass, Annotated[StrictFloat, Field(ge=0)]] = Field(
         default_factory=dict, description="Weight per token class in CE and KD; 1 where not given."
     )
+
+    @field_validator("kd_gate", mode="before")
+    @classmethod
+    def _yaml_reads_off_as_false(cls, value: object) -> object:
+        return "off" if value is False else value
 
     @model_validator(mode="after")
     def _consistent(self) -> "ObjectiveConfig":
@@ -268,24 +283,11 @@ class CacheConfig(_Config):
     shard_traces: StrictInt = Field(256, ge=1, description="Traces per file of a new cache.")
 
 
-class TrainConfig(_Config):
-    """`fcdistill train`: traces and a teacher's signal become a student."""
+class _TrainingConfig(_Config):
+    """What every training has, whoever learns."""
 
     traces: Path = Field(description="traces.jsonl of `generate`, or any file of Trace records.")
     out: Path = Field(description="Output directory.")
-    student: Annotated[Pretrained | FromTeacherLayers, Field(discriminator="init")]
-    tuning: Annotated[LoraTuning | FullTuning, Field(discriminator="method")] = LoraTuning()
-    teacher: str | None = Field(None, description="Model reference; needed where kd_weight or hidden_weight is set.")
-    objective: ObjectiveConfig = ObjectiveConfig()
-    signal: Signal = Field(
-        "online",
-        description="Whether the teacher runs at every step, or once, into the cache; cached needs a teacher with the "
-        "student's tokenizer.",
-    )
-    cache: CacheConfig | None = Field(
-        None, description="What `fcdistill cache` writes; needed where signal is cached, and made then where it is not."
-    )
-    tools_in_prompt: ToolsInPrompt = Field("full", description="How the student's prompt shows the tools.")
     epochs: StrictFloat = Field(3.0, gt=0, description="Passes over the traces.")
     max_steps: StrictInt | None = Field(None, ge=1, description="Stop after so many optimizer steps.")
     examples_per_step: StrictInt = Field(16, ge=1, description="Traces per optimizer step.")
@@ -312,6 +314,42 @@ class TrainConfig(_Config):
     merge: StrictBool = Field(True, description="Also write merged weights beside a LoRA adapter.")
     seed: StrictInt = 0
 
+    @model_validator(mode="after")
+    def _packs_divide_steps(self) -> Self:
+        if self.examples_per_step % self.examples_per_pack:
+            raise ValueError(
+                f"examples_per_pack {self.examples_per_pack} does not divide examples_per_step {self.examples_per_step}"
+            )
+        return self
+
+
+class TrainConfig(_TrainingConfig):
+    """`fcdistill train`: traces and a teacher's signal become a student."""
+
+    student: Annotated[Pretrained | FromTeacherLayers, Field(discriminator="init")]
+    tuning: Annotated[LoraTuning | FullTuning, Field(discriminator="method")] = LoraTuning()
+    teacher: str | None = Field(
+        None, description="Model reference; needed where kd_weight or hidden_weight is set, unless signal is self."
+    )
+    teacher_examples: Path | None = Field(
+        None,
+        description="JSONL of WorkedExample records that the teacher alone reads, as earlier turns: it sees how the "
+        "student writes its calls.",
+    )
+    teacher_report_examples: StrictInt = Field(
+        64, ge=0, description="Traces on which the teacher is measured before training, into teacher.json; 0: none."
+    )
+    objective: ObjectiveConfig = ObjectiveConfig()
+    signal: Signal = Field(
+        "online",
+        description="Whether the teacher runs at every step, or once, into the cache; cached needs a teacher with the "
+        "student's tokenizer. With self it is the student without its adapter, which reads the tools in full.",
+    )
+    cache: CacheConfig | None = Field(
+        None, description="What `fcdistill cache` writes; needed where signal is cached, and made then where it is not."
+    )
+    tools_in_prompt: ToolsInPrompt = Field("full", description="How the student's prompt shows the tools.")
+
     @model_validator(mode="before")
     @classmethod
     def _default_unions(cls, value: Any) -> Any:
@@ -320,11 +358,18 @@ class TrainConfig(_Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
-        if self.examples_per_step % self.examples_per_pack:
-            raise ValueError(
-                f"examples_per_pack {self.examples_per_pack} does not divide examples_per_step {self.examples_per_step}"
-            )
-        if self.objective.needs_teacher and self.teacher is None:
+        if self.signal == "self":
+            if self.teacher is not None:
+                raise ValueError(
+                    f"signal is self, whose teacher is the student without its adapter, but teacher is {self.teacher}: "
+                    "remove teacher, or set signal to online or cached"
+                )
+            if not isinstance(self.tuning, LoraTuning):
+                raise ValueError(
+                    "signal is self, but tuning.method is full: the teacher is what an adapter leaves as it was; set "
+                    "tuning.method to lora, or name the same model as teacher and set signal to online"
+                )
+        elif self.objective.needs_teacher and self.teacher is None:
             raise ValueError("objective.kd_weight or objective.hidden_weight is set but teacher is not: name one")
         if self.signal == "cached" and self.objective.needs_teacher:
             if self.cache is None:
@@ -348,6 +393,18 @@ class TrainConfig(_Config):
                     f"{', '.join(map(str, self.cache.temperatures))}: choose one of them, or add it for a new cache"
                 )
         return self
+
+
+class AdaptConfig(_TrainingConfig):
+    """`fcdistill adapt`: a teacher learns the verified traces before it teaches them."""
+
+    teacher: str = Field(description="Model reference of the teacher, which reads the tools in full.")
+    tuning: LoraTuning = LoraTuning()
+
+    def training(self) -> TrainConfig:
+        """The training that this is: cross-entropy, with the teacher in the student's place."""
+        shared = {name: getattr(self, name) for name in _TrainingConfig.model_fields}
+        return TrainConfig(student=Pretrained(model=self.teacher), tuning=self.tuning, **shared)
 
 
 class EvalConfig(_Config):
@@ -376,12 +433,19 @@ class EvalConfig(_Config):
         return self
 
 
-Section = Literal["eval", "generate", "train"]
-StageConfig = EvalConfig | GenerateConfig | TrainConfig
+Section = Literal["adapt", "eval", "generate", "train"]
+StageConfig = AdaptConfig | EvalConfig | GenerateConfig | TrainConfig
 
-_SECTIONS: dict[Section, type[StageConfig]] = {"eval": EvalConfig, "generate": GenerateConfig, "train": TrainConfig}
+_SECTIONS: dict[Section, type[StageConfig]] = {
+    "adapt": AdaptConfig,
+    "eval": EvalConfig,
+    "generate": GenerateConfig,
+    "train": TrainConfig,
+}
 
 
+@overload
+def load_config(path: Path, section: Literal["adapt"], overrides: Iterable[str] = ()) -> AdaptConfig: ...
 @overload
 def load_config(path: Path, section: Literal["eval"], overrides: Iterable[str] = ()) -> EvalConfig: ...
 @overload
@@ -393,7 +457,7 @@ def load_config(path: Path, section: Section, overrides: Iterable[str] = ()) -> 
 
     Args:
         path: the YAML file.
-        section: `generate`, `train` or `eval`.
+        section: `generate`, `adapt`, `train` or `eval`.
         overrides: `field=value` or `field.subfield=value`, the value in YAML.
 
     Raises:
@@ -421,6 +485,8 @@ def load_config(path: Path, section: Section, overrides: Iterable[str] = ()) -> 
     return parse_config(values, section, f"config {path}")
 
 
+@overload
+def parse_config(values: Any, section: Literal["adapt"], origin: str) -> AdaptConfig: ...
 @overload
 def parse_config(values: Any, section: Literal["eval"], origin: str) -> EvalConfig: ...
 @overload

@@ -278,7 +278,7 @@ def _resolve_directory(path: Path, ref: ModelRef) -> ResolvedModel:
         raise ModelError(
             f"{path} is a run directory without a trained model",
             required="a finished training run (merged/ or adapter/ in it)",
-            fix="run `fcdistill train` again: it resumes",
+            fix="run `fcdistill train` or `fcdistill adapt` again: it resumes",
         )
     raise ModelError(
         f"directory {path} holds no model: neither config.json nor adapter_config.json",

@@ -19,14 +19,16 @@ from fcdistill.errors import ModelError
 from fcdistill.records import FunctionCall, FunctionTool, Message, ToolCall, ToolSpec
 from fcdistill.signatures import compact_signature
 from fcdistill.storage import loads_strict, sha256_json
-from fcdistill.toolcalls import class_spans
+from fcdistill.toolcalls import call_spans, class_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
+    "LabelledAnswer",
     "RenderedExample",
     "compact_signature",
+    "label_answer",
     "prepare_tokenizer",
     "render_example",
     "render_prompt",
@@ -66,6 +68,21 @@ class RenderedExample:
     completion_classes: list[TokenClass]
     completion_text: str
     request_start: int
+
+
+@dataclass(frozen=True)
+class LabelledAnswer:
+    """The tokens of an answer, the stop token last, and what each of them is.
+
+    Attributes:
+        ids: the tokens.
+        classes: the class of each.
+        tools: for names, keys and values the tool that is called, else "".
+    """
+
+    ids: list[int]
+    classes: list[TokenClass]
+    tools: list[str]
 
 
 def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> None:
@@ -149,6 +166,20 @@ def render_example(
         completion_text=body + stop,
         request_start=sum(end <= request for _, end in prompt_offsets),
     )
+
+
+def label_answer(tokenizer: "PreTrainedTokenizerBase", text: str) -> LabelledAnswer:
+    """An answer's text, without a stop token, as any tokenizer cuts it: whatever dialect its calls are in."""
+    ids, offsets = _encode(tokenizer, text)
+    classes = _token_classes(text, offsets)
+    spans = call_spans(text)
+    tools = [
+        next((tool for first, last, tool in spans if start < last and end > first), "")
+        if kind in ("name", "arg_key", "arg_value")
+        else ""
+        for (start, end), kind in zip(offsets, classes, strict=True)
+    ]
+    return LabelledAnswer([*ids, stop_token_ids(tokenizer)[0]], [*classes, "stop"], [*tools, ""])
 
 
 def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:

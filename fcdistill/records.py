@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 __all__ = [
     "StageCount",
+    "TeacherReport",
+    "TokenFigures",
     "PlannedKept",
     "Outcome",
     "GenerationStats",
@@ -293,6 +295,32 @@ class GenerationStats(Record):
     completion_tokens_per_s: float | None
 
 
+class TokenFigures(_Frozen):
+    """How a teacher sees verified tokens of one kind."""
+
+    num_tokens: int
+    nll: float
+    """Mean negative log-likelihood at temperature 1, in nats per token."""
+    agreement_rate: float
+    """Share of tokens than which the teacher deems none likelier."""
+
+
+class TeacherReport(Record):
+    """What a teacher thinks of the verified answers, before a student follows it: `teacher.json`."""
+
+    teacher: ModelRef
+    signal: str
+    num_examples: int
+    """Training examples that were drawn for it."""
+    overall: TokenFigures
+    by_class: dict[str, TokenFigures]
+    """Per class of the teacher's own tokens; classes without a token are left out."""
+    by_tool: dict[str, TokenFigures]
+    """Names, keys and values of the calls of each tool; under `(no call)` all tokens of answers without a call."""
+    num_outside_top_k: int = 0
+    """Tokens that a cache did not keep: at least as unlikely as the last that it kept, which is what `nll` counts."""
+
+
 Answer = Annotated[tuple[ToolCall, ...], Field(description="One acceptable list of calls, in any order")]
 
 
@@ -495,6 +523,7 @@ RECORD_TYPES: dict[str, type[BaseModel]] = {
     "saved_prediction": SavedPrediction,
     "score": Score,
     "seed_request": SeedRequest,
+    "teacher_report": TeacherReport,
     "tool_call": ToolCall,
     "tool_spec": ToolSpec,
     "trace": Trace,

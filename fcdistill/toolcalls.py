@@ -30,7 +30,7 @@ from fcdistill.toolcall_regions import (
     find_regions,
 )
 
-__all__ = ["Dialect", "ParsedOutput", "class_spans", "is_complete", "parse_output", "render_calls"]
+__all__ = ["Dialect", "ParsedOutput", "call_spans", "class_spans", "is_complete", "parse_output", "render_calls"]
 
 Dialect = Literal["hermes", "llama3", "mistral", "json", "fenced"]
 
@@ -137,6 +137,17 @@ def class_spans(completion: str) -> list[tuple[int, int, TokenClass]]:
         if region.end in gaps:
             end, structural = gaps[region.end]
             add(region.end, end, "structure" if structural else "text")
+    return spans
+
+
+def call_spans(completion: str) -> list[tuple[int, int, str]]:
+    """Character spans `(start, end, tool)` of the calls of a completion that can be read, in order."""
+    spans: list[tuple[int, int, str]] = []
+    for item in (item for region in find_regions(completion, truncated=False) for item in region.items):
+        call = _read_item(completion, item)
+        if isinstance(call, ToolCall):
+            start = item.span[0] if item.name_span is None else min(item.span[0], item.name_span[0])
+            spans.append((start, item.span[1], call.name))
     return spans
 
 

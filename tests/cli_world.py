@@ -76,6 +76,17 @@ generate:
   out: runs/traces
   teacher: {{backend: scripted, answers: answers.jsonl}}
   num_call_first: 0
+adapt:
+  traces: traces.jsonl
+  out: runs/teacher
+  teacher: {models}/teacher
+  tuning: {{lora_rank: 4, lora_alpha: 8}}
+  max_steps: 2
+  examples_per_step: 4
+  examples_per_pack: 2
+  log_steps: 1
+  dtype: float32
+  device: cpu
 train:
   traces: traces.jsonl
   out: runs/student

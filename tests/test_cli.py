@@ -59,6 +59,7 @@ def sets(*changes: str) -> list[str]:
         ["--help"],
         ["--version"],
         ["generate", "--help"],
+        ["adapt", "--help"],
         ["train", "--help"],
         ["cache", "--help"],
         ["eval", "--help"],
@@ -161,6 +162,30 @@ def test_all_losses_with_lora_from_a_teacher(run: Run, project: Path) -> None:
     answers = [(project / "runs" / name / "predictions.jsonl").read_text() for name in ("merged", "adapter")]
     texts = [[json.loads(line)["text"] for line in answer.splitlines()] for answer in answers]
     assert texts[0] == texts[1]
+
+
+def test_a_teacher_is_adapted_and_then_teaches_fills_a_cache_and_generates(run: Run, project: Path) -> None:
+    longer = sets("max_steps=40", "epochs=40", "learning_rate=0.01", "save_steps=100", "log_steps=20")
+    ended = run("adapt", "config.yaml", *longer)
+    assert ended.code == 0 and ended.out.startswith("Teacher: runs/teacher (40 steps, 8 examples"), ended
+    again = run("adapt", "config.yaml", *longer)
+    assert again.code == 0 and again.out == ended.out and "runs/teacher is already trained" in again.err, again
+    assert json.loads((project / "runs/teacher/merged/fcdistill.json").read_text())["tools_in_prompt"] == "full"
+
+    objective = sets("objective.kd_weight=1.0", "objective.kd_gate=agree", "max_steps=1")
+    nll, passed = {}, {}
+    for name, teacher in (("raw", ()), ("adapted", ("teacher=runs/teacher",))):
+        ended = run("train", "config.yaml", *objective, *sets(*teacher, f"out=runs/{name}"))
+        assert ended.code == 0 and "its likeliest" in ended.err, ended
+        nll[name] = json.loads((project / "runs" / name / "teacher.json").read_text())["overall"]["nll"]
+        passed[name] = json.loads((project / "runs" / name / "metrics.jsonl").read_text())["kd_gate_pass"]
+    assert nll["adapted"] < 0.5 * nll["raw"] and passed["adapted"] > passed["raw"]
+
+    ended = run("cache", "config.yaml", *sets("teacher=runs/teacher"))
+    assert ended.code == 0 and "8 traces" in ended.out, ended
+    teacher = "teacher={model: runs/teacher, dtype: float32, device: cpu}"
+    ended = run("generate", "config.yaml", *sets(teacher, "max_new_tokens=24", "attempts=1"))
+    assert ended.code == 0 and "of 7 planned traces kept" in ended.out, ended
 
 
 def test_a_cache_is_written_once_and_read_by_every_training(run: Run, project: Path) -> None:

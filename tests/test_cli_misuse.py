@@ -1,4 +1,4 @@
-"""The bad-input table: how `generate`, `cache`, `train` and `eval` can be misused, and what they answer.
+"""The bad-input table: how `generate`, `adapt`, `cache`, `train` and `eval` can be misused, and what they answer.
 
 Every row runs the whole command on a project that works but for one thing. Whatever it is: the exit code tells usage
 from infrastructure, the message says what was found, what is required and how to fix it, there is no traceback, and
@@ -164,7 +164,7 @@ CONFIG_ROWS = {
         Misuse("config is a directory", (". does not exist or is no file", "a YAML file"), arguments=(".",)),
         Misuse("broken YAML", ("config config.yaml is not valid YAML", 'in "config.yaml", line 1', "correct the file"), files={"config.yaml": f"{command}: ["}),
         Misuse("config is not UTF-8", ("is not valid YAML: 'utf-8' codec can't decode", "YAML, UTF-8"), files={"config.yaml": b"eval: \xff"}),
-        Misuse("empty config", ("config config.yaml is not a mapping", "sections eval, generate, train"), files={"config.yaml": ""}),
+        Misuse("empty config", ("config config.yaml is not a mapping", "sections adapt, eval, generate, train"), files={"config.yaml": ""}),
         Misuse("no section", (f"has no section '{command}'", "add it"), files={"config.yaml": "x-shared: 1"}),
         Misuse("misspelt section", ("unknown section 'generaet'", "Did you mean 'generate'?"), files={"config.yaml": "generaet: {}"}),
         Misuse("section is no mapping", (f"section {command}:", "must be a mapping of fields (found 3)"), files={"config.yaml": f"{command}: 3"}),
@@ -176,7 +176,7 @@ CONFIG_ROWS = {
         Misuse("--set with broken YAML", ("--set 'seed=['", "a value in YAML", "quote it"), sets=("seed=[",)),
         Misuse("--set below a value", ("'deep' lies below 'runs/", "which is no mapping", "set the whole mapping"), sets=("out.deep=1",)),
     ]
-    for command in ("generate", "train", "eval")
+    for command in ("generate", "adapt", "train", "eval")
 }  # fmt: skip
 
 GENERATE_ROWS = [
@@ -276,6 +276,11 @@ TRAIN_ROWS = [
     Misuse("out is locked", ("another process is working in runs/student",), prepare=locked("runs/student"), code=3),
     Misuse("out holds another config", ("runs/student holds a run with another configuration", "objective.ce_weight: was 1.0, is 2.0"), ("objective.ce_weight=2.0",), prepare=run_before("train")),
     Misuse("out holds another stage", ("runs/traces holds a run of `fcdistill generate`",), ("out=runs/traces",), prepare=run_before("generate")),
+    Misuse("self beside a teacher", ("signal is self, whose teacher is the student without its adapter, but teacher is {models}/teacher", "remove teacher"), (KD, "signal=self")),
+    Misuse("self without an adapter", ("signal is self, but tuning.method is full", "set tuning.method to lora"), (KD, "signal=self", "teacher=null", "tuning={method: full}")),
+    Misuse("no file of teacher examples", ("teacher_examples file none.jsonl does not exist", "check the path"), (KD, "teacher_examples=none.jsonl")),
+    Misuse("teacher example that calls another tool", ("teacher_examples file other.jsonl, example e: set_lihgt", "calls that satisfy the catalogue", "correct the example"), (KD, "teacher_examples=other.jsonl"), {"other.jsonl": json_lines([{"id": "e", "request": "x", "category": "simple", "calls": calling("set_lihgt", room="hall")[0]}])}),
+    Misuse("unknown gate", ("objective.kd_gate: Input should be 'off', 'agree' or 'prob' (found 'strict')",), (KD, "objective.kd_gate=strict")),
     Misuse("cached without a cache", ("signal is cached but cache is not given",), (CACHED, KD, "cache=null")),
     Misuse("temperature that is not cached", ("objective.kd_temperature is 3.0, but cache.temperatures are 1.0, 2.0, 4.0: choose one of them",), (CACHED, KD, "objective.kd_temperature=3.0")),
     Misuse("reverse_kl from a cache", ("objective.kd_divergence is reverse_kl, but signal is cached", "it needs the teacher's whole distribution", "set signal to online, or choose another kd_divergence"), (CACHED, KD, "objective.kd_divergence=reverse_kl")),
@@ -287,12 +292,26 @@ TRAIN_ROWS = [
     Misuse("cache is being written", ("another process is working in runs/cache",), (CACHED, KD), prepare=locked("runs/cache"), code=3),
 ]  # fmt: skip
 
+ADAPT_ROWS = [
+    Misuse("no teacher", ("teacher: Input should be a valid string (found None)",), ("teacher=null",)),
+    Misuse("a field of train", ("tools_in_prompt: unknown field. Allowed: device, dtype, epochs,",), ("tools_in_prompt=none",)),
+    Misuse("all weights", ("tuning.method: Input should be 'lora' (found 'full')",), ("tuning={method: full}",)),
+    Misuse("packs that don't divide a step", ("examples_per_pack 3 does not divide examples_per_step 4",), ("examples_per_pack=3",)),
+    Misuse("teacher does not exist", NOWHERE, ("teacher=./nowhere",)),
+    Misuse("teacher can't be fetched", OFFLINE, ("teacher=org/tiny",), code=3),
+    Misuse("teacher is corrupt", ("cut_short can't be loaded: ", "intact weights"), ("teacher={models}/cut_short",)),
+    Misuse("no traces file", ("traces traces.jsonl does not exist", "check the path"), files={"traces.jsonl": None}),
+    Misuse("out holds another config", ("runs/teacher holds a run with another configuration", "learning_rate: was 0.001, is 0.5"), ("learning_rate=0.5",), prepare=run_before("adapt")),
+    Misuse("out holds a student", ("runs/student holds a run of `fcdistill train`", "an output directory of its own for each stage, here adapt"), ("out=runs/student",), prepare=run_before("train")),
+    Misuse("out is locked", ("another process is working in runs/teacher",), prepare=locked("runs/teacher"), code=3),
+]  # fmt: skip
 
 CACHE_ROWS = [
     Misuse("no config file", ("nope.yaml does not exist", "a YAML file"), arguments=("nope.yaml",)),
     Misuse("no section", ("has no section 'train'", "add it"), files={"config.yaml": "x-shared: 1"}),
     Misuse("no cache in the section", ("cache is not given", "teacher, and cache with its dir", "add cache"), ("cache=null",)),
     Misuse("no teacher", ("teacher is not given", "add teacher"), ("teacher=null",)),
+    Misuse("teacher is the student", ("signal is self: the teacher is the student itself", "train without a cache"), ("signal=self", "teacher=null")),
     Misuse("misspelt field", ("cache.topk: unknown field. Did you mean 'top_k'?", FIELDS), ("cache.topk=4",)),
     Misuse("top_k is text", ("cache.top_k: Input should be a valid integer (found 'all')",), ("cache.top_k=all",)),
     Misuse("no temperature", ("cache.temperatures: Tuple should have at least 1 item",), ("cache.temperatures=[]",)),
@@ -358,7 +377,7 @@ EVAL_ROWS = [
     Misuse("misspelt name of the catalogue", ("could not be fetched", "the catalogue has qwen2.5-coder-0.5b-instruct, smollm2-135m-instruct"), ("model=smollm2-135m",), code=3),
     Misuse("model is a file", ("tools.json is a file", "a directory or a .gguf file"), ("model=./tools.json",)),
     Misuse("model is corrupt", ("cut_short can't be loaded",), ("model={models}/cut_short",)),
-    Misuse("training is not finished", ("unfinished is a run directory without a trained model", "run `fcdistill train` again: it resumes"), ("model={models}/unfinished",)),
+    Misuse("training is not finished", ("unfinished is a run directory without a trained model", "run `fcdistill train` or `fcdistill adapt` again: it resumes"), ("model={models}/unfinished",)),
     Misuse("adapter without its base", ("model {models}/deleted: no such directory or file",), ("model={models}/orphan",)),
     Misuse("out is a file", ("output directory runs/eval is a file",), prepare=file_at("runs/eval")),
     Misuse("no permission", ("could not create runs/eval: Permission denied",), prepare=no_permission, code=3),
@@ -370,7 +389,7 @@ EVAL_ROWS = [
 
 ROWS = [
     pytest.param(command, row, id=f"{command}: {row.id}")
-    for command, own in (("generate", GENERATE_ROWS), ("cache", CACHE_ROWS), ("train", TRAIN_ROWS), ("eval", EVAL_ROWS))
+    for command, own in (("generate", GENERATE_ROWS), ("adapt", ADAPT_ROWS), ("cache", CACHE_ROWS), ("train", TRAIN_ROWS), ("eval", EVAL_ROWS))
     for row in CONFIG_ROWS.get(command, []) + own
 ]
 

@@ -4,6 +4,7 @@ from typing import Any, get_args
 import pytest
 
 from fcdistill.config import (
+    AdaptConfig,
     CacheConfig,
     Divergence,
     EvalConfig,
@@ -43,6 +44,24 @@ def test_one_file_holds_a_section_per_stage(write: Any) -> None:
     assert isinstance(train, TrainConfig) and train.student == Pretrained(model="tiny")
     assert train.tuning == LoraTuning() and train.out == Path("runs/a")
     assert isinstance(evaluation, EvalConfig) and evaluation.model == LocalBackendConfig(model="tiny")
+
+
+def test_an_adaptation_is_a_training_of_the_teacher_with_every_field_that_both_have(write: Any) -> None:
+    values: dict[str, Any] = {
+        "traces": "t.jsonl", "out": "runs/t", "teacher": "big", "tuning": {"lora_rank": 2}, "epochs": 7.0,
+        "max_steps": 5, "examples_per_step": 6, "examples_per_pack": 3, "pack_tokens": 99, "max_example_tokens": 98,
+        "learning_rate": 0.5, "learning_rate_schedule": "cosine", "warmup_fraction": 0.25, "weight_decay": 0.125,
+        "max_grad_norm": 2.0, "held_out_fraction": 0.5, "dtype": "float32", "device": "cpu",
+        "gradient_checkpointing": True, "save_steps": 4, "log_steps": 3, "merge": False, "seed": 9,
+    }  # fmt: skip
+    adapt = parse_config(values, "adapt", "test")
+    assert adapt.model_fields_set == set(AdaptConfig.model_fields), "a field is not covered here"
+    training = adapt.training()
+    assert training.student == Pretrained(model="big") and training.teacher is None
+    assert training.tools_in_prompt == "full" and training.objective == ObjectiveConfig()
+    shared = AdaptConfig.model_fields.keys() - {"teacher"}
+    assert {name: getattr(training, name) for name in shared} == {name: getattr(adapt, name) for name in shared}
+    assert training.tuning == LoraTuning(lora_rank=2)
 
 
 def test_a_backend_may_be_a_model_name_alone(write: Any) -> None:
@@ -143,6 +162,7 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
         ("objective: {jsd_beta: 0.3}", "objective: jsd_beta 0.3 is set but kd_divergence is forward_kl: remove it, or"),
         ("objective: {kd_divergence: jsd, skew_alpha: 0}", "or set kd_divergence to skew_kl"),
         ("objective: {kd_divergence: tvd, ranking_top_k: 9}", "or set kd_divergence to logistic_ranking or hinge"),
+        ("objective: {kd_gate: on}", "objective.kd_gate: Input should be 'off', 'agree' or 'prob' (found True)"),
         ("objective: {layer_map: []}", "objective: layer_map is empty"),
         ("objective: {layer_map: [[0, 3]]}", "objective: layer_map pair [0, 3]: indices start at 1"),
         ("objective: {layer_map: [[1, a]]}", "objective.layer_map.0.1: Input should be a valid integer (found 'a')"),
@@ -160,7 +180,7 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
         ("teacher: 5", "teacher: Input should be a valid string (found 5)"),
         ("tools_in_prompt: short", "tools_in_prompt: Input should be 'full', 'compact' or 'none' (found 'short')"),
         ("examples_per_pack: 3", "examples_per_pack 3 does not divide examples_per_step 16"),
-        ("signal: offline", "signal: Input should be 'online' or 'cached' (found 'offline')"),
+        ("signal: offline", "signal: Input should be 'online', 'cached' or 'self' (found 'offline')"),
         ("cache: {}", "cache.dir: required and not given"),
         ("cache: {dir: c, top_k: 0}", "cache.top_k: Input should be greater than or equal to 1 (found 0)"),
         ("cache: {dir: c, topk: 8}", "cache.topk: unknown field. Did you mean 'top_k'?"),
@@ -190,6 +210,15 @@ def test_cached_signals_need_a_cache_of_their_temperature_where_a_teacher_is_fol
     assert load_config(write(cached), "train").cache is None
     hidden = cached + "  objective: {hidden_weight: 1.0, kd_temperature: 3.0}\n  cache: {dir: c}\n"
     assert load_config(write(hidden), "train").signal == "cached"
+
+
+def test_a_student_that_teaches_itself_needs_an_adapter_and_no_teacher(write: Any) -> None:
+    own = TRAIN + "  signal: self\n  objective: {kd_weight: 1.0, hidden_weight: 1.0, kd_divergence: reverse_kl}\n"
+    assert load_config(write(own), "train").teacher is None
+    with pytest.raises(ConfigError, match="signal is self, .* but teacher is big: remove teacher, or set signal to on"):
+        load_config(write(own + "  teacher: big\n"), "train")
+    with pytest.raises(ConfigError, match="signal is self, but tuning.method is full: .* set tuning.method to lora"):
+        load_config(write(own + "  tuning: {method: full}\n"), "train")
 
 
 def test_reverse_kl_needs_a_teacher_that_runs(write: Any) -> None:
@@ -225,6 +254,11 @@ def test_a_ranking_needs_two_cached_tokens(write: Any, divergence: str) -> None:
     assert read("cached", 1, "hidden_weight").signal == "cached"
 
 
+@pytest.mark.parametrize(("text", "kd_gate"), [("off", "off"), ("'off'", "off"), ("agree", "agree"), ("prob", "prob")])
+def test_a_gate_is_off_in_yaml_too(write: Any, text: str, kd_gate: str) -> None:
+    assert load_config(write(TRAIN + f"  objective: {{kd_gate: {text}}}\n"), "train").objective.kd_gate == kd_gate
+
+
 @pytest.mark.parametrize(
     "objective",
     [
@@ -233,7 +267,7 @@ def test_a_ranking_needs_two_cached_tokens(write: Any, divergence: str) -> None:
         {"kd_divergence": "logistic_ranking", "ranking_top_k": 5},
         {"kd_divergence": "hinge", "ranking_top_k": 5},
         {"kd_divergence": "reverse_kl"},
-        {"kd_divergence": "tvd"},
+        {"kd_divergence": "tvd", "kd_gate": "prob"},
         {},
     ],
 )
@@ -317,6 +351,6 @@ def test_values_from_elsewhere_name_their_origin() -> None:
 def test_every_field_is_documented_unless_its_name_says_it_all() -> None:
     plain = {"seed", "teacher", "student", "tuning", "objective", "decode", "backend", "method", "init"}
     plain |= {"learning_rate", "learning_rate_schedule", "weight_decay"}
-    for config_type in (GenerateConfig, TrainConfig, EvalConfig):
+    for config_type in (AdaptConfig, GenerateConfig, TrainConfig, EvalConfig):
         undocumented = {name for name, info in config_type.model_fields.items() if not info.description}
         assert undocumented <= plain, undocumented - plain

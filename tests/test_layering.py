@@ -19,7 +19,10 @@ LAYERS = [
     {"records"},
     {"config", "storage"},
     # declarations belongs to validation, signatures to prompts, toolcall_regions to toolcalls
-    {"catalog", "declarations", "prompts", "signatures", "toolcall_regions", "toolcalls", "validation"},
+    {
+        "catalog", "declarations", "prompts", "signatures", "toolcall_regions", "toolcalls", "validation",
+        "worked_examples",
+    },
     # memory, model_catalogue and students belong to models
     {"backends", "memory", "model_catalogue", "models", "students"},
     {"distillation", "evaluation", "generation"},

@@ -12,6 +12,7 @@ from fcdistill.config import CLASS_NAMES
 from fcdistill.errors import ModelError
 from fcdistill.models import load_tokenizer
 from fcdistill.prompts import (
+    label_answer,
     prepare_tokenizer,
     render_example,
     render_prompt,
@@ -239,6 +240,23 @@ def test_any_text_has_one_class_per_token_and_comes_back(text: str, arguments: d
         example = render_example(tokenizer, [REQUEST, answer], [], "none")
         assert len(example.completion_ids) == len(example.completion_classes)
         assert tokenizer.decode(example.completion_ids) == example.completion_text
+
+
+@pytest.mark.parametrize("kind", ["chatml", "metaspace", "qwen"])
+def test_the_labels_of_an_answer_are_those_of_the_rendered_example(kind: str) -> None:
+    tokenizer = prepared(kind)
+    timer = ToolCall(name="set_timer", arguments={"minutes": 10})
+    answer = Message.calling([CALL, timer])
+    rendered = render_example(tokenizer, [REQUEST, answer], [SPEC], "none")
+    stop = tokenizer.convert_ids_to_tokens(rendered.completion_ids[-1])
+    labels = label_answer(tokenizer, rendered.completion_text.removesuffix(stop))
+    assert (labels.ids, labels.classes) == (rendered.completion_ids, rendered.completion_classes)
+    for tool, word in (("set_light", "kitchen"), ("set_timer", "minute")):
+        own = [index for index, named in zip(labels.ids, labels.tools, strict=True) if named == tool]
+        assert word in tokenizer.decode(own).replace(" ", "")
+    is_call = [kind in ("name", "arg_key", "arg_value") for kind in labels.classes]
+    assert [bool(tool) for tool in labels.tools] == is_call
+    assert set(label_answer(tokenizer, "Which room?").tools) == {""}
 
 
 def test_the_request_starts_at_the_last_user_message() -> None:

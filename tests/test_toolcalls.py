@@ -1,3 +1,4 @@
+import itertools
 import json
 import time
 
@@ -6,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fcdistill.records import ToolCall
-from fcdistill.toolcalls import class_spans, is_complete, parse_output, render_calls
+from fcdistill.toolcalls import call_spans, class_spans, is_complete, parse_output, render_calls
 
 DIALECTS = ("hermes", "llama3", "mistral", "json", "fenced")
 A, B = ToolCall(name="a", arguments={"x": 1}), ToolCall(name="b", arguments={})
@@ -310,3 +311,23 @@ def test_time_is_linear_in_the_text(unit: str) -> None:
     for opening in ("", "["):
         parse_output(opening + text)
     assert time.process_time() - started < 1
+
+
+@given(st.lists(calls, max_size=4), dialects)
+@settings(max_examples=100, deadline=None)
+def test_the_spans_of_calls_name_their_tools_and_hold_their_names_keys_and_values(
+    expected: list[ToolCall], dialect: str
+) -> None:
+    text = render_calls(expected, dialect)
+    spans = call_spans(text)
+    assert [tool for _, _, tool in spans] == [call.name for call in expected]
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
+    for start, end, kind in class_spans(text):
+        if kind in ("name", "arg_key", "arg_value"):
+            assert sum(first <= start and end <= last for first, last, _ in spans) == 1
+
+
+def test_what_can_not_be_read_has_no_span_of_a_call() -> None:
+    text = 'Sure: {"name": "a", "arguments": {}} <tool_call>\n{"name": "b", "arguments": {"x": NaN}}\n</tool_call>'
+    assert [text[start:end] for start, end, _ in call_spans(text)] == ['{"name": "a", "arguments": {}}']
+    assert call_spans("I can't do that.") == []

@@ -19,11 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from fcdistill.config import CacheConfig, TrainConfig
-from fcdistill.distillation.collation import Layout, lay_out_side
+from fcdistill.distillation.collation import Layout, lay_out_side, to_device
 from fcdistill.distillation.data import Example, HiddenPositions
 from fcdistill.distillation.preparation import Prepared, PreparedTeacher, load_teacher, prepare, teacher_layout
 from fcdistill.distillation.progress import to_stderr
@@ -94,6 +93,12 @@ def run_caching(config: TrainConfig, report: Callable[[str], None] = to_stderr) 
         StorageError: the disk refused.
     """
     started = time.monotonic()
+    if config.signal == "self":
+        raise ConfigError(
+            "signal is self: the teacher is the student itself, heard at every step",
+            required="signal online or cached, with a teacher, for a cache",
+            fix="train without a cache, or name the student's model as teacher and set signal to cached",
+        )
     for name, value in (("cache", config.cache), ("teacher", config.teacher)):
         if value is None:
             raise ConfigError(
@@ -307,7 +312,7 @@ def _signals(
     teacher: OnlineTeacher, layout: Layout, pack: Sequence[Example], plan: _Plan, device: torch.device
 ) -> Iterator[tuple[str, TraceSignals]]:
     batch, _ = lay_out_side("teacher", layout, pack, plan.positions)
-    rows = teacher.rows(_on(device, batch))
+    rows = teacher.rows(to_device(batch, device))
     chunks = [
         top_k_signals(chunk_NV, plan.cache.top_k, plan.cache.temperatures)
         for chunk_NV in torch.split(rows.logits_NV, _CHUNK_ROWS)
@@ -328,9 +333,3 @@ def _signals(
         hidden = {layer: values_MH[hidden_row:hidden_end] for layer, values_MH in hidden_MH.items()}
         yield example.trace_id, TraceSignals(ids_NK, logprobs_NK, log_z_NT, hidden)
         row, hidden_row = end, hidden_end
-
-
-def _on(device: torch.device, batch: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value.to(device) if isinstance(value, Tensor) else _on(device, value) for name, value in batch.items()
-    }

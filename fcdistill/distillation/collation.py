@@ -22,7 +22,7 @@ from fcdistill.distillation.forward import model_inputs
 from fcdistill.distillation.packing import PackedRows, pack_tree, pad_rows
 from fcdistill.distillation.signals import CachedTeacher
 
-__all__ = ["Collator", "Layout", "lay_out_side"]
+__all__ = ["Collator", "Layout", "lay_out_side", "to_device"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,14 @@ def lay_out_side(
         f"{side}_hidden_rows_M": torch.cat(hidden_rows),
     }
     return batch, rows.num_tokens
+
+
+def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """A batch whose tensors lie on a device."""
+    return {
+        name: value.to(device) if isinstance(value, Tensor) else to_device(value, device)
+        for name, value in batch.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from transformers import PreTrainedTokenizerBase
 
 from fcdistill.config import CLASS_NAMES, ToolsInPrompt
 from fcdistill.distillation.spans import Alignment, align_example
+from fcdistill.distillation.teacher_prompt import student_answers, teacher_messages
 from fcdistill.distillation.token_strings import StringPairs
 from fcdistill.errors import DataError
 from fcdistill.prompts import RenderedExample, render_example, render_prompt
-from fcdistill.records import FunctionTool, Trace
+from fcdistill.records import FunctionTool, Trace, WorkedExample
 
 __all__ = [
     "Example",
@@ -52,6 +53,8 @@ class Example:
     same on both sides."""
     alignment: Alignment | None = None
     """Only where the teacher has another tokenizer."""
+    text: str = ""
+    """What the completion says, without the stop token."""
 
     @property
     def teacher_completion(self) -> tuple[int, ...]:
@@ -94,6 +97,7 @@ def render_traces(
     style: ToolsInPrompt,
     teacher: PreTrainedTokenizerBase | None = None,
     pairs: StringPairs | None = None,
+    teacher_examples: Sequence[WorkedExample] = (),
 ) -> list[Example]:
     """Render traces with the renderer that evaluation uses.
 
@@ -103,12 +107,14 @@ def render_traces(
         style: how the student's prompt shows the tools; the teacher's always shows them in full.
         teacher: the teacher's tokenizer; its template may differ.
         pairs: the two tokenizers, where the teacher's is another one.
+        teacher_examples: worked examples that the teacher alone reads.
 
     Raises:
         DataError: an answer's text is not the same for both tokenizers.
         ModelError: a template refuses a conversation.
     """
     class_index = {name: index for index, name in enumerate(CLASS_NAMES)}
+    shown_answers = student_answers(teacher_examples, student)
     examples = []
     for trace in traces:
         rendered = render_example(student, trace.messages, trace.specs, style)
@@ -116,7 +122,8 @@ def render_traces(
         alignment = None
         num_request_tokens = len(rendered.prompt_ids) - rendered.request_start
         if teacher is not None:
-            teacher_prompt = tuple(render_prompt(teacher, trace.messages[:-1], trace.specs, "full"))
+            messages = teacher_messages(trace, teacher_examples, shown_answers)
+            teacher_prompt = tuple(render_prompt(teacher, messages, trace.specs, "full"))
             if pairs is None:
                 num_request_tokens = _common_suffix(rendered.prompt_ids, teacher_prompt, num_request_tokens)
             else:
@@ -131,6 +138,7 @@ def render_traces(
                 classes=tuple(class_index[name] for name in rendered.completion_classes),
                 num_request_tokens=num_request_tokens,
                 alignment=alignment,
+                text=rendered.completion_text.removesuffix(student.convert_ids_to_tokens(rendered.completion_ids[-1])),
             )
         )
     return examples

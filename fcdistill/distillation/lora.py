@@ -1,4 +1,4 @@
-"""A faster forward and backward pass for peft's plain LoRA layers.
+"""LoRA layers: a faster forward and backward pass, and the model as it is without them.
 
 peft computes base(x) + scaling * B(A(x)) as separate operations, in float32 where the adapter is float32. Here one
 function does it in the precision of the base weights, accumulating into the base layer's result, with gradients for the
@@ -7,14 +7,28 @@ adapter in float32. Layers of any other kind (dropout, DoRA, quantised bases, se
 Axes: T tokens (all leading axes), I inputs, O outputs, R rank.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from peft import PeftModel
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
-__all__ = ["fuse_lora"]
+__all__ = ["adapter_off", "fuse_lora"]
+
+
+@contextlib.contextmanager
+def adapter_off(model: PeftModel) -> Iterator[None]:
+    """Let a model be what it was before it was adapted: in eval mode, without its adapter; afterwards as it is now."""
+    was_training = model.training
+    model.eval()
+    try:
+        with model.disable_adapter():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def fuse_lora(model: nn.Module) -> int:

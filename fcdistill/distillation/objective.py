@@ -5,7 +5,8 @@ token weight (the sum of the class weights of its supervised tokens, over all mi
 step's number of aligned rows, so that class weights do not rescale it. How the rows came about and how steps
 are composed is not known here.
 
-Between two tokenizers D is that of `alignment`, over spans of text, and a term of its own.
+Between two tokenizers D is that of `alignment`, over spans of text, and a term of its own. Where `kd_gate` is set, the
+weights of D are those of `gating`; the step's token weight stays what it is divided by.
 
 Axes: N supervised tokens, V vocabulary, K tokens that are known of a teacher's distribution, M aligned rows, H width;
 U supervised tokens of a teacher with another tokenizer, P, Q, I and J as in `collation.Collator`.
@@ -22,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from fcdistill.config import Divergence, ObjectiveConfig
 from fcdistill.distillation.alignment import VocabularyMap, shared_string_kl, span_kl, span_logprobs, token_logprobs
 from fcdistill.distillation.forward import ModelRows
+from fcdistill.distillation.gating import row_gate, span_gates
 from fcdistill.distillation.layers import LayerPair
 from fcdistill.distillation.losses import (
     TopK,
@@ -92,7 +94,8 @@ def components(
         spans: needed where the teacher has another tokenizer; D is forward KL then.
 
     Returns:
-        Scalars under `ce`, `kd` (with T^2) and `hidden` (mean over the pairs), per token and row of the step.
+        Scalars under `ce`, `kd` (with T^2) and `hidden` (mean over the pairs), per token and row of the step; where D
+        is gated, also `kd_gate_pass`, the share of the step's token weight that D keeps here, which is no term.
     """
     found = {}
     token_weight = totals.token_weight.clamp_min(_TINY)
@@ -100,7 +103,7 @@ def components(
     rows, num_shared = [student.logits_NV, targets_N, weights_N], 0
     if config.kd_weight and spans is None:
         assert teacher is not None
-        row_terms.append("kd")
+        row_terms += ["kd"] if config.kd_gate == "off" else ["kd", "kd_gate_pass"]
         known_rows, num_shared = _known(teacher)
         rows += known_rows
     if row_terms:
@@ -108,7 +111,13 @@ def components(
         found = dict(zip(row_terms, row_sums / token_weight, strict=True))
     if config.kd_weight and spans is not None:
         assert isinstance(teacher, ModelRows), "cached rows are those of the student's tokens"
-        aligned = _aligned_sum(config, student.logits_NV, teacher.logits_NV, targets_N, weights_N, spans)
+        weights_P, weights_Q = weights_N[spans.tensors["paired_student_P"]], spans.tensors["span_weights_Q"]
+        if config.kd_gate != "off":
+            gate_P, gate_Q = span_gates(config.kd_gate, teacher.logits_NV, spans.tensors)
+            weights_P, weights_Q = weights_P * gate_P, weights_Q * gate_Q
+            num_tokens_Q = torch.bincount(spans.tensors["span_student_I"], minlength=len(weights_Q))
+            found["kd_gate_pass"] = (weights_P.sum() + (weights_Q * num_tokens_Q).sum()) / token_weight
+        aligned = _aligned_sum(config, student.logits_NV, teacher.logits_NV, targets_N, weights_P, weights_Q, spans)
         found["kd"] = aligned / token_weight
     if config.hidden_weight:
         assert teacher is not None and projectors is not None
@@ -125,13 +134,16 @@ def components(
 def total_loss(config: ObjectiveConfig, found: dict[str, Tensor]) -> Tensor:
     """The weighted sum of `components`."""
     weights = {"ce": config.ce_weight, "kd": config.kd_weight, "hidden": config.hidden_weight}
-    return torch.stack([weights[name] * value for name, value in found.items()]).sum()
+    return torch.stack([weight * found[name] for name, weight in weights.items() if name in found]).sum()
 
 
 def _known(teacher: ModelRows | CachedRows) -> tuple[list[Tensor], int]:
-    """What is known of the teacher's distributions, its logits or a top k's two tensors, and of how many columns."""
+    """What is known of the teacher's distributions, and of how many columns.
+
+    Its logits; or of a top k the ids, the log-probabilities at kd_temperature and those at temperature 1.
+    """
     if isinstance(teacher, CachedRows):
-        return [teacher.top_k.ids_NK, teacher.top_k.logprobs_NK], teacher.vocabulary_size
+        return [teacher.top_k.ids_NK, teacher.top_k.logprobs_NK, teacher.untempered_NK], teacher.vocabulary_size
     return [teacher.logits_NV], teacher.logits_NV.shape[1]
 
 
@@ -143,15 +155,20 @@ def _row_sums(
     weights_N: Tensor,
     *known: Tensor,
 ) -> Tensor:
-    """The sums over these rows of CE and of T^2 D, of those that have a weight; see `_known`."""
+    """The sums over these rows of CE, of T^2 D and of the weight that passes D's gate, where wanted; see `_known`."""
     sums = []
     if config.ce_weight:
         sums.append(cross_entropy(student_NV, targets_N, weights_N=weights_N))
     if known:
-        teacher = known[0] if len(known) == 1 else TopK(*known)
+        teacher = known[0] if len(known) == 1 else TopK(*known[:2])
+        if config.kd_gate != "off":
+            untempered = known[0] if len(known) == 1 else TopK(known[0], known[2])
+            weights_N = weights_N * row_gate(config.kd_gate, untempered, targets_N)
         divergence = _divergence(config)
         shared_NV = student_NV[:, :num_shared]
         sums.append(divergence(shared_NV, teacher, kd_temperature=config.kd_temperature, weights_N=weights_N))
+        if config.kd_gate != "off":
+            sums.append(weights_N.sum())
     return torch.stack(sums)
 
 
@@ -189,7 +206,8 @@ def _aligned_sum(
     student_NV: Tensor,
     teacher_UV: Tensor,
     targets_N: Tensor,
-    weights_N: Tensor,
+    weights_P: Tensor,
+    weights_Q: Tensor,
     spans: SpanRows,
 ) -> Tensor:
     """The sum of the divergences over strings that both sides have, and of the likelihoods of all other spans."""
@@ -209,7 +227,7 @@ def _aligned_sum(
     def likelihoods(logits_NV: Tensor, targets_N: Tensor, size: int, tokens_I: Tensor, spans_I: Tensor) -> Tensor:
         def summed(tokens_I: Tensor, spans_I: Tensor) -> Tensor:
             logprobs_I = token_logprobs(logits_NV[tokens_I, :size], targets_N[tokens_I])
-            return span_logprobs(logprobs_I, spans_I, len(rows["span_weights_Q"]))
+            return span_logprobs(logprobs_I, spans_I, len(weights_Q))
 
         return _by_chunks(summed, tokens_I, spans_I)
 
@@ -224,8 +242,8 @@ def _aligned_sum(
         rows["span_tokens_teacher_J"],
         rows["span_teacher_J"],
     )
-    return _by_chunks(strings, student_P, teacher_P, weights_N[student_P]) + span_kl(
-        student_Q, teacher_Q, kd_temperature=config.kd_temperature, weights_Q=rows["span_weights_Q"]
+    return _by_chunks(strings, student_P, teacher_P, weights_P) + span_kl(
+        student_Q, teacher_Q, kd_temperature=config.kd_temperature, weights_Q=weights_Q
     )
 
 

@@ -3,6 +3,7 @@
 `prepare` reads and checks all that needs no weights, so that it can be refused before any are loaded.
 """
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,8 +30,10 @@ from fcdistill.models import (
     model_shape,
     shared_vocabulary,
 )
-from fcdistill.records import FunctionTool, Trace
+from fcdistill.records import FunctionTool, Trace, WorkedExample
 from fcdistill.storage import read_jsonl
+from fcdistill.validation import CallValidator
+from fcdistill.worked_examples import read_examples
 
 __all__ = ["Prepared", "PreparedTeacher", "layout_of", "load_teacher", "prepare", "teacher_layout"]
 
@@ -85,12 +88,18 @@ def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
         )
     tokenizer = load_tokenizer(config.student.model)
     teacher = _prepare_teacher(config, tokenizer, signal) if signal else None
+    tools = tools_of(traces)
+    examples: list[WorkedExample] = []
+    if teacher and config.teacher_examples:
+        validator = CallValidator(tool.function for tool in tools)
+        examples = read_examples(config.teacher_examples, validator, "teacher_examples file")
     rendered = render_traces(
         traces,
         tokenizer,
         config.tools_in_prompt,
         teacher.tokenizer if teacher else None,
         teacher.string_pairs if teacher else None,
+        examples,
     )
     kept, left_out = drop_long(rendered, config.max_example_tokens)
     if left_out:
@@ -101,31 +110,34 @@ def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
             config.max_example_tokens,
         )
     train, held_out = hold_out(kept, config.held_out_fraction, config.seed)
-    return Prepared(tokenizer, teacher, train, held_out, left_out, tools_of(traces))
+    return Prepared(tokenizer, teacher, train, held_out, left_out, tools)
 
 
 def _prepare_teacher(
     config: TrainConfig, student_tokenizer: PreTrainedTokenizerBase, signal: Signal
 ) -> PreparedTeacher:
-    assert config.teacher is not None
-    tokenizer = load_tokenizer(config.teacher)
+    reference = config.student.model if signal == "self" else config.teacher
+    assert reference is not None
+    tokenizer = load_tokenizer(reference)
     vocabulary = shared_vocabulary(student_tokenizer, tokenizer)
     vocabulary_size, string_pairs = vocabulary.size, None
     if not vocabulary.same:
         different = (
-            f"student {config.student.model} and teacher {config.teacher} have different tokenizers "
+            f"student {config.student.model} and teacher {reference} have different tokenizers "
             f"({vocabulary.detail})"
         )
         _require_alignable(config, signal, different)
         log.info("%s: their tokens are aligned by bytes", different)
         string_pairs = pair_strings(token_strings(student_tokenizer), token_strings(tokenizer))
         vocabulary_size = len(string_pairs.teacher.strings)
-    shape = model_shape(config.teacher)
+    shape = model_shape(reference)
     pairs: tuple[LayerPair, ...] = ()
     if config.objective.hidden_weight:
         student_layers = model_shape(config.student.model).num_layers
         if isinstance(config.student, FromTeacherLayers):
             student_layers = len(layers_to_keep(student_layers, config.student))
+        if signal == "self":
+            shape = dataclasses.replace(shape, num_layers=student_layers)
         pairs = pair_layers(
             config.objective.layer_map,
             num_pairs=config.objective.num_layer_pairs,
@@ -203,4 +215,5 @@ def layout_of(
 def teacher_layout(config: TrainConfig, teacher: OnlineTeacher, examples: Sequence[Example]) -> Layout:
     """How the teacher's rows are laid out."""
     sequences = [example.teacher_ids for example in examples]
-    return layout_of(config, teacher.model, teacher.head, sequences, name="teacher")
+    with teacher.speaking():
+        return layout_of(config, teacher.model, teacher.head, sequences, name="teacher")

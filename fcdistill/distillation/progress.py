@@ -35,6 +35,8 @@ class MetricsLine(Record):
     kd: float | None = None
     """KL(teacher || student) at kd_temperature, times its square."""
     hidden: float | None = None
+    kd_gate_pass: float | None = None
+    """Share of the token weight that `kd_gate` leaves to the teacher's soft labels; none where it is off."""
     learning_rate: float | None = None
     grad_norm: float | None = None
     """Before clipping."""

@@ -1,4 +1,4 @@
-"""Where the teacher's numbers come from: a teacher that runs beside the student, or what it left in a cache.
+"""Where the teacher's numbers come from: a teacher that runs beside the student, the student's own base, or a cache.
 
 The teacher reads its own prompt and the student's completion; rows come back in the order of the batch's rows, so that
 they pair with the student's. What is computed from them is not known here.
@@ -7,7 +7,9 @@ Axes: N supervised tokens (the teacher's own where it has another tokenizer), V 
 distribution, M aligned rows, H width.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from fcdistill.distillation.alignment import VocabularyMap
 from fcdistill.distillation.forward import ModelRows, forward_rows
+from fcdistill.distillation.lora import adapter_off
 from fcdistill.distillation.losses import TopK
 from fcdistill.distillation.teacher_cache import TeacherCache
 
@@ -35,19 +38,26 @@ class OnlineTeacher:
     needs_logits: bool
     vocabulary_map: VocabularyMap | None = None
     """Only where the student has another tokenizer: which columns of the two sides are the same string."""
+    is_student: bool = False
+    """The model is the student, a `PeftModel`: it speaks without its adapter."""
+
+    def speaking(self) -> AbstractContextManager[None]:
+        """The context in which the model is the teacher."""
+        return adapter_off(self.model) if self.is_student else contextlib.nullcontext()
 
     @torch.no_grad()
     def rows(self, batch: Mapping[str, Any]) -> ModelRows:
         """The teacher's logits (no rows where they are not needed) and hidden states for a batch of `Collator`."""
         logit_rows_N = batch["teacher_logit_rows_N"]
-        found = forward_rows(
-            self.model,
-            self.head,
-            batch["teacher"],
-            logit_rows_N if self.needs_logits else logit_rows_N[:0],
-            layers=self.layers,
-            hidden_rows_M=batch["teacher_hidden_rows_M"],
-        )
+        with self.speaking():
+            found = forward_rows(
+                self.model,
+                self.head,
+                batch["teacher"],
+                logit_rows_N if self.needs_logits else logit_rows_N[:0],
+                layers=self.layers,
+                hidden_rows_M=batch["teacher_hidden_rows_M"],
+            )
         return ModelRows(found.logits_NV[:, : self.vocabulary_size], found.hidden_MH)
 
 
@@ -61,6 +71,8 @@ class CachedRows:
     """How many columns of the student's logits the teacher's ids are about."""
     hidden_MH: dict[int, Tensor]
     """HF hidden_states index to rows."""
+    untempered_NK: Tensor
+    """Log-probabilities of the top k's tokens at temperature 1, whatever kd_temperature is."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,9 @@ class CachedTeacher:
     needs_logits: bool
 
     def read(self, trace_ids: Sequence[str]) -> dict[str, Any]:
-        """A batch's `teacher_ids_NK`, `teacher_logprobs_NK` (no rows where they are not needed) and `teacher_hidden`.
+        """A batch's `teacher_ids_NK`, `teacher_logprobs_NK`, `teacher_untempered_NK` and `teacher_hidden`.
+
+        The first three have no rows where they are not needed.
 
         Raises:
             DataError: the cache lacks a trace.
@@ -83,13 +97,15 @@ class CachedTeacher:
         """
         found = [self.cache.read(trace_id) for trace_id in trace_ids]
         ids_NK = torch.cat([signals.ids_NK for signals in found])
-        logprobs_NK = torch.empty(0, ids_NK.shape[1])
+        logprobs_NK = untempered_NK = torch.empty(0, ids_NK.shape[1])
         if self.needs_logits:
             column = self.cache.temperatures.index(self.kd_temperature)
             logprobs_NK = torch.cat([signals.tempered(column, self.kd_temperature) for signals in found])
+            untempered_NK = torch.cat([signals.logprobs_NK for signals in found]).float()
         return {
             "teacher_ids_NK": ids_NK[: len(logprobs_NK)],
             "teacher_logprobs_NK": logprobs_NK,
+            "teacher_untempered_NK": untempered_NK,
             "teacher_hidden": {
                 layer: torch.cat([signals.hidden_MH[layer] for signals in found]) for layer in self.cache.layers
             },
@@ -98,4 +114,4 @@ class CachedTeacher:
     def rows(self, batch: Mapping[str, Any]) -> CachedRows:
         """The likeliest tokens and hidden states for a batch of a `Collator` that reads this cache."""
         top_k = TopK(batch["teacher_ids_NK"], batch["teacher_logprobs_NK"])
-        return CachedRows(top_k, self.vocabulary_size, batch["teacher_hidden"])
+        return CachedRows(top_k, self.vocabulary_size, batch["teacher_hidden"], batch["teacher_untempered_NK"])

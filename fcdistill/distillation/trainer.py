@@ -2,6 +2,7 @@
 
     <out>/manifest.json     configuration, inputs and versions
     <out>/data.json         lengths of the examples, which were left out, how many are held out, how tokenizers align
+    <out>/teacher.json      what the teacher thinks of the verified answers (`records.TeacherReport`)
     <out>/metrics.jsonl     loss components, learning rate, speed (`progress.MetricsLine`)
     <out>/checkpoints/      while training runs; the Trainer's own files, removed when the student is saved
     <out>/adapter/          LoRA: the adapter
@@ -12,6 +13,8 @@
 Order of work: everything that can be refused without weights is refused first. Where signal is cached, what the cache
 lacks is computed before the student is loaded; with a whole cache the teacher's weights are not loaded at all. A killed
 run goes on from its last whole checkpoint and ends with the weights of an uninterrupted one.
+
+`fcdistill adapt` is the same work with a teacher in the student's place.
 """
 
 import contextlib
@@ -28,7 +31,7 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, TrainingArguments, set_seed
 
-from fcdistill.config import FromTeacherLayers, FullTuning, LoraTuning, TrainConfig
+from fcdistill.config import AdaptConfig, FromTeacherLayers, FullTuning, LoraTuning, TrainConfig
 from fcdistill.distillation.attention import training_attention
 from fcdistill.distillation.caching import cached_teacher
 from fcdistill.distillation.checkpoints import last_sealed
@@ -46,7 +49,8 @@ from fcdistill.distillation.preparation import (
     teacher_layout,
 )
 from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of, to_stderr
-from fcdistill.distillation.signals import CachedTeacher
+from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
+from fcdistill.distillation.teacher_report import report_teacher
 from fcdistill.errors import ConfigError
 from fcdistill.models import StudentCard, apply_lora, cut_layers, layers_to_keep, load_model, save_student
 from fcdistill.prompts import template_sha256, tokenizer_sha256
@@ -55,7 +59,7 @@ from fcdistill.storage import RunDirectory, read_json, storage_errors, write_jso
 
 __all__ = ["DistillTrainer", "TrainResult", "run_training"]
 
-_VOLATILE = frozenset({"device", "log_steps", "save_steps"})
+_VOLATILE = frozenset({"device", "log_steps", "save_steps", "teacher_report_examples"})
 """Fields that may change between a run and its resumption."""
 
 
@@ -77,7 +81,7 @@ class TrainResult:
     """Time of work over all resumptions, loading included."""
 
 
-def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr) -> TrainResult:
+def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None] = to_stderr) -> TrainResult:
     """Train a student, or go on where an earlier run stopped; a finished directory returns its result at once.
 
     Args:
@@ -92,14 +96,18 @@ def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr)
         KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
     """
     started = time.monotonic()
-    prepared = prepare(config, signal=config.signal if config.objective.needs_teacher else None)
+    training, stage = (config.training(), "adapt") if isinstance(config, AdaptConfig) else (config, "train")
+    prepared = prepare(training, signal=training.signal if training.objective.needs_teacher else None)
+    inputs = [config.traces]
+    if prepared.teacher and training.teacher_examples:
+        inputs.append(training.teacher_examples)
     with RunDirectory(
         config.out,
-        stage="train",
+        stage=stage,
         config=config.model_dump(mode="json"),
-        inputs=[config.traces],
+        inputs=inputs,
         seed=config.seed,
-        model=ModelRef(model=config.student.model),
+        model=ModelRef(model=training.student.model),
         tokenizer_sha256=tokenizer_sha256(prepared.tokenizer),
         template_sha256=template_sha256(prepared.tokenizer),
         volatile=_VOLATILE,
@@ -108,8 +116,10 @@ def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr)
         if run.complete:
             report(f"{config.out} is already trained")
             return TrainResult(**read_json(result_path, "training result") | {"directory": config.out})
-        cached = cached_teacher(config, prepared, report) if prepared.teacher and config.signal == "cached" else None
-        result = _train(config, prepared, cached, report, run.manifest.wall_time_s, started)
+        cached = None
+        if prepared.teacher and training.signal == "cached":
+            cached = cached_teacher(training, prepared, report)
+        result = _train(training, prepared, cached, report, run.manifest.wall_time_s, started)
         write_json(result_path, asdict(result) | {"directory": str(config.out)})
         run.mark_complete()
     shutil.rmtree(config.out / "checkpoints", ignore_errors=True)
@@ -156,9 +166,7 @@ def _train(
     projectors = _projectors(prepared.teacher, student) if prepared.teacher else None
     online = None
     if prepared.teacher and not cached:
-        layers = [teacher_layer for _, teacher_layer in prepared.teacher.pairs]
-        needs_logits = config.objective.kd_weight > 0
-        online = load_teacher(config, prepared.teacher, args.device, layers, needs_logits=needs_logits)
+        online = _online_teacher(config, prepared.teacher, student, args.device)
     _write_data_report(config, prepared, report)  # the first file: what is refused above leaves the directory free
     student.model.to(args.device)
     collator = Collator(
@@ -175,6 +183,9 @@ def _train(
         hidden_positions=config.objective.hidden_positions,
         cached=cached,
     )
+    teacher = cached or online
+    if teacher and args.should_save:
+        report_teacher(config, prepared, teacher, collator.teacher, args.device, report)
     checkpoint = last_sealed(checkpoints)
     metrics = MetricsLog(config.out / "metrics.jsonl", step_of(checkpoint), report)
     stop = GracefulStop()
@@ -185,7 +196,7 @@ def _train(
         collator=collator,
         train_examples=prepared.train,
         held_out_examples=prepared.held_out,
-        teacher=cached or online,
+        teacher=teacher,
         projectors=projectors,
         callbacks=[metrics, stop],
     )
@@ -280,6 +291,18 @@ def _load_student(config: TrainConfig) -> tuple[StudentSide, ModelRef]:
                 module.cast_input_dtype_enabled = False
     base = ModelRef(model=config.student.model, revision=loaded.ref.revision, params=params)
     return StudentSide(model, head, autocast), base
+
+
+def _online_teacher(
+    config: TrainConfig, prepared: PreparedTeacher, student: StudentSide, device: torch.device
+) -> OnlineTeacher:
+    layers = tuple(teacher_layer for _, teacher_layer in prepared.pairs)
+    needs_logits = config.objective.kd_weight > 0
+    if config.signal != "self":
+        return load_teacher(config, prepared, device, layers, needs_logits=needs_logits)
+    return OnlineTeacher(
+        student.model, student.head, prepared.vocabulary_size, layers, needs_logits=needs_logits, is_student=True
+    )
 
 
 def _projectors(prepared: PreparedTeacher, student: StudentSide) -> Projectors | None:

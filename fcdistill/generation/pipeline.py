@@ -41,6 +41,7 @@ from fcdistill.records import (
 from fcdistill.storage import Journal, RunDirectory, read_json, read_jsonl, write_json, write_jsonl
 from fcdistill.toolcalls import parse_output
 from fcdistill.validation import CallValidator
+from fcdistill.worked_examples import read_examples
 
 __all__ = ["run_generation"]
 
@@ -89,11 +90,10 @@ def run_generation(
         FcdistillError: inputs are unusable, the directory holds another run, or the teacher stopped answering.
     """
     book = read_value_book(config.values, catalog)
-    examples = read_jsonl(config.examples, WorkedExample, "examples file") if config.examples else []
+    validator = CallValidator(catalog.specs)
+    examples = read_examples(config.examples, validator) if config.examples else []
     seeds = read_jsonl(config.seeds, SeedRequest, "seeds file") if config.seeds else []
     cases = [case for path in config.decontaminate for case in read_jsonl(path, EvalCase, "eval cases")]
-    validator = CallValidator(catalog.specs)
-    _require_valid_examples(examples, validator, config)
     plan = make_plan(config, catalog, validator, book, seeds)
     if not plan:
         raise DataError(
@@ -138,21 +138,6 @@ def _attempts(config: GenerateConfig, journal: Journal[Outcome], *, next_round: 
         write_json(path, attempts)
         return attempts
     return int(read_json(path)) if path.exists() else config.attempts
-
-
-def _require_valid_examples(
-    examples: Sequence[WorkedExample], validator: CallValidator, config: GenerateConfig
-) -> None:
-    for example in examples:
-        for call in example.calls:
-            violations = validator.check_call(call)
-            if violations:
-                raise DataError(
-                    f"examples file {config.examples}, example {example.id}: {call.name}{violations[0].pointer}: "
-                    f"{violations[0].detail}",
-                    required="calls that satisfy the catalogue",
-                    fix="correct the example",
-                )
 
 
 class _Generator:

@@ -16,6 +16,7 @@ from fcdistill.generation.plan import PlanItem, time_of_context
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.words import words_of
 from fcdistill.records import Message, ToolCall, WorkedExample
+from fcdistill.worked_examples import choose_examples, example_turns, with_context
 
 __all__ = ["Prompter", "add_typos", "clean_request"]
 
@@ -113,25 +114,9 @@ class Prompter:
 
         Where a hint says that a call is right, no example shows a refusal: a small teacher copies it too gladly.
         """
-        turns: list[Message] = []
-        for example in self._answer_examples(with_refusals=item.category is None):
-            turns.append(Message(role="user", content=_with_context(example.system, example.request)))
-            turns.append(
-                Message.calling(example.calls) if example.calls else Message(role="assistant", content=example.text)
-            )
-        turns.append(Message(role="user", content=_with_context(item.system, request)))
+        shown = choose_examples(self._examples, self._catalog.specs, with_refusals=item.category is None)
+        turns = [*example_turns(shown), Message(role="user", content=with_context(item.system, request))]
         return Request(id=item.id, messages=tuple(turns), specs=self._catalog.specs)
-
-    def _answer_examples(self, *, with_refusals: bool) -> list[WorkedExample]:
-        """Two examples per tool and kind of request: enough to show the conventions."""
-        chosen: list[WorkedExample] = []
-        for category in ("irrelevance", "clarify") if with_refusals else ():
-            chosen += [example for example in self._examples if example.category == category][:2]
-        for spec in self._catalog.specs:
-            chosen += [e for e in self._examples if len(e.calls) == 1 and e.calls[0].name == spec.name][:2]
-        for category in ("parallel", "parallel_multiple"):
-            chosen += [example for example in self._examples if example.category == category][:2]
-        return chosen
 
     def _shown_for(self, item: PlanItem) -> list[WorkedExample]:
         if len(item.calls) > 1:
@@ -188,11 +173,6 @@ def _facts(said: Iterable[tuple[str, str]]) -> str:
 
 def _turn(user: str, assistant: str) -> list[Message]:
     return [Message(role="user", content=user), Message(role="assistant", content=assistant)]
-
-
-def _with_context(system: str, request: str) -> str:
-    # In the user's turn, not in a system message: the tools stand before it and their keys and values stay shared.
-    return f"({system})\n{request}" if system else request
 
 
 def _style_of(request: str) -> str:

@@ -1,5 +1,7 @@
+import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -7,9 +9,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from fcdistill.config import CLASS_NAMES, ObjectiveConfig
+from fcdistill.distillation.collation import Layout
 from fcdistill.distillation.data import Example
 from fcdistill.distillation.distill_trainer import DistillTrainer
+from fcdistill.distillation.lora import fuse_lora
+from fcdistill.distillation.progress import MetricsLine
+from fcdistill.distillation.signals import OnlineTeacher
 from tests.distillation.tiny_data import (
+    PACKED,
     UNPACKED,
     VOCABULARY,
     gradients,
@@ -220,6 +227,88 @@ def test_the_log_holds_each_component_before_its_weight(tmp_path: Path) -> None:
         weighted = 0.7 * line["ce"] + 0.9 * line["kd"] + 0.5 * line["hidden"]
         assert line["loss"] == pytest.approx(weighted, rel=1e-5)
         assert line["tokens_per_s"] > 0 and line["examples_per_s"] > 0
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize(("dropout", "fused"), [(0.0, False), (0.0, True), (0.3, False)])
+@pytest.mark.parametrize("layout", [PACKED, UNPACKED], ids=["packed", "unpacked"])
+def test_a_student_that_teaches_itself_is_taught_by_its_base(
+    tmp_path: Path, family: Any, dropout: float, fused: bool, layout: Layout
+) -> None:
+    """Loss and gradients of `self` are those of a teacher with the same base weights that runs beside the student."""
+    examples = random_examples(7)
+    found = {}
+    for who in ("self", "base", "adapted"):
+        torch.manual_seed(0)  # of fresh adapters, then of dropout
+        student = noisy_lora(tiny_model(family, VOCABULARY), lora_dropout=dropout).train()
+        assert not fused or fuse_lora(student) == 4 * 7
+        model = tiny_model(family, VOCABULARY) if who == "base" else student
+        teacher = OnlineTeacher(
+            model, model.get_output_embeddings(), VOCABULARY, (3, 4), needs_logits=True, is_student=who == "self"
+        )
+        trainer = make_trainer(
+            tmp_path, objective=ALL_TERMS, student=student, layout=layout, teacher=teacher, pairs=[(2, 3), (4, 4)]
+        )
+        torch.manual_seed(0)
+        found[who] = gradients(trainer, [examples[:3], examples[3:]])
+        assert student.training and all(each.training for each in student.modules())
+    _assert_same(found["self"], found["base"])
+    assert any("lora_A" in name for name in found["self"][1])
+    assert found["adapted"][0] != pytest.approx(found["base"][0], rel=1e-4), "the adapter would have been noticed"
+
+
+def _partly_agreed(trainer: DistillTrainer, examples: list[Example]) -> list[Example]:
+    """The examples with every other completion token replaced by the teacher's likeliest."""
+    teacher = trainer._teacher.model  # type: ignore[union-attr]
+    found = []
+    for example in examples:
+        completion = list(example.completion)
+        for index in range(0, len(completion), 2):
+            logits_TV = teacher(torch.tensor([[*example.teacher_prompt, *completion[:index]]])).logits[0]
+            completion[index] = int(logits_TV[-1, :VOCABULARY].argmax())
+        found.append(dataclasses.replace(example, completion=tuple(completion)))
+    return found
+
+
+@pytest.mark.parametrize("kd_gate", ["agree", "prob"])
+def test_gates_do_not_depend_on_packing_and_micro_batches(tmp_path: Path, kd_gate: str) -> None:
+    def trainer(rule: str, **extra: object) -> DistillTrainer:
+        objective = ObjectiveConfig(**ALL_TERMS.model_dump() | {"kd_gate": rule})
+        return make_trainer(tmp_path, objective=objective, **extra)  # type: ignore[arg-type]
+
+    examples = _partly_agreed(trainer("off"), random_examples(8))
+    whole = gradients(trainer(kd_gate), [examples])
+    for other in (trainer(kd_gate), trainer(kd_gate, layout=UNPACKED)):
+        _assert_same(gradients(other, [examples[:1], examples[1:3], examples[3:]]), whole)
+    assert whole[0] < gradients(trainer("off"), [examples])[0]
+
+
+def test_the_log_holds_the_share_of_the_steps_weight_that_passes_the_gate(tmp_path: Path) -> None:
+    objective = ObjectiveConfig(kd_weight=1.0, kd_gate="agree", class_weights={"name": 3.0})
+    examples = _partly_agreed(make_trainer(tmp_path, objective=objective), random_examples(6))
+    trainer = make_trainer(
+        tmp_path,
+        objective=objective,
+        examples=examples,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=3,
+        num_train_epochs=2,
+        learning_rate=1e-12,
+        logging_steps=2,
+    )
+    trainer.train()
+    passed = total = 0.0
+    for example in examples:
+        ids = torch.tensor([[*example.teacher_prompt, *example.completion[:-1]]])
+        rows = trainer._teacher.model(ids).logits[0, len(example.teacher_prompt) - 1 :, :VOCABULARY]  # type: ignore[union-attr]
+        for row, token, index in zip(rows, example.completion, example.classes, strict=True):
+            weight = 3.0 if CLASS_NAMES[index] == "name" else 1.0
+            total += weight
+            passed += weight * (row.argmax() == token).item()
+    (line,) = [line for line in trainer.state.log_history if "loss" in line]
+    assert 0.3 < passed / total < 0.9
+    assert line["kd_gate_pass"] == pytest.approx(passed / total, rel=1e-5)
+    assert "kd_gate_pass" in MetricsLine.model_fields
 
 
 def test_held_out_evaluation_counts_tokens_without_class_weights(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fcdistill.distillation.lora import fuse_lora
+from fcdistill.distillation.lora import adapter_off, fuse_lora
 from tests.distillation.tiny_data import VOCABULARY, noisy_lora
 from tests.tiny import tiny_model
 
@@ -60,3 +60,30 @@ def test_adapters_can_still_be_disabled_and_merged() -> None:
 
 def test_layers_with_dropout_are_left_to_peft() -> None:
     assert fuse_lora(noisy_lora(tiny_model("llama", VOCABULARY), lora_dropout=0.1)) == 0
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("training", [False, True])
+def test_without_its_adapter_a_model_is_exactly_its_base(dropout: float, training: bool) -> None:
+    model = noisy_lora(tiny_model("llama", VOCABULARY), lora_dropout=dropout).train(training)
+    fused = fuse_lora(model)
+    assert (fused > 0) == (dropout == 0)
+    with torch.no_grad():
+        adapted = model.eval()(IDS).logits
+        model.train(training)
+        with adapter_off(model):
+            assert torch.equal(model(IDS).logits, tiny_model("llama", VOCABULARY)(IDS).logits)
+        assert all(module.training == training for module in model.modules())
+        assert torch.equal(model.eval()(IDS).logits, adapted)
+    assert {name for name, value in model.named_parameters() if value.requires_grad} == {
+        name for name, _ in model.named_parameters() if "lora_" in name
+    }
+
+
+def test_an_error_puts_the_adapter_back() -> None:
+    model = noisy_lora(tiny_model("llama", VOCABULARY)).train()
+    with torch.no_grad():
+        adapted = model(IDS).logits
+        with pytest.raises(RuntimeError), adapter_off(model):
+            raise RuntimeError
+        assert model.training and torch.equal(model(IDS).logits, adapted)

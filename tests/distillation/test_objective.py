@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fcdistill.config import Divergence, ObjectiveConfig
+from fcdistill.config import Divergence, KdGate, ObjectiveConfig
 from fcdistill.distillation import objective as module
 from fcdistill.distillation.alignment import VocabularyMap, shared_string_kl
 from fcdistill.distillation.forward import ModelRows
+from fcdistill.distillation.gating import row_gate
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.losses import (
     TopK,
@@ -67,7 +68,8 @@ def _teacher(
     if num_cached is None:
         return ModelRows(logits_NV, hidden_MH)
     kept = top_k(logits_NV, num_cached, kd_temperature=config.kd_temperature)
-    return CachedRows(kept, logits_NV.shape[1], hidden_MH)
+    untempered_NK = logits_NV.log_softmax(-1).gather(1, kept.ids_NK)
+    return CachedRows(kept, logits_NV.shape[1], hidden_MH, untempered_NK)
 
 
 def _config(divergence: Divergence, **extra: Any) -> ObjectiveConfig:
@@ -124,7 +126,10 @@ ALIGNED = VocabularyMap(torch.arange(5), torch.arange(5) + 2, 12, 9)
 
 
 def _aligned_rows(rows: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-    """Logits of both sides and how they belong together: even rows are paired, odd ones form spans of up to two."""
+    """Logits of both sides and how they belong together: even rows are paired, odd ones form spans of up to two.
+
+    The teacher agrees with its own tokens 4 to 7 of each eight: with pairs, and with both tokens of a span.
+    """
     generator = torch.Generator().manual_seed(0)
     odd = torch.arange(1, rows, 2)
     spans = {
@@ -137,10 +142,19 @@ def _aligned_rows(rows: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, torc
         "span_teacher_J": torch.arange(len(odd)) // 2,
         "span_weights_Q": torch.linspace(1, 2, (len(odd) + 1) // 2),
     }
-    return torch.randn(rows, 13, generator=generator), torch.randn(rows, 9, generator=generator), spans
+    student_NV, teacher_UV = torch.randn(rows, 13, generator=generator), torch.randn(rows, 9, generator=generator)
+    agreed_U = torch.arange(rows) % 8 >= 4
+    teacher_UV[agreed_U, spans["teacher_targets_U"][agreed_U]] += 4
+    return student_NV, teacher_UV, spans
 
 
 def _aligned_loss(config: ObjectiveConfig, rows: int) -> tuple[float, torch.Tensor]:
+    found, loss, gradient = _aligned_components(config, rows)
+    assert found.keys() == {"kd"}
+    return loss, gradient
+
+
+def _aligned_components(config: ObjectiveConfig, rows: int) -> tuple[dict[str, float], float, torch.Tensor]:
     logits_NV, teacher_UV, spans = _aligned_rows(rows)
     logits_NV.requires_grad_()
     found = components(
@@ -154,10 +168,9 @@ def _aligned_loss(config: ObjectiveConfig, rows: int) -> tuple[float, torch.Tens
         totals=StepTotals(torch.tensor(40.0), torch.tensor(80.0)),
         spans=SpanRows(spans, ALIGNED),
     )
-    assert found.keys() == {"kd"}
     found["kd"].backward()
     assert logits_NV.grad is not None
-    return found["kd"].item(), logits_NV.grad
+    return {name: value.item() for name, value in found.items()}, found["kd"].item(), logits_NV.grad
 
 
 def test_the_loss_between_two_tokenizers_equals_one_by_hand() -> None:
@@ -262,6 +275,85 @@ def test_the_teacher_decides_about_shared_columns_only(divergence: Divergence, n
     assert _loss(ObjectiveConfig(), 5)[2][:, 11:].abs().max() > 0
 
 
+def _ten_rows() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(10, 13, generator=generator), 2 * torch.randn(10, 11, generator=generator)
+
+
+def _gated(kd_gate: KdGate, num_cached: int | None, **extra: Any) -> tuple[dict[str, float], Tensor]:
+    """Components and gradients of ten rows; the teacher agrees with the even ones."""
+    config = ObjectiveConfig(**{"ce_weight": 0, "kd_weight": 1.0, "kd_temperature": 2.0} | extra, kd_gate=kd_gate)
+    student_NV, teacher_NV = _ten_rows()
+    student_NV.requires_grad_()
+    found = components(
+        config,
+        ModelRows(student_NV, {}),
+        _teacher(config, teacher_NV, num_cached, {}),
+        targets_N=teacher_NV.topk(2).indices[range(10), torch.arange(10) % 2],
+        weights_N=torch.linspace(1, 2, 10),
+        pairs=(),
+        projectors=None,
+        totals=StepTotals(torch.tensor(40.0), torch.tensor(0.0)),
+    )
+    total_loss(config, found).backward()
+    assert student_NV.grad is not None
+    return {name: value.item() for name, value in found.items()}, student_NV.grad
+
+
+@pytest.mark.parametrize("num_cached", [None, 4])
+@pytest.mark.parametrize("chunk", [512, 3])
+def test_a_gated_row_gets_no_gradient_and_leaves_the_others_theirs(
+    num_cached: int | None, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK_ROWS", chunk)
+    second_N = _ten_rows()[1].softmax(-1).topk(2).values[:, 1]
+    gate_N = {"agree": torch.zeros(10), "prob": second_N}
+    weights_N = torch.linspace(1, 2, 10)
+    everything, gradient = _gated("off", num_cached)
+    assert everything.keys() == {"kd"} and (gradient.abs().sum(1) > 0).all()
+    for kd_gate, factor_N in gate_N.items():
+        factor_N[::2] = 1
+        found, gated_gradient = _gated(kd_gate, num_cached)  # type: ignore[arg-type]
+        assert torch.allclose(gated_gradient, factor_N[:, None] * gradient, atol=1e-7), kd_gate
+        assert found["kd_gate_pass"] == pytest.approx((weights_N * factor_N).sum().item() / 40, rel=1e-5)
+        assert 0 < found["kd"] < everything["kd"]
+
+
+def test_cross_entropy_is_not_gated_and_the_passing_share_is_no_term() -> None:
+    both = {"ce_weight": 2.0, "kd_weight": 3.0}
+    off, _ = _gated("off", None, **both)
+    found, gradient = _gated("agree", None, **both)
+    assert found["ce"] == off["ce"] and found["kd"] < off["kd"]
+    alone = _gated("agree", None)[1], _gated("off", None, ce_weight=1.0, kd_weight=0.0)[1]
+    assert torch.allclose(gradient, 3 * alone[0] + 2 * alone[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("divergence", get_args(Divergence))
+def test_every_divergence_is_gated(divergence: Divergence) -> None:
+    _, gradient = _gated("agree", None, kd_divergence=divergence, **PARAMETERS.get(divergence, {}))
+    assert (gradient[1::2] == 0).all() and (gradient[::2].abs().sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("kd_gate", ["agree", "prob"])
+def test_between_two_tokenizers_pairs_and_spans_are_gated(kd_gate: KdGate) -> None:
+    """The teacher's own tokens decide: what its likeliest tokens are makes all of the gradient stay or go."""
+    config = ObjectiveConfig(ce_weight=0, kd_weight=1, kd_gate=kd_gate)
+    off_loss, off_gradient = _aligned_loss(ObjectiveConfig(ce_weight=0, kd_weight=1), 12)
+    _, teacher_UV, spans = _aligned_rows(12)
+    gate_U = row_gate(kd_gate, teacher_UV, spans["teacher_targets_U"])
+    factor_N = torch.zeros(12)
+    factor_N[spans["paired_student_P"]] = gate_U[spans["paired_teacher_P"]]
+    for span in range(len(spans["span_weights_Q"])):
+        gate = gate_U[spans["span_tokens_teacher_J"][spans["span_teacher_J"] == span]].prod()
+        factor_N[spans["span_tokens_student_I"][spans["span_student_I"] == span]] = gate
+    assert 0 < factor_N.sum() < 12
+    found, loss, gradient = _aligned_components(config, 12)
+    assert loss < off_loss and torch.allclose(gradient, factor_N[:, None] * off_gradient, atol=1e-7)
+    weights_N = torch.linspace(0, 2, 12)
+    weights_N[spans["span_tokens_student_I"]] = spans["span_weights_Q"][spans["span_student_I"]]
+    assert found["kd_gate_pass"] == pytest.approx((weights_N * factor_N).sum().item() / 40, rel=1e-5)
+
+
 class _Float32Bytes(TorchDispatchMode):
     """Follows the float32 tensors that operations make: bytes alive now and at most, and the largest tensor."""
 
@@ -313,17 +405,18 @@ def _float32_bytes(
     return mode, waiting
 
 
+@pytest.mark.parametrize("kd_gate", ["off", "prob"])
 @each_signal
 def test_float32_intermediates_of_all_rows_never_exist_together(
-    divergence: Divergence, num_cached: int | None, monkeypatch: pytest.MonkeyPatch
+    divergence: Divergence, num_cached: int | None, kd_gate: KdGate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, columns = 8, 4096
     chunk_bytes = 4 * rows * columns
     monkeypatch.setattr(module, "_CHUNK_ROWS", rows)
-    single, _ = _float32_bytes(_config(divergence), rows, columns, num_cached)
+    single, _ = _float32_bytes(_config(divergence, kd_gate=kd_gate), rows, columns, num_cached)
     assert single.largest == chunk_bytes
-    two, _ = _float32_bytes(_config(divergence), 2 * rows, columns, num_cached)
-    many, waiting = _float32_bytes(_config(divergence), 16 * rows - 3, columns, num_cached)
+    two, _ = _float32_bytes(_config(divergence, kd_gate=kd_gate), 2 * rows, columns, num_cached)
+    many, waiting = _float32_bytes(_config(divergence, kd_gate=kd_gate), 16 * rows - 3, columns, num_cached)
     assert many.largest == chunk_bytes
     assert waiting < chunk_bytes / 100
     assert many.peak <= 1.01 * two.peak
@@ -331,12 +424,12 @@ def test_float32_intermediates_of_all_rows_never_exist_together(
 
 
 @pytest.mark.parametrize("divergence", WITH_CACHE)
-@pytest.mark.parametrize("chunk", [512, 7])
+@pytest.mark.parametrize(("chunk", "kd_gate"), [(512, "off"), (7, "prob")])
 def test_a_cached_teacher_that_knows_all_tokens_gives_the_loss_and_gradients_of_one_that_runs(
-    divergence: Divergence, monkeypatch: pytest.MonkeyPatch, chunk: int
+    divergence: Divergence, monkeypatch: pytest.MonkeyPatch, chunk: int, kd_gate: KdGate
 ) -> None:
     monkeypatch.setattr(module, "_CHUNK_ROWS", chunk)
-    config = _config(divergence, ce_weight=2.0, hidden_weight=5.0, kd_temperature=2.0)
+    config = _config(divergence, ce_weight=2.0, hidden_weight=5.0, kd_temperature=2.0, kd_gate=kd_gate)
     online, online_loss, online_gradient = _loss(config, 20)
     cached, cached_loss, cached_gradient = _loss(config, 20, 11)
     assert cached == pytest.approx(online, rel=1e-5) and cached_loss == pytest.approx(online_loss, rel=1e-5)

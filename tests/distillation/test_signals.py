@@ -54,5 +54,6 @@ def test_a_cached_teacher_gives_its_rows_in_the_order_that_is_asked_for(tmp_path
     assert torch.equal(rows.top_k.ids_NK, logits_NV.topk(4).indices)
     exact_NK = (logits_NV / 3.0).log_softmax(-1).gather(1, rows.top_k.ids_NK)
     assert torch.allclose(rows.top_k.logprobs_NK, exact_NK, atol=2e-3)
+    assert torch.allclose(rows.untempered_NK, logits_NV.log_softmax(-1).gather(1, rows.top_k.ids_NK), atol=2e-3)
     assert rows.hidden_MH.keys() == {2}
     assert torch.equal(rows.hidden_MH[2], torch.cat([hidden[name][2] for name in "bab"]))

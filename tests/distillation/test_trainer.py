@@ -16,17 +16,19 @@ from safetensors.torch import load_file
 from tokenizers import decoders
 from torch import Tensor
 
-from fcdistill.config import TrainConfig, parse_config
+from fcdistill.backends.base import Request
+from fcdistill.backends.local import LocalBackend
+from fcdistill.config import AdaptConfig, TrainConfig, parse_config
 from fcdistill.distillation import preparation
 from fcdistill.distillation import trainer as module
 from fcdistill.distillation.distill_trainer import DistillTrainer
 from fcdistill.distillation.progress import MetricsLine
 from fcdistill.distillation.trainer import TrainResult, run_training
 from fcdistill.errors import DataError, ModelError
-from fcdistill.models import load_model
-from fcdistill.prompts import render_example
-from fcdistill.records import Trace
-from fcdistill.storage import iter_jsonl, write_jsonl
+from fcdistill.models import load_model, shared_vocabulary
+from fcdistill.prompts import render_example, render_prompt, stop_token_ids, template_sha256
+from fcdistill.records import Message, TeacherReport, ToolCall, Trace, WorkedExample
+from fcdistill.storage import iter_jsonl, read_json, write_jsonl
 from tests.distillation.tiny_data import tiny_traces
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -114,6 +116,7 @@ def test_everything_together_writes_a_student_that_loads(world: Path, tmp_path: 
         "metrics.jsonl",
         "projectors.safetensors",
         "result.json",
+        "teacher.json",
     ]
     loaded = load_model(str(out), dtype="float32")
     assert loaded.card is not None and loaded.card.tools_in_prompt == "compact"
@@ -298,6 +301,133 @@ def test_gradient_checkpointing_changes_nothing(world: Path, tmp_path: Path) -> 
     for name, on in (("off", False), ("on", True)):
         run_training(_config(world, tmp_path / name, objective=EVERYTHING, gradient_checkpointing=on))
     _assert_equal(_weights(tmp_path / "on"), _weights(tmp_path / "off"))
+
+
+def test_a_student_that_teaches_itself_ends_where_its_base_would_take_it(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the run is taken up again: the teacher is the base, not what the student has become."""
+    fields = {"objective": EVERYTHING, "epochs": 3, "tools_in_prompt": "none"}
+    base, own, resumed = (tmp_path / name for name in ("base", "own", "resumed"))
+    run_training(_config(world, base, **fields, teacher=str(world / "student")))
+    fields |= {"signal": "self", "teacher": None}
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "load_model", _refuse)
+        run_training(_config(world, own, **fields))
+    found = _weights(own)
+    for name, value in _weights(base).items():
+        assert (found[name] - value).norm() <= 1e-3 * value.norm(), name
+    assert _curve(own, "kd") == pytest.approx(_curve(base, "kd"), rel=1e-3) and min(_curve(own, "hidden")) > 0
+    monkeypatch.setattr(module, "DistillTrainer", _DiesInStep7)
+    with pytest.raises(_DiedError):
+        run_training(_config(world, resumed, **fields))
+    monkeypatch.undo()
+    run_training(_config(world, resumed, **fields))
+    _assert_equal(_weights(resumed), _weights(own))
+    report = TeacherReport.model_validate(read_json(own / "teacher.json"))
+    assert (report.signal, report.teacher.model) == ("self", str(world / "student"))
+
+
+def test_a_bfloat16_student_with_dropout_teaches_itself_in_packs(
+    world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tuning = {"method": "lora", "lora_rank": 4, "lora_dropout": 0.1}
+    fields = {"signal": "self", "teacher": None, "objective": EVERYTHING, "tools_in_prompt": "none"}
+    with caplog.at_level(logging.WARNING):
+        run_training(_config(world, tmp_path / "run", dtype="bfloat16", tuning=tuning, gradient_checkpointing=True, **fields))
+    assert "packing is not exact" not in caplog.text
+    assert _curve(tmp_path / "run", "ce")[-1] < _curve(tmp_path / "run", "ce")[0]
+
+
+def test_a_cut_student_is_taught_by_all_that_is_left_of_it(world: Path, tmp_path: Path) -> None:
+    student = {"init": "from_teacher_layers", "model": str(world / "teacher"), "keep_every": 2}
+    run_training(_config(world, tmp_path / "run", student=student, signal="self", teacher=None, objective=EVERYTHING))
+    assert min(_curve(tmp_path / "run", "hidden")) > 0
+    assert not (tmp_path / "run" / "projectors.safetensors").exists()
+
+
+def test_the_teacher_is_measured_once_whatever_gives_its_signal(world: Path, tmp_path: Path) -> None:
+    run_training(_config(world, tmp_path / "online", objective=EVERYTHING, max_steps=1))
+    run_training(_cached(world, tmp_path / "cached", 8, max_steps=1))
+    hidden = {"ce_weight": 1.0, "hidden_weight": 1.0, "num_layer_pairs": 1}
+    run_training(_config(world, tmp_path / "hidden", objective=hidden, max_steps=1))
+    online, cached, hidden_only = (
+        TeacherReport.model_validate(read_json(tmp_path / name / "teacher.json")) for name in ("online", "cached", "hidden")
+    )
+    assert hidden_only == online and online.num_examples == 10 and online.num_outside_top_k == 0
+    assert cached.num_outside_top_k > 0 and cached.overall.nll < online.overall.nll
+    assert cached.overall.agreement_rate == online.overall.agreement_rate
+    run_training(_config(world, tmp_path / "alone", max_steps=1))
+    run_training(_config(world, tmp_path / "unasked", objective=EVERYTHING, max_steps=1, teacher_report_examples=0))
+    assert not any((tmp_path / name / "teacher.json").exists() for name in ("alone", "unasked"))
+
+
+def test_worked_examples_reach_the_teacher_and_are_inputs_of_the_run(world: Path, tmp_path: Path) -> None:
+    example = WorkedExample(
+        id="e", request="light it up", category="simple", calls=(ToolCall(name="set_light", arguments={"room": "hall"}),)
+    )
+    write_jsonl(tmp_path / "examples.jsonl", [example])
+    fields = {"objective": EVERYTHING, "max_steps": 2, "teacher_examples": tmp_path / "examples.jsonl"}
+    run_training(_config(world, tmp_path / "plain", objective=EVERYTHING, max_steps=2))
+    run_training(_config(world, tmp_path / "shown", **fields))
+    kd = [_curve(tmp_path / name, "kd")[0] for name in ("plain", "shown")]
+    assert kd[0] != pytest.approx(kd[1], rel=1e-3)
+    assert _curve(tmp_path / "plain", "ce")[0] == pytest.approx(_curve(tmp_path / "shown", "ce")[0], rel=1e-6)
+    write_jsonl(tmp_path / "examples.jsonl", [example.model_copy(update={"request": "let there be light"})])
+    with pytest.raises(DataError, match="examples.jsonl: its content changed"):
+        run_training(_config(world, tmp_path / "shown", **fields))
+    cached = {"max_steps": 1, "teacher_examples": tmp_path / "examples.jsonl"}
+    run_training(_cached(world, tmp_path / "first", 8, **cached))
+    write_jsonl(tmp_path / "examples.jsonl", [example])
+    with pytest.raises(DataError, match="traces have another teacher input"):
+        run_training(_cached(world, tmp_path / "second", 8, **cached))
+    run_training(_config(world, tmp_path / "alone", max_steps=1, teacher_examples=tmp_path / "missing.jsonl"))
+
+
+def _adaptation(world: Path, out: Path, **fields: Any) -> AdaptConfig:
+    values = _config(world, out).model_dump(include=set(AdaptConfig.model_fields)) | fields
+    config: AdaptConfig = parse_config(values, "adapt", "test")
+    return config
+
+
+@pytest.mark.parametrize("merge", [True, False])
+def test_an_adapted_teacher_is_the_teacher_with_other_weights(world: Path, tmp_path: Path, merge: bool) -> None:
+    """Tokenizer, template, prompts and layers are as they were, so that it stands wherever the teacher stood."""
+    out = tmp_path / "teacher"
+    run_training(_adaptation(world, out, epochs=20, save_steps=100, merge=merge))
+    assert (out / "merged").exists() == merge and not (out / "teacher.json").exists()
+    assert json.loads((out / "manifest.json").read_text())["stage"] == "adapt"
+    raw, adapted = load_model(str(world / "teacher"), dtype="float32"), load_model(str(out), dtype="float32")
+    assert adapted.card is not None and adapted.card.tools_in_prompt == "full"
+    assert template_sha256(adapted.tokenizer) == template_sha256(raw.tokenizer)
+    assert shared_vocabulary(adapted.tokenizer, raw.tokenizer).same
+    assert stop_token_ids(adapted.tokenizer) == stop_token_ids(raw.tokenizer)
+    trace = tiny_traces(1)[0]
+    example = Message.calling([ToolCall(name="set_timer", arguments={"minutes": 3})])
+    request = Request("r", (Message(role="user", content="three"), example, trace.messages[0]), trace.specs)
+    prompts = []
+    for loaded in (raw, adapted):
+        backend = LocalBackend(loaded)
+        prompts.append(render_prompt(loaded.tokenizer, request.messages, request.specs, backend.tools_in_prompt))
+    assert prompts[0] == prompts[1] and "Switches a light" in raw.tokenizer.decode(prompts[0])
+    run_training(_config(world, tmp_path / "raw", objective=EVERYTHING, max_steps=1))
+    run_training(_config(world, tmp_path / "taught", objective=EVERYTHING, max_steps=1, teacher=str(out)))
+    nll = [TeacherReport.model_validate(read_json(tmp_path / name / "teacher.json")) for name in ("raw", "taught")]
+    assert nll[1].overall.nll < 0.5 * nll[0].overall.nll
+    assert nll[1].by_class["structure"].agreement_rate > nll[0].by_class["structure"].agreement_rate
+    assert run_training(_cached(world, tmp_path / "cached", 8, max_steps=1, teacher=str(out))).steps == 1
+
+
+def test_an_adaptation_that_died_goes_on(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_training(_adaptation(world, tmp_path / "whole", epochs=3))
+    monkeypatch.setattr(module, "DistillTrainer", _DiesInStep7)
+    with pytest.raises(_DiedError):
+        run_training(_adaptation(world, tmp_path / "resumed", epochs=3))
+    monkeypatch.undo()
+    run_training(_adaptation(world, tmp_path / "resumed", epochs=3))
+    _assert_equal(_weights(tmp_path / "resumed"), _weights(tmp_path / "whole"))
+    with pytest.raises(DataError, match="holds a run of `fcdistill adapt`"):
+        run_training(_config(world, tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("teacher", ["stranger", "foreign"])

@@ -13,7 +13,7 @@ from fcdistill.config import CLASS_NAMES, LoraTuning, ObjectiveConfig
 from fcdistill.distillation.collation import Collator, Layout
 from fcdistill.distillation.data import Example, render_traces
 from fcdistill.distillation.distill_trainer import DistillTrainer, StudentSide
-from fcdistill.distillation.layers import Projectors
+from fcdistill.distillation.layers import LayerPair, Projectors
 from fcdistill.distillation.signals import OnlineTeacher
 from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.models import apply_lora
@@ -72,21 +72,23 @@ def make_trainer(
     vocabulary_size: int = VOCABULARY,
     held_out: Sequence[Example] = (),
     callbacks: Sequence[Any] = (),
+    teacher: OnlineTeacher | None = None,
+    pairs: Sequence[LayerPair] = ((2, 3), (4, 6)),
     **args: Any,
 ) -> DistillTrainer:
     """A trainer of a tiny student with, where the objective needs one, a tiny teacher of another depth and width."""
     model = student if student is not None else tiny_model("llama", VOCABULARY)
-    teacher, projectors = None, None
-    if objective.needs_teacher:
+    projectors = None
+    if objective.hidden_weight:
+        torch.manual_seed(3)
+        projectors = Projectors(pairs, 32, teacher_width)
+    if objective.needs_teacher and teacher is None:
         teacher_model = tiny_model("llama", VOCABULARY + 4, hidden_size=teacher_width, num_layers=6, seed=1)
-        if objective.hidden_weight:
-            torch.manual_seed(3)
-            projectors = Projectors([(2, 3), (4, 6)], 32, teacher_width)
         teacher = OnlineTeacher(
             model=teacher_model,
             head=teacher_model.get_output_embeddings(),
             vocabulary_size=vocabulary_size,
-            layers=(3, 6) if projectors is not None else (),
+            layers=tuple(layer for _, layer in pairs) if projectors is not None else (),
             needs_logits=objective.kd_weight > 0,
         )
     return DistillTrainer(

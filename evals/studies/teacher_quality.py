@@ -1,0 +1,144 @@
+"""What a teacher is worth: students of the raw teacher, of one that is gated, of one that learned the traces, of none.
+
+All are trained on the same traces with the same steps and seeds; what the teacher says, and what of it counts, differs.
+Needs the traces of the demo:
+
+    python evals/studies/teacher_quality.py --traces runs/demo/traces/traces.jsonl --epochs 3 --seeds 0 1 2
+"""
+
+import argparse
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fcdistill.errors import FcdistillError
+from fcdistill.records import Report, Score, TeacherReport
+from fcdistill.reporting.tables import comparison_markdown
+from fcdistill.storage import loads_strict, read_json, read_jsonl, write_json, write_text
+
+CONFIG = "evals/smart_home/demo.yaml"
+RAW = "qwen2.5-coder-0.5b-instruct"
+ADAPTED = "kd_adapted"
+GATES = {"kd": "off", "kd_agree": "agree", "kd_prob": "prob", ADAPTED: "off"}
+"""Arms with a teacher, and the gate of each."""
+ARMS = ("sft", *GATES)
+
+
+def main() -> int:
+    """Adapt the teacher, train and evaluate one student per arm and seed; the exit code of the first that fails."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--traces", type=Path, default=Path("runs/demo/traces/traces.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path("runs/studies/teacher_quality"))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--epochs", type=float, default=3, help="of the students")
+    parser.add_argument("--kd-weight", type=float, default=1.0)
+    parser.add_argument("--kd-temperature", type=float, default=2.0)
+    parser.add_argument("--max-steps", type=int, help="of every training, for a rehearsal")
+    parser.add_argument("--limit", type=int, help="evaluate on the first so many cases only")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    shared = [f"traces={arguments.traces}", *([f"max_steps={arguments.max_steps}"] if arguments.max_steps else [])]
+    stages = []
+    if ADAPTED in arguments.arms:
+        stages.append(("adapt", [*shared, f"out={out}/teacher"]))
+    for arm, seed in ((arm, seed) for seed in arguments.seeds for arm in arguments.arms):
+        train = [*shared, f"out={out}/{arm}-{seed}", f"seed={seed}", f"epochs={arguments.epochs}"]
+        if arm in GATES:
+            train += [f"teacher={f'{out}/teacher' if arm == ADAPTED else RAW}", f"objective.kd_gate={GATES[arm]}"]
+            train += [f"objective.kd_weight={arguments.kd_weight}"]
+            train += [f"objective.kd_temperature={arguments.kd_temperature}"]
+        limit = [f"limit={arguments.limit}"] if arguments.limit else []
+        stages.append(("train", train))
+        stages.append(("eval", [f"out={out}/eval-{arm}-{seed}", f"model.model={out}/{arm}-{seed}", *limit]))
+    for stage, overrides in stages:
+        flags = [part for override in overrides for part in ("--set", override)]
+        print(f"\n== {stage}: {' '.join(overrides)}", flush=True)
+        code = subprocess.run([sys.executable, "-m", "fcdistill.cli", stage, CONFIG, *flags], check=False).returncode
+        if code:
+            return code
+    summarise(out, arguments.arms, arguments.seeds)
+    return 0
+
+
+def summarise(out: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
+    """Print the tables, write summary.json and summary.md."""
+    runs = [(f"{arm}, seed {seed}", read_report(out / f"eval-{arm}-{seed}")) for arm in arms for seed in seeds]
+    summary = {arm: figures(out, arm, arms[0], seeds) for arm in arms}
+    lines = [
+        f"| arm | call accuracy | 95% interval | less {arms[0]} | 95% interval | teacher nats/token | gate passes |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for arm, found in summary.items():
+        cells = [percent(found["call_accuracy"]["value"]), interval(found["call_accuracy"])]
+        cells += [percent(found["difference"]["value"]), interval(found["difference"])]
+        cells += ["" if found[name] is None else f"{found[name]:.3f}" for name in ("teacher_nll", "kd_gate_pass")]
+        lines.append(f"| {' | '.join([arm, *cells])} |")
+    note = (
+        f"Means over {len(seeds)} seeds. The intervals are over cases, paired in the differences: they say what other "
+        "cases of this kind would show, not what other seeds would."
+    )
+    write_text(out / "summary.md", "\n".join([*lines, "", note, "", comparison_markdown(runs)]))
+    write_json(out / "summary.json", summary)
+    print((out / "summary.md").read_text(encoding="utf-8"))
+
+
+def figures(out: Path, arm: str, reference: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """What the summary says of one arm."""
+    right, reference_right = (right_by_case(out, name, seeds) for name in (arm, reference))
+    first = out / f"{arm}-{seeds[0]}"
+    teacher = TeacherReport.model_validate(read_json(first / "teacher.json")) if arm in GATES else None
+    metrics = [loads_strict(line) for line in (first / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    passes = [line["kd_gate_pass"] for line in metrics if line["kd_gate_pass"] is not None]
+    return {
+        "num_cases": len(right),
+        "call_accuracy": mean_with_interval(list(right.values())),
+        "difference": mean_with_interval([right[case] - reference_right[case] for case in right]),
+        "by_seed": [read_report(out / f"eval-{arm}-{seed}").call_accuracy.model_dump() for seed in seeds],
+        "teacher_nll": teacher.overall.nll if teacher else None,
+        "teacher_agreement_rate": teacher.overall.agreement_rate if teacher else None,
+        "kd_gate_pass": statistics.mean(passes) if passes else None,
+        "train_seconds": [read_json(out / f"{arm}-{seed}" / "manifest.json")["wall_time_s"] for seed in seeds],
+    }
+
+
+def read_report(directory: Path) -> Report:
+    """The report of one evaluation."""
+    return Report.model_validate(read_json(directory / "report.json"))
+
+
+def right_by_case(out: Path, arm: str, seeds: Sequence[int]) -> dict[str, float]:
+    """How often each case was answered right, over the seeds."""
+    files = [read_jsonl(out / f"eval-{arm}-{seed}" / "scores.jsonl", Score) for seed in seeds]
+    by_seed = [{score.id: float(score.correct) for score in scores} for scores in files]
+    return {case: statistics.mean(found[case] for found in by_seed) for case in by_seed[0]}
+
+
+def mean_with_interval(values: Sequence[float]) -> dict[str, float]:
+    """The mean over cases with its normal 95% interval."""
+    mean = statistics.mean(values)
+    half = 1.96 * statistics.stdev(values) / math.sqrt(len(values))
+    return {"value": mean, "low": mean - half, "high": mean + half}
+
+
+def percent(value: float) -> str:
+    """A share as people read it."""
+    return f"{value:.1%}"
+
+
+def interval(found: dict[str, float]) -> str:
+    """Both ends of an interval."""
+    return f"{percent(found['low'])} to {percent(found['high'])}"
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except FcdistillError as error:
+        sys.exit(f"teacher_quality: {error}")
+    except KeyboardInterrupt:
+        sys.exit("teacher_quality: interrupted; run it again to go on")
