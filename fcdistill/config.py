@@ -42,6 +42,7 @@ __all__ = [
     "GenerateConfig",
     "LocalBackendConfig",
     "LoraTuning",
+    "MonitorConfig",
     "ObjectiveConfig",
     "Pretrained",
     "ScriptedBackendConfig",
@@ -268,6 +269,22 @@ class CacheConfig(_Config):
     shard_traces: StrictInt = Field(256, ge=1, description="Traces per file of a new cache.")
 
 
+class MonitorConfig(_Config):
+    """Held-out requests that the student answers while it is trained."""
+
+    steps: StrictInt | None = Field(
+        None, ge=1, description="Optimizer steps between measurements of call accuracy; unset: none."
+    )
+    num_examples: StrictInt = Field(64, ge=1, description="Held-out traces that are asked, the first in the file.")
+    max_new_tokens: StrictInt = Field(256, ge=1, description="Longest answer, in tokens.")
+    batch_size: StrictInt = Field(32, ge=1, description="Requests that are decoded together.")
+
+    @property
+    def enabled(self) -> bool:
+        """Whether call accuracy is measured."""
+        return self.steps is not None
+
+
 class TrainConfig(_Config):
     """`fcdistill train`: traces and a teacher's signal become a student."""
 
@@ -300,8 +317,9 @@ class TrainConfig(_Config):
     weight_decay: StrictFloat = Field(0.0, ge=0)
     max_grad_norm: StrictFloat = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     held_out_fraction: StrictFloat = Field(
-        0.0, ge=0, lt=1, description="Share of split groups kept for the held-out loss."
+        0.0, ge=0, lt=1, description="Share of split groups kept for held-out figures."
     )
+    monitor: MonitorConfig = MonitorConfig()
     dtype: Dtype = Field(
         "bfloat16", description="Precision of products and of frozen weights; trained weights are kept in float32."
     )
@@ -324,6 +342,8 @@ class TrainConfig(_Config):
             raise ValueError(
                 f"examples_per_pack {self.examples_per_pack} does not divide examples_per_step {self.examples_per_step}"
             )
+        if self.monitor.enabled and not self.held_out_fraction:
+            raise ValueError("monitor.steps is set but held_out_fraction is 0: hold some traces out, for example 0.1")
         if self.objective.needs_teacher and self.teacher is None:
             raise ValueError("objective.kd_weight or objective.hidden_weight is set but teacher is not: name one")
         if self.signal == "cached" and self.objective.needs_teacher:

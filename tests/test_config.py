@@ -132,6 +132,8 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
         ("objective: 3", "objective: must be a mapping of fields (found 3)"),
         ("objective: {kd_wieght: 1}", "objective.kd_wieght: unknown field. Did you mean 'kd_weight'?"),
         ("objective: {kd_weight: -1}", "objective.kd_weight: Input should be greater than or equal to 0 (found -1)"),
+        ("held_out_fraction: 0.1\n  monitor: {steps: 0}", "monitor.steps: Input should be greater than or equal to 1"),
+        ("monitor: {steps: 5}", "monitor.steps is set but held_out_fraction is 0: hold some traces out"),
         ("objective: {kd_weight: 1}", "objective.kd_weight or objective.hidden_weight is set but teacher is not"),
         ("objective: {ce_weight: 0}", "objective: all weights are 0"),
         ("objective: {kd_divergence: kl}", "objective.kd_divergence: Input should be 'forward_kl', 'reverse_kl'"),

@@ -18,8 +18,8 @@ LAYERS = [
     {"errors"},
     {"records"},
     {"config", "storage"},
-    # declarations belongs to validation, signatures to prompts, toolcall_regions to toolcalls
-    {"catalog", "declarations", "prompts", "signatures", "toolcall_regions", "toolcalls", "validation"},
+    # declarations belongs to validation, signatures to prompts, equality and toolcall_regions to toolcalls
+    {"catalog", "declarations", "equality", "prompts", "signatures", "toolcall_regions", "toolcalls", "validation"},
     # memory, model_catalogue and students belong to models
     {"backends", "memory", "model_catalogue", "models", "students"},
     {"distillation", "evaluation", "generation"},

@@ -110,7 +110,8 @@ class Decoder:
             return False
         wanted_BV = torch.cat(wanted)
         difference = ((found_BV - wanted_BV).norm() / wanted_BV.norm()).item()
-        return bool(difference < (1e-3 if self._model.dtype == torch.float32 else 0.1))
+        exact = self._model.dtype == torch.float32 and not torch.is_autocast_enabled(self._model.device.type)
+        return bool(difference < (1e-3 if exact else 0.1))
 
 
 def _is_plain(model: PreTrainedModel) -> bool:

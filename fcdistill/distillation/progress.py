@@ -44,6 +44,8 @@ class MetricsLine(Record):
     held_out_ce: float | None = None
     """Nats per completion token."""
     held_out_token_accuracy: float | None = None
+    held_out_call_accuracy: float | None = None
+    """Share of the monitored traces that the student answers with exactly the verified calls."""
 
 
 class MetricsLog(TrainerCallback):  # type: ignore[misc]

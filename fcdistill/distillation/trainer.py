@@ -2,7 +2,7 @@
 
     <out>/manifest.json     configuration, inputs and versions
     <out>/data.json         lengths of the examples, which were left out, how many are held out, how tokenizers align
-    <out>/metrics.jsonl     loss components, learning rate, speed (`progress.MetricsLine`)
+    <out>/metrics.jsonl     loss components, learning rate, speed, held-out figures (`progress.MetricsLine`)
     <out>/checkpoints/      while training runs; the Trainer's own files, removed when the student is saved
     <out>/adapter/          LoRA: the adapter
     <out>/merged/           full weights
@@ -37,6 +37,7 @@ from fcdistill.distillation.data import alignment_statistics, length_statistics
 from fcdistill.distillation.distill_trainer import PROJECTORS_NAME, DistillTrainer, StudentSide
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.lora import fuse_lora
+from fcdistill.distillation.monitoring import CallMonitor, require_whole_weights
 from fcdistill.distillation.preparation import (
     Prepared,
     PreparedTeacher,
@@ -75,6 +76,8 @@ class TrainResult:
     held_out_token_accuracy: float | None
     seconds: float
     """Time of work over all resumptions, loading included."""
+    held_out_call_accuracy: float | None = None
+    """Share of monitored traces with exactly the right calls; None where they are not asked."""
 
 
 def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr) -> TrainResult:
@@ -92,6 +95,8 @@ def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr)
         KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
     """
     started = time.monotonic()
+    if config.monitor.enabled:
+        require_whole_weights()
     prepared = prepare(config, signal=config.signal if config.objective.needs_teacher else None)
     with RunDirectory(
         config.out,
@@ -187,6 +192,7 @@ def _train(
         held_out_examples=prepared.held_out,
         teacher=cached or online,
         projectors=projectors,
+        monitor=_monitor(config, student, prepared),
         callbacks=[metrics, stop],
     )
     trainer.remove_callback(PrinterCallback)
@@ -211,6 +217,7 @@ def _train(
         held_out_ce=held_out[-1].held_out_ce if held_out else None,
         held_out_token_accuracy=held_out[-1].held_out_token_accuracy if held_out else None,
         seconds=round(earlier_s + time.monotonic() - started, 3),
+        held_out_call_accuracy=held_out[-1].held_out_call_accuracy if held_out else None,
     )
 
 
@@ -286,6 +293,20 @@ def _projectors(prepared: PreparedTeacher, student: StudentSide) -> Projectors |
     if not prepared.pairs:
         return None
     return Projectors(prepared.pairs, student.model.config.get_text_config().hidden_size, prepared.shape.width)
+
+
+def _monitor(config: TrainConfig, student: StudentSide, prepared: Prepared) -> CallMonitor | None:
+    if not config.monitor.enabled:
+        return None
+    return CallMonitor(
+        config.monitor,
+        student.model,
+        prepared.tokenizer,
+        ModelRef(model=config.student.model),
+        traces=prepared.held_out_traces,
+        tools_in_prompt=config.tools_in_prompt,
+        autocast=student.autocast,
+    )
 
 
 def _save(
