@@ -278,11 +278,31 @@ class MonitorConfig(_Config):
     num_examples: StrictInt = Field(64, ge=1, description="Held-out traces that are asked, the first in the file.")
     max_new_tokens: StrictInt = Field(256, ge=1, description="Longest answer, in tokens.")
     batch_size: StrictInt = Field(32, ge=1, description="Requests that are decoded together.")
+    patience: StrictInt | None = Field(
+        None, ge=1, description="Measurements without a higher call accuracy after which training stops; unset: it goes on."
+    )
+    keep_best: StrictBool | None = Field(
+        None,
+        description="Save the student as it was at its highest call accuracy, not as it ends; unset: where patience is "
+        "set.",
+    )
 
     @property
     def enabled(self) -> bool:
         """Whether call accuracy is measured."""
         return self.steps is not None
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the student of the highest call accuracy is saved."""
+        return self.patience is not None if self.keep_best is None else self.keep_best
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "MonitorConfig":
+        for name in ("patience", "keep_best"):
+            if getattr(self, name) and not self.enabled:
+                raise ValueError(f"{name} is set but steps is not: say how often call accuracy is measured")
+        return self
 
 
 class TrainConfig(_Config):

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from fcdistill.config import ObjectiveConfig
-from fcdistill.distillation.checkpoints import seal
+from fcdistill.distillation.best_student import BestStudent
+from fcdistill.distillation.checkpoints import checkpoint_of, seal
 from fcdistill.distillation.collation import Collator
 from fcdistill.distillation.data import Example
 from fcdistill.distillation.forward import forward_rows
@@ -67,7 +68,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         held_out_examples: what `evaluate` measures.
         teacher: needed where the objective has a logit or hidden-state term; a cached one is also the collator's.
         projectors: needed where it has a hidden-state term; their pairs are the aligned layers.
-        monitor: measures call accuracy where that is wanted.
+        monitor: measures call accuracy where that is wanted; its config also says which weights are kept.
         callbacks: further callbacks.
     """
 
@@ -111,6 +112,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         self._monitor = monitor
         if monitor is not None:
             self.add_callback(monitor)
+            self.add_callback(BestStudent(monitor.config))
         self._sums: dict[str, Tensor] = {}
         self._since: tuple[int, float] | None = None
 
@@ -259,7 +261,24 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            seal(Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}")
+            checkpoint = checkpoint_of(Path(self.args.output_dir), self.state.global_step)
+            best = self.best_checkpoint
+            seal(checkpoint, *([best] if best not in (None, checkpoint) else []))
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """The checkpoint of the highest call accuracy, where the student of that step is kept."""
+        if self._monitor is None or not self._monitor.config.keeps_best or self.state.best_global_step is None:
+            return None
+        return checkpoint_of(Path(self.args.output_dir), self.state.best_global_step)
+
+    def load_best(self) -> int:
+        """Give the student the weights of its highest call accuracy, where they are kept; the step they are of."""
+        best = self.best_checkpoint
+        if best is None or self.state.best_global_step == self.state.global_step:
+            return self.state.global_step
+        self._load_from_checkpoint(str(best))
+        return self.state.best_global_step
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

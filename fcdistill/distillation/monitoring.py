@@ -62,6 +62,7 @@ class CallMonitor(TrainerCallback):  # type: ignore[misc]
         autocast: torch.dtype | None,
     ) -> None:
         assert config.steps is not None and traces
+        self.config = config
         self._steps = config.steps
         self._settings = DecodeSettings(max_new_tokens=config.max_new_tokens)
         self._batch_size = config.batch_size

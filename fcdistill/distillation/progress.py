@@ -69,6 +69,11 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         """All lines of the file."""
         return self._journal.records
 
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Have the last steps logged, however few they are."""
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+
     def on_log(
         self,
         args: TrainingArguments,

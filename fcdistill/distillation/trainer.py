@@ -11,7 +11,8 @@
 
 Order of work: everything that can be refused without weights is refused first. Where signal is cached, what the cache
 lacks is computed before the student is loaded; with a whole cache the teacher's weights are not loaded at all. A killed
-run goes on from its last whole checkpoint and ends with the weights of an uninterrupted one.
+run goes on from its last whole checkpoint and ends with the weights of an uninterrupted one. Where the best student is
+kept, its checkpoint stays until a better one is written, and its weights are those that are saved.
 """
 
 import contextlib
@@ -72,12 +73,14 @@ class TrainResult:
     train_loss: float
     """Mean over the last logged steps."""
     held_out_ce: float | None
-    """Nats per completion token; None where nothing is held out."""
+    """Nats per completion token, as all held-out figures of the saved student; None where nothing is held out."""
     held_out_token_accuracy: float | None
     seconds: float
     """Time of work over all resumptions, loading included."""
     held_out_call_accuracy: float | None = None
     """Share of monitored traces with exactly the right calls; None where they are not asked."""
+    best_step: int | None = None
+    """Step whose weights, and held-out figures, these are; None where the last step's are saved."""
 
 
 def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr) -> TrainResult:
@@ -204,7 +207,10 @@ def _train(
     with stop.listening(), fast:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     losses = [line.loss for line in metrics.lines if line.loss is not None]
-    held_out = [line for line in metrics.lines if line.held_out_ce is not None]
+    saved_step = trainer.load_best()
+    if saved_step < trainer.state.global_step:
+        report(f"the student of step {saved_step} is saved, whose call accuracy was the highest")
+    held_out = [line for line in metrics.lines if line.held_out_ce is not None and line.step <= saved_step]
     student.model.config.use_cache = use_cache
     if args.should_save:
         _save(config, student, prepared, base, projectors)
@@ -218,6 +224,7 @@ def _train(
         held_out_token_accuracy=held_out[-1].held_out_token_accuracy if held_out else None,
         seconds=round(earlier_s + time.monotonic() - started, 3),
         held_out_call_accuracy=held_out[-1].held_out_call_accuracy if held_out else None,
+        best_step=saved_step if config.monitor.keeps_best else None,
     )
 
 
@@ -238,8 +245,8 @@ def _arguments(config: TrainConfig, checkpoints: Path, *, has_held_out: bool) ->
         logging_steps=config.log_steps,
         logging_nan_inf_filter=False,
         save_steps=config.save_steps,
-        # One more than needed: the newest one is sealed only after the Trainer has removed old ones.
-        save_total_limit=2,
+        # One more than needed: the newest one is sealed only after the Trainer has removed old ones. The best one stays.
+        save_total_limit=3 if config.monitor.enabled else 2,
         eval_strategy="steps" if has_held_out else "no",
         eval_steps=config.save_steps,
         seed=config.seed,

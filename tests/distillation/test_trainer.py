@@ -480,6 +480,16 @@ def test_misuse_is_explained(world: Path, tmp_path: Path, fields: dict[str, Any]
     assert type(error.value).__module__ == "fcdistill.errors"
 
 
+def test_the_last_steps_are_logged_however_few_they_are(world: Path, tmp_path: Path) -> None:
+    every_step, run = tmp_path / "every_step", tmp_path / "run"
+    run_training(_config(world, every_step, max_steps=5))
+    result = run_training(_config(world, run, max_steps=5, log_steps=3))
+    losses = [line.loss for line in _lines(every_step)]
+    assert [line.step for line in _lines(run)] == [3, 5]
+    assert result.train_loss == pytest.approx((losses[3] + losses[4]) / 2, rel=1e-5)  # type: ignore[operator]
+    assert run_training(_config(world, tmp_path / "short", max_steps=1, log_steps=100)).train_loss == losses[0]
+
+
 def test_the_result_is_plain_data(world: Path, tmp_path: Path) -> None:
     result = run_training(_config(world, tmp_path / "run", max_steps=1, merge=False))
     assert isinstance(result, TrainResult) and result.seconds > 0 and result.held_out_ce is None
