@@ -13,39 +13,12 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from fcdistill.records import Record
+from fcdistill.records import MetricsLine
 from fcdistill.storage import Journal, iter_jsonl, write_jsonl
 
-__all__ = ["GracefulStop", "MetricsLine", "MetricsLog", "ProgressBar", "step_of", "to_stderr"]
+__all__ = ["GracefulStop", "MetricsLog", "ProgressBar", "step_of", "to_stderr"]
 
 log = logging.getLogger(__name__)
-
-
-class MetricsLine(Record):
-    """A line of metrics.jsonl: means over the optimizer steps since the line before, or a held-out evaluation.
-
-    `ce`, `kd` and `hidden` are the components before their weights:
-    loss = ce_weight * ce + kd_weight * kd + hidden_weight * hidden.
-    """
-
-    step: int
-    epoch: float
-    loss: float | None = None
-    ce: float | None = None
-    kd: float | None = None
-    """KL(teacher || student) at kd_temperature, times its square."""
-    hidden: float | None = None
-    learning_rate: float | None = None
-    grad_norm: float | None = None
-    """Before clipping."""
-    tokens_per_s: float | None = None
-    """Tokens that the student computed, each shared one once."""
-    examples_per_s: float | None = None
-    held_out_ce: float | None = None
-    """Nats per completion token."""
-    held_out_token_accuracy: float | None = None
-    held_out_call_accuracy: float | None = None
-    """Share of the monitored traces that the student answers with exactly the verified calls."""
 
 
 class MetricsLog(TrainerCallback):  # type: ignore[misc]

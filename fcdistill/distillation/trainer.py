@@ -2,7 +2,7 @@
 
     <out>/manifest.json     configuration, inputs and versions
     <out>/data.json         lengths of the examples, which were left out, how many are held out, how tokenizers align
-    <out>/metrics.jsonl     loss components, learning rate, speed, held-out figures (`progress.MetricsLine`)
+    <out>/metrics.jsonl     loss components, learning rate, speed, held-out figures (`records.MetricsLine`)
     <out>/checkpoints/      while training runs; the Trainer's own files, removed when the student is saved
     <out>/adapter/          LoRA: the adapter
     <out>/merged/           full weights

@@ -18,8 +18,8 @@ from fcdistill.config import MonitorConfig, TrainConfig, parse_config
 from fcdistill.distillation import trainer as module
 from fcdistill.distillation.best_student import BestStudent
 from fcdistill.distillation.monitoring import CallMonitor
-from fcdistill.distillation.progress import MetricsLine
 from fcdistill.distillation.trainer import run_training
+from fcdistill.records import MetricsLine
 from fcdistill.storage import iter_jsonl, write_jsonl
 from tests.distillation.tiny_data import tiny_traces
 from tests.tiny import tiny_model, tiny_tokenizer

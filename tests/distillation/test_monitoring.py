@@ -15,14 +15,13 @@ from fcdistill.backends.local import LocalBackend
 from fcdistill.config import DecodeSettings, MonitorConfig, ObjectiveConfig, TrainConfig, parse_config
 from fcdistill.distillation import monitoring
 from fcdistill.distillation.monitoring import CallMonitor, answering, is_right, require_whole_weights
-from fcdistill.distillation.progress import MetricsLine
 from fcdistill.distillation.trainer import run_training
 from fcdistill.errors import ConfigError
 from fcdistill.evaluation.predictions import prediction_from_text
 from fcdistill.evaluation.scoring import score_case
 from fcdistill.models import load_model
 from fcdistill.prompts import prepare_tokenizer
-from fcdistill.records import EvalCase, FinishReason, Message, ModelRef, ToolCall, Trace
+from fcdistill.records import EvalCase, FinishReason, Message, MetricsLine, ModelRef, ToolCall, Trace
 from fcdistill.storage import iter_jsonl, write_jsonl
 from fcdistill.toolcalls import render_calls
 from tests.distillation.tiny_data import make_trainer, noisy_lora, random_examples, tiny_traces

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from fcdistill.distillation.progress import GracefulStop, MetricsLine, MetricsLog, step_of
+from fcdistill.distillation.progress import GracefulStop, MetricsLog, step_of
+from fcdistill.records import MetricsLine
 from fcdistill.storage import iter_jsonl
 
 

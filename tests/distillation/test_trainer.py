@@ -20,12 +20,11 @@ from fcdistill.config import TrainConfig, parse_config
 from fcdistill.distillation import preparation
 from fcdistill.distillation import trainer as module
 from fcdistill.distillation.distill_trainer import DistillTrainer
-from fcdistill.distillation.progress import MetricsLine
 from fcdistill.distillation.trainer import TrainResult, run_training
 from fcdistill.errors import DataError, ModelError
 from fcdistill.models import load_model
 from fcdistill.prompts import render_example
-from fcdistill.records import Trace
+from fcdistill.records import MetricsLine, Trace
 from fcdistill.storage import iter_jsonl, write_jsonl
 from tests.distillation.tiny_data import tiny_traces
 from tests.tiny import tiny_model, tiny_tokenizer
