@@ -45,6 +45,7 @@ __all__ = [
     "MonitorConfig",
     "ObjectiveConfig",
     "Pretrained",
+    "Reporter",
     "ScriptedBackendConfig",
     "Signal",
     "TokenClass",
@@ -59,6 +60,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 TokenClass = Literal["structure", "name", "arg_key", "arg_value", "text", "stop"]
 CLASS_NAMES: tuple[TokenClass, ...] = TokenClass.__args__  # type: ignore[attr-defined]
 Signal = Literal["online", "cached"]
+Reporter = Literal["tensorboard", "wandb", "trackio"]
 Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "tvd", "logistic_ranking", "hinge"]
 
 _DIVERGENCES_WITH: dict[str, tuple[Divergence, ...]] = {
@@ -347,6 +349,12 @@ class TrainConfig(_Config):
     gradient_checkpointing: StrictBool = Field(False, description="Less memory, a third more time.")
     save_steps: StrictInt = Field(50, ge=1, description="Optimizer steps between checkpoints.")
     log_steps: StrictInt = Field(5, ge=1, description="Optimizer steps between lines of metrics.jsonl.")
+    report_to: tuple[Reporter, ...] = Field(
+        (), description="Experiment trackers that receive the same lines; each needs its package of the same name."
+    )
+    run_name: str | None = Field(
+        None, min_length=1, description="What trackers call the run; unset: the output directory's name."
+    )
     merge: StrictBool = Field(True, description="Also write merged weights beside a LoRA adapter.")
     seed: StrictInt = 0
 

@@ -3,6 +3,7 @@
     <out>/manifest.json     configuration, inputs and versions
     <out>/data.json         lengths of the examples, which were left out, how many are held out, how tokenizers align
     <out>/metrics.jsonl     loss components, learning rate, speed, held-out figures (`records.MetricsLine`)
+    <out>/tensorboard/      where report_to names it
     <out>/checkpoints/      while training runs; the Trainer's own files, removed when the student is saved
     <out>/adapter/          LoRA: the adapter
     <out>/merged/           full weights
@@ -48,6 +49,7 @@ from fcdistill.distillation.preparation import (
     teacher_layout,
 )
 from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of, to_stderr
+from fcdistill.distillation.reporters import open_reporters, require_reporters
 from fcdistill.distillation.signals import CachedTeacher
 from fcdistill.errors import ConfigError
 from fcdistill.models import StudentCard, apply_lora, cut_layers, layers_to_keep, load_model, save_student
@@ -57,7 +59,7 @@ from fcdistill.storage import RunDirectory, read_json, storage_errors, write_jso
 
 __all__ = ["DistillTrainer", "TrainResult", "run_training"]
 
-_VOLATILE = frozenset({"device", "log_steps", "save_steps"})
+_VOLATILE = frozenset({"device", "log_steps", "report_to", "run_name", "save_steps"})
 """Fields that may change between a run and its resumption."""
 
 
@@ -100,6 +102,7 @@ def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr)
     started = time.monotonic()
     if config.monitor.enabled:
         require_whole_weights()
+    require_reporters(config.report_to)
     prepared = prepare(config, signal=config.signal if config.objective.needs_teacher else None)
     with RunDirectory(
         config.out,
@@ -186,6 +189,9 @@ def _train(
     checkpoint = last_sealed(checkpoints)
     metrics = MetricsLog(config.out / "metrics.jsonl", step_of(checkpoint), report)
     stop = GracefulStop()
+    reporters = open_reporters(
+        config.report_to, config.out, resumed_step=step_of(checkpoint), is_main_process=args.process_index == 0
+    )
     trainer = DistillTrainer(
         student,
         args,
@@ -196,7 +202,7 @@ def _train(
         teacher=cached or online,
         projectors=projectors,
         monitor=_monitor(config, student, prepared),
-        callbacks=[metrics, stop],
+        callbacks=[metrics, stop, *reporters],
     )
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
@@ -256,7 +262,8 @@ def _arguments(config: TrainConfig, checkpoints: Path, *, has_held_out: bool) ->
         use_cpu=config.device == "cpu",
         dataloader_pin_memory=False,
         remove_unused_columns=False,
-        report_to="none",
+        report_to="none",  # those that are asked for are callbacks of the run
+        run_name=config.run_name or config.out.name,
         disable_tqdm=not sys.stderr.isatty(),
     )
     num_parallel = config.examples_per_pack * args.world_size
