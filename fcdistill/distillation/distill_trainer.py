@@ -263,7 +263,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         if self.args.should_save:
             checkpoint = checkpoint_of(Path(self.args.output_dir), self.state.global_step)
             best = self.best_checkpoint
-            seal(checkpoint, *([best] if best not in (None, checkpoint) else []))
+            seal(checkpoint, *([] if best is None or best == checkpoint else [best]))
 
     @property
     def best_checkpoint(self) -> Path | None:
@@ -274,11 +274,12 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
 
     def load_best(self) -> int:
         """Give the student the weights of its highest call accuracy, where they are kept; the step they are of."""
+        step: int = self.state.global_step
         best = self.best_checkpoint
-        if best is None or self.state.best_global_step == self.state.global_step:
-            return self.state.global_step
-        self._load_from_checkpoint(str(best))
-        return self.state.best_global_step
+        if best is not None and self.state.best_global_step != step:
+            self._load_from_checkpoint(str(best))
+            step = self.state.best_global_step
+        return step
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
