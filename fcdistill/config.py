@@ -281,7 +281,7 @@ class MonitorConfig(_Config):
     max_new_tokens: StrictInt = Field(256, ge=1, description="Longest answer, in tokens.")
     batch_size: StrictInt = Field(32, ge=1, description="Requests that are decoded together.")
     patience: StrictInt | None = Field(
-        None, ge=1, description="Measurements without a higher call accuracy after which training stops; unset: it goes on."
+        None, ge=1, description="Measurements without a rise after which training stops; unset: it goes on."
     )
     keep_best: StrictBool | None = Field(
         None,

@@ -171,7 +171,7 @@ def test_training_draws_its_curves_where_it_can_and_says_so_where_not(
     with monkeypatch.context() as patch:
         patch.setattr(plots, "can_draw", lambda: False)
         ended = run("train", "config.yaml")
-    assert ended.code == 0 and ended.out.endswith("matplotlib is not installed (pip install 'fcdistill[report]')\n"), ended
+    assert ended.code == 0 and "matplotlib is not installed (pip install 'fcdistill[report]')" in ended.out, ended
     assert not (project / "runs/student/plots").exists()
     pytest.importorskip("matplotlib")
     ended = run("train", "config.yaml")  # a finished run only draws

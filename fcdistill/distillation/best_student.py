@@ -1,7 +1,7 @@
 """Which weights of a training are kept, and when it is no use to go on: both by held-out call accuracy.
 
-What is remembered stands in the Trainer's own state (`best_metric`, `best_global_step`), so that it is in every checkpoint
-and a resumed run decides as the uninterrupted one. How call accuracy is measured is not known here (`monitoring`).
+What is remembered stands in the Trainer's own state (`best_metric`, `best_global_step`): every checkpoint holds it, and
+a resumed run decides as the uninterrupted one. How call accuracy is measured is not known here (`monitoring`).
 """
 
 import logging

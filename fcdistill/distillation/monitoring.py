@@ -1,8 +1,8 @@
 """How many held-out requests the student answers with exactly the right calls, while it is trained.
 
-The student is asked as it stands: with its prompts, in the precision of training, adapters unmerged, through the backend
-that evaluation uses. Asking draws no random numbers and leaves the model as it was, so training goes on as without it.
-What follows from the figure is not known here.
+The student is asked as it stands: with its prompts, in the precision of training, adapters unmerged, through the
+backend that evaluation uses. Asking draws no random numbers and leaves the model as it was, so that training goes on as
+without it. What follows from the figure is not known here.
 """
 
 import contextlib

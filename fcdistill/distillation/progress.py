@@ -103,7 +103,7 @@ class ProgressBar(ProgressCallback):  # type: ignore[misc]
         self._figures: dict[str, str] = {}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Open the bar at the step at which training goes on: steps of an earlier run say nothing of this one's speed."""
+        """Open the bar where training goes on: the steps of an earlier run say nothing of this one's speed."""
         self.current_step = state.global_step
         if state.is_world_process_zero:
             # The mean speed, since evaluations and checkpoints come in bursts.

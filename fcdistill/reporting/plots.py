@@ -91,7 +91,8 @@ def draw_runs(runs: Mapping[str, Sequence[MetricsLine]], directory: Path) -> lis
         )
     files = []
     for name, titles in _FIGURES.items():
-        logged = {field: title for field, title in titles.items() if any(_curve(lines, field) for lines in runs.values())}
+        curves = {field: [_curve(lines, field) for lines in runs.values()] for field in titles}
+        logged = {field: title for field, title in titles.items() if any(curves[field])}
         if not logged:
             continue
         figure = _figure(runs, logged)
