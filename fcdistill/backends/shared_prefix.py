@@ -166,7 +166,7 @@ def _attend(
     scaled_BHTD = query_BHTD.float() * (width**-0.5 if scaling is None else scaling)
     out_BHTD = torch.empty_like(query_BHTD)
     block = max(1, _SCORES_PER_BLOCK // (num_heads * num_new * (num_prefix + num_own)))
-    # Under autocast, where a student is asked while it is trained, the scores would lose their precision.
+    # Autocast would compute the scores in its own precision.
     with torch.autocast(query_BHTD.device.type, enabled=False):
         for first in range(0, num_rows, block):
             rows = slice(first, min(first + block, num_rows))

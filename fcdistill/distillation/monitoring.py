@@ -5,15 +5,14 @@ backend that evaluation uses. Asking draws no random numbers and leaves the mode
 without it. What follows from the figure is not known here.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import parse_flag_from_env
 from peft import PeftModel
-from torch import nn
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -26,15 +25,14 @@ from transformers import (
 from fcdistill.backends.base import Completion, Request
 from fcdistill.backends.local import LocalBackend
 from fcdistill.config import DecodeSettings, MonitorConfig, ToolsInPrompt
+from fcdistill.distillation.answering import answering
 from fcdistill.equality import same_calls
 from fcdistill.errors import ConfigError
 from fcdistill.models import LoadedModel
 from fcdistill.records import ModelRef, Trace
 from fcdistill.toolcalls import parse_output
 
-__all__ = ["CallMonitor", "answering", "is_right", "require_whole_weights"]
-
-_SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+__all__ = ["CallMonitor", "is_right", "require_whole_weights"]
 
 
 class CallMonitor(TrainerCallback):  # type: ignore[misc]
@@ -117,31 +115,16 @@ def is_right(trace: Trace, answer: Completion) -> bool:
     return not output.errors and same_calls(trace.answer.calls, output.calls)
 
 
-@contextlib.contextmanager
-def answering(model: nn.Module, autocast: torch.dtype | None) -> Iterator[None]:
-    """Let a model that is being trained answer: in eval mode and in the precision of training.
-
-    Args:
-        model: the model; afterwards each of its modules is in the mode in which it was.
-        autocast: precision of matrix products where that is not the precision of the weights.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    device = next(model.parameters()).device.type
-    model.eval()
-    try:
-        with torch.autocast(device, dtype=autocast) if autocast is not None else contextlib.nullcontext():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def require_whole_weights() -> None:
-    """Refuse a launcher that shards the weights over processes. Raises `ConfigError`."""
-    for variable, name in _SHARDING.items():
-        if parse_flag_from_env(variable):
-            raise ConfigError(
-                f"monitor.steps is set, but the training was launched with {name}, which shards the student's weights",
-                required="a whole student in each process: answers take a different number of steps in each",
-                fix="launch without sharding, or remove monitor.steps and evaluate the trained student",
-            )
+    """Refuse a launcher that divides the student's weights between processes. Raises `ConfigError`."""
+    strategy = ""
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        strategy = "FSDP"
+    elif parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
+        strategy = "DeepSpeed ZeRO-3"
+    if strategy:
+        raise ConfigError(
+            f"monitor.steps is set, but the launcher's strategy is {strategy}, which divides the student's weights",
+            required="a whole student in each process: each asks for a part of the answers, in its own number of steps",
+            fix="launch with plain data parallelism, or remove monitor.steps and evaluate the trained student",
+        )

@@ -14,7 +14,7 @@ from fcdistill.backends.base import Completion, Request
 from fcdistill.backends.local import LocalBackend
 from fcdistill.config import DecodeSettings, MonitorConfig, ObjectiveConfig, TrainConfig, parse_config
 from fcdistill.distillation import monitoring
-from fcdistill.distillation.monitoring import CallMonitor, answering, is_right, require_whole_weights
+from fcdistill.distillation.monitoring import CallMonitor, is_right, require_whole_weights
 from fcdistill.distillation.trainer import run_training
 from fcdistill.errors import ConfigError
 from fcdistill.evaluation.predictions import prediction_from_text
@@ -191,16 +191,6 @@ def test_answers_are_those_of_the_weights_at_hand(tmp_path: Path) -> None:
     assert first != second == answers(_tiny_monitor(other, traces))
 
 
-def test_modules_get_their_own_modes_back_after_an_error() -> None:
-    model = tiny_model("llama", 60).train()
-    model.model.layers[2].eval()
-    modes = [module.training for module in model.modules()]
-    with pytest.raises(RuntimeError), answering(model, None):
-        assert not any(module.training for module in model.modules())
-        raise RuntimeError
-    assert [module.training for module in model.modules()] == modes
-
-
 class _Answers:
     """Stands in for the backend: right calls for even traces, wrong ones for odd ones."""
 
@@ -319,12 +309,20 @@ def test_an_evaluation_between_measurements_has_no_call_accuracy(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("variable", "name"), [("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")]
+    ("variables", "name"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "DeepSpeed ZeRO-3"),
+    ],
 )
-def test_sharded_weights_are_refused_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, name: str
+def test_divided_weights_are_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], name: str
 ) -> None:
     require_whole_weights()
-    monkeypatch.setenv(variable, "true")
-    with pytest.raises(ConfigError, match=f"launched with {name}"):
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=f"strategy is {name}, which"):
         run_training(_config(tmp_path / "nowhere", tmp_path / "run", monitor={"steps": 1}))
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
+    require_whole_weights()
