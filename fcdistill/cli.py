@@ -134,7 +134,6 @@ def train(config: ConfigPath, overrides: Overrides = None) -> None:
     settings = load_config(config, "train", overrides or ())
     _quiet_libraries()
     from fcdistill.distillation.trainer import run_training
-
     from fcdistill.reporting.plots import can_draw, draw_runs, read_runs
 
     result = run_training(settings)

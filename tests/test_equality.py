@@ -9,7 +9,9 @@ from fcdistill.equality import same_call, same_calls, same_value
 from fcdistill.evaluation.comparators import compare
 from fcdistill.records import ToolCall
 
-LEAVES = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, 1.0, 0.5, -0.0]) | st.text("aA1", max_size=1)
+LEAVES = (
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, 1.0, 0.5, -0.0]) | st.text("aA1", max_size=1)
+)
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2)
 )

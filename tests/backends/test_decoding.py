@@ -228,6 +228,8 @@ def test_under_autocast_prefixes_are_shared_and_scores_keep_their_precision(
         prefix, prompts = ids(30, 0), [ids(4, 1), ids(9, 2)]
         found = decoder.open(prefix).add(prompts)
         with torch.no_grad():
-            wanted = torch.stack([model(torch.tensor([[*prefix, *prompt]])).logits[0, -1].float() for prompt in prompts])
+            wanted = torch.stack(
+                [model(torch.tensor([[*prefix, *prompt]])).logits[0, -1].float() for prompt in prompts]
+            )
     assert (found - wanted).norm() < 0.05 * wanted.norm()
     assert cast == {False}

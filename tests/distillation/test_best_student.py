@@ -225,9 +225,7 @@ def test_a_killed_run_ends_with_the_best_student_of_an_uninterrupted_one(
         assert torch.allclose(_weights(tmp_path / "killed")[name], value, atol=1e-6), name
 
 
-def test_a_damaged_best_checkpoint_is_made_again(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_best_checkpoint_is_made_again(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CallMonitor", _DiesAtStep8)
     out = tmp_path / "run"
     with pytest.raises(_DiedError):

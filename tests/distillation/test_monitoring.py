@@ -104,7 +104,9 @@ def test_the_figure_is_the_one_that_an_evaluation_of_the_saved_student_finds(
     monkeypatch.setattr(CallMonitor, "__init__", spy)
     out = tmp_path / "run"
     result = run_training(_config(world, out, tuning=tuning, max_steps=70, epochs=100.0, monitor={"steps": 20}))
-    measured = {line.step: line.held_out_call_accuracy for line in _lines(out) if line.held_out_call_accuracy is not None}
+    measured = {
+        line.step: line.held_out_call_accuracy for line in _lines(out) if line.held_out_call_accuracy is not None
+    }
     assert list(measured) == [20, 40, 60, 70]
     assert len(asked[0]) == 12 and result.held_out_call_accuracy == measured[70]
     assert measured[70] == pytest.approx(_evaluated(str(out), asked[0]))

@@ -165,9 +165,7 @@ def test_tensorboard_writes_into_the_run_or_where_its_variable_says_and_in_one_p
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
 
     def writer(is_main_process: bool) -> Any:
-        (callback,) = open_reporters(
-            ["tensorboard"], tmp_path / "run", resumed_step=7, is_main_process=is_main_process
-        )
+        (callback,) = open_reporters(["tensorboard"], tmp_path / "run", resumed_step=7, is_main_process=is_main_process)
         assert type(callback) is TensorBoardCallback
         return callback.tb_writer
 
