@@ -150,12 +150,37 @@ def train(config: ConfigPath, overrides: Overrides = None) -> None:
     settings = load_config(config, "train", overrides or ())
     _quiet_libraries()
     from fcdistill.distillation.trainer import run_training
+    from fcdistill.reporting.plots import can_draw, draw_runs, read_runs
 
     result = run_training(settings)
     print(
         f"Student: {result.directory} ({result.steps} steps, {result.examples} examples, {result.seconds:.0f} s, "
         f"final loss {result.train_loss:.4f})"
     )
+    if result.held_out_call_accuracy is not None:
+        step = "" if result.best_step is None else f" (its best, at step {result.best_step})"
+        print(f"Held-out call accuracy: {result.held_out_call_accuracy:.1%}{step}")
+    if can_draw():
+        draw_runs(read_runs([result.directory]), result.directory / "plots")
+        print(f"Plots: {result.directory / 'plots'}")
+    else:
+        print("Plots: none, since matplotlib is not installed (pip install 'fcdistill[report]')")
+
+
+@app.command()
+def plot(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Output directories of `train`.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where the figures go; default: `plots` in the run's directory, or here for several runs."),
+    ] = None,
+) -> None:
+    """Draw the losses, learning rate and held-out figures of training runs, several into one set to compare them."""
+    from fcdistill.reporting.plots import draw_runs, read_runs
+
+    directory = out or (runs[0] / "plots" if len(runs) == 1 else Path("plots"))
+    for file in draw_runs(read_runs(runs), directory):
+        print(file)
 
 
 @app.command()

@@ -45,8 +45,10 @@ __all__ = [
     "KdGate",
     "LocalBackendConfig",
     "LoraTuning",
+    "MonitorConfig",
     "ObjectiveConfig",
     "Pretrained",
+    "Reporter",
     "ScriptedBackendConfig",
     "Signal",
     "TokenClass",
@@ -62,6 +64,7 @@ TokenClass = Literal["structure", "name", "arg_key", "arg_value", "text", "stop"
 CLASS_NAMES: tuple[TokenClass, ...] = TokenClass.__args__  # type: ignore[attr-defined]
 Signal = Literal["online", "cached", "self"]
 KdGate = Literal["off", "agree", "prob"]
+Reporter = Literal["tensorboard", "wandb", "trackio"]
 Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "tvd", "logistic_ranking", "hinge"]
 
 _DIVERGENCES_WITH: dict[str, tuple[Divergence, ...]] = {
@@ -283,6 +286,42 @@ class CacheConfig(_Config):
     shard_traces: StrictInt = Field(256, ge=1, description="Traces per file of a new cache.")
 
 
+class MonitorConfig(_Config):
+    """Held-out requests that the student answers while it is trained."""
+
+    steps: StrictInt | None = Field(
+        None, ge=1, description="Optimizer steps between measurements of call accuracy; unset: none."
+    )
+    num_examples: StrictInt = Field(64, ge=1, description="Held-out traces that are asked, the first in the file.")
+    max_new_tokens: StrictInt = Field(256, ge=1, description="Longest answer, in tokens.")
+    batch_size: StrictInt = Field(32, ge=1, description="Requests that are decoded together.")
+    patience: StrictInt | None = Field(
+        None, ge=1, description="Measurements without a rise after which training stops; unset: it goes on."
+    )
+    keep_best: StrictBool | None = Field(
+        None,
+        description="Save the student as it was at its highest call accuracy, not as it ends; unset: where patience is "
+        "set.",
+    )
+
+    @property
+    def enabled(self) -> bool:
+        """Whether call accuracy is measured."""
+        return self.steps is not None
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the student of the highest call accuracy is saved."""
+        return self.patience is not None if self.keep_best is None else self.keep_best
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "MonitorConfig":
+        for name in ("patience", "keep_best"):
+            if getattr(self, name) and not self.enabled:
+                raise ValueError(f"{name} is set but steps is not: say how often call accuracy is measured")
+        return self
+
+
 class _TrainingConfig(_Config):
     """What every training has, whoever learns."""
 
@@ -302,8 +341,9 @@ class _TrainingConfig(_Config):
     weight_decay: StrictFloat = Field(0.0, ge=0)
     max_grad_norm: StrictFloat = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     held_out_fraction: StrictFloat = Field(
-        0.0, ge=0, lt=1, description="Share of split groups kept for the held-out loss."
+        0.0, ge=0, lt=1, description="Share of split groups kept for held-out figures."
     )
+    monitor: MonitorConfig = MonitorConfig()
     dtype: Dtype = Field(
         "bfloat16", description="Precision of products and of frozen weights; trained weights are kept in float32."
     )
@@ -311,15 +351,23 @@ class _TrainingConfig(_Config):
     gradient_checkpointing: StrictBool = Field(False, description="Less memory, a third more time.")
     save_steps: StrictInt = Field(50, ge=1, description="Optimizer steps between checkpoints.")
     log_steps: StrictInt = Field(5, ge=1, description="Optimizer steps between lines of metrics.jsonl.")
+    report_to: tuple[Reporter, ...] = Field(
+        (), description="Experiment trackers that receive the same lines; each needs its package of the same name."
+    )
+    run_name: str | None = Field(
+        None, min_length=1, description="What trackers call the run; unset: the output directory's name."
+    )
     merge: StrictBool = Field(True, description="Also write merged weights beside a LoRA adapter.")
     seed: StrictInt = 0
 
     @model_validator(mode="after")
-    def _packs_divide_steps(self) -> Self:
+    def _can_be_trained(self) -> Self:
         if self.examples_per_step % self.examples_per_pack:
             raise ValueError(
                 f"examples_per_pack {self.examples_per_pack} does not divide examples_per_step {self.examples_per_step}"
             )
+        if self.monitor.enabled and not self.held_out_fraction:
+            raise ValueError("monitor.steps is set but held_out_fraction is 0: hold some traces out, for example 0.1")
         return self
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "FunctionTool",
     "Manifest",
     "Message",
+    "MetricsLine",
     "ModelRef",
     "ParseError",
     "Prediction",
@@ -494,6 +495,35 @@ class Report(Record):
     scorer_version: int
 
 
+class MetricsLine(Record):
+    """A line of metrics.jsonl: means over the optimizer steps since the line before, or a held-out evaluation.
+
+    `ce`, `kd` and `hidden` are the components before their weights:
+    loss = ce_weight * ce + kd_weight * kd + hidden_weight * hidden.
+    """
+
+    step: int
+    epoch: float
+    loss: float | None = None
+    ce: float | None = None
+    kd: float | None = None
+    """KL(teacher || student) at kd_temperature, times its square."""
+    hidden: float | None = None
+    kd_gate_pass: float | None = None
+    """Share of the token weight that `kd_gate` leaves to the teacher's soft labels; none where it is off."""
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    """Before clipping."""
+    tokens_per_s: float | None = None
+    """Tokens that the student computed, each shared one once."""
+    examples_per_s: float | None = None
+    held_out_ce: float | None = None
+    """Nats per completion token."""
+    held_out_token_accuracy: float | None = None
+    held_out_call_accuracy: float | None = None
+    """Share of the monitored traces that the student answers with exactly the verified calls."""
+
+
 class Manifest(Record):
     """How an artefact directory came to be."""
 
@@ -516,6 +546,7 @@ RECORD_TYPES: dict[str, type[BaseModel]] = {
     "eval_case": EvalCase,
     "generation_stats": GenerationStats,
     "manifest": Manifest,
+    "metrics_line": MetricsLine,
     "outcome": Outcome,
     "prediction": Prediction,
     "reject": Reject,

@@ -17,6 +17,7 @@ from fcdistill.backends.scripted import ScriptedBackend
 from fcdistill.config import EvalConfig, GenerateConfig, TrainConfig
 from fcdistill.generation import pipeline
 from fcdistill.records import RECORD_TYPES, FunctionTool, Report, Trace
+from fcdistill.reporting import plots
 from fcdistill.storage import read_json, read_jsonl
 from tests.cli_world import SEEDS, Ended, files_below, json_lines, run_cli, run_process, write_project
 
@@ -62,6 +63,7 @@ def sets(*changes: str) -> list[str]:
         ["adapt", "--help"],
         ["train", "--help"],
         ["cache", "--help"],
+        ["plot", "--help"],
         ["eval", "--help"],
         ["schemas", "config"],
         ["schemas", "export", "made"],
@@ -186,6 +188,41 @@ def test_a_teacher_is_adapted_and_then_teaches_fills_a_cache_and_generates(run: 
     teacher = "teacher={model: runs/teacher, dtype: float32, device: cpu}"
     ended = run("generate", "config.yaml", *sets(teacher, "max_new_tokens=24", "attempts=1"))
     assert ended.code == 0 and "of 7 planned traces kept" in ended.out, ended
+
+
+def test_training_draws_its_curves_where_it_can_and_says_so_where_not(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "can_draw", lambda: False)
+        ended = run("train", "config.yaml")
+    assert ended.code == 0 and "matplotlib is not installed (pip install 'fcdistill[report]')" in ended.out, ended
+    assert not (project / "runs/student/plots").exists()
+    pytest.importorskip("matplotlib")
+    ended = run("train", "config.yaml")  # a finished run only draws
+    assert ended.code == 0 and ended.out.endswith("Plots: runs/student/plots\n"), ended
+    assert (project / "runs/student/plots/losses.png").is_file()
+
+
+def test_a_monitored_training_prints_its_call_accuracy(run: Run) -> None:
+    monitor = "monitor={steps: 1, patience: 1, max_new_tokens: 2}"
+    ended = run("train", "config.yaml", *sets(monitor, "held_out_fraction=0.3", "max_steps=1"))
+    assert ended.code == 0 and "Held-out call accuracy: 0.0% (its best, at step 1)\n" in ended.out, ended
+
+
+def test_runs_are_drawn_without_torch(project: Path) -> None:
+    pytest.importorskip("matplotlib")
+    for name, loss in (("sft", 2.0), ("kd", 1.0)):
+        lines = [{"step": step, "epoch": 0.5 * step, "loss": loss / step} for step in (1, 2)]
+        (project / name).mkdir()
+        (project / name / "metrics.jsonl").write_text(json_lines(lines))
+    ended = run_process(project, "plot", "sft", program=WITHOUT_TORCH)
+    assert ended.code == 0 and ended.out == "sft/plots/losses.png\nsft/plots/losses.svg\n", ended
+    ended = run_process(project, "plot", "sft", "kd", program=WITHOUT_TORCH)
+    assert ended.code == 0 and ended.out == "plots/losses.png\nplots/losses.svg\n", ended
+    ended = run_process(project, "plot", "sft", "nothing", "--out", "other", program=WITHOUT_TORCH)
+    assert ended.code == 2 and "metrics nothing/metrics.jsonl does not exist" in ended.err, ended
+    assert not (project / "other").exists()
 
 
 def test_a_cache_is_written_once_and_read_by_every_training(run: Run, project: Path) -> None:

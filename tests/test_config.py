@@ -151,6 +151,10 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
         ("objective: 3", "objective: must be a mapping of fields (found 3)"),
         ("objective: {kd_wieght: 1}", "objective.kd_wieght: unknown field. Did you mean 'kd_weight'?"),
         ("objective: {kd_weight: -1}", "objective.kd_weight: Input should be greater than or equal to 0 (found -1)"),
+        ("held_out_fraction: 0.1\n  monitor: {steps: 0}", "monitor.steps: Input should be greater than or equal to 1"),
+        ("monitor: {patience: 2}", "monitor: patience is set but steps is not"),
+        ("monitor: {keep_best: true}", "monitor: keep_best is set but steps is not"),
+        ("monitor: {steps: 5}", "monitor.steps is set but held_out_fraction is 0: hold some traces out"),
         ("objective: {kd_weight: 1}", "objective.kd_weight or objective.hidden_weight is set but teacher is not"),
         ("objective: {ce_weight: 0}", "objective: all weights are 0"),
         ("objective: {kd_divergence: kl}", "objective.kd_divergence: Input should be 'forward_kl', 'reverse_kl'"),
@@ -234,6 +238,21 @@ def test_reverse_kl_needs_a_teacher_that_runs(write: Any) -> None:
     for divergence in set(get_args(Divergence)) - {"reverse_kl"}:
         other = reverse.replace("reverse_kl", divergence)
         assert load_config(write(train + "  signal: cached\n" + other), "train").signal == "cached"
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ("{steps: 5}", False),
+        ("{steps: 5, patience: 2}", True),
+        ("{steps: 5, patience: 2, keep_best: false}", False),
+        ("{steps: 5, keep_best: true}", True),
+        ("{keep_best: false}", False),
+    ],
+)
+def test_the_best_student_is_kept_where_patience_is_set_or_on_request(write: Any, fields: str, kept: bool) -> None:
+    train = load_config(write(TRAIN + f"  held_out_fraction: 0.1\n  monitor: {fields}\n"), "train")
+    assert train.monitor.keeps_best is kept
 
 
 @pytest.mark.parametrize("divergence", ["logistic_ranking", "hinge"])

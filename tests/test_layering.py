@@ -18,9 +18,9 @@ LAYERS = [
     {"errors"},
     {"records"},
     {"config", "storage"},
-    # declarations belongs to validation, signatures to prompts, toolcall_regions to toolcalls
+    # declarations belongs to validation, signatures to prompts, equality and toolcall_regions to toolcalls
     {
-        "catalog", "declarations", "prompts", "signatures", "toolcall_regions", "toolcalls", "validation",
+        "catalog", "declarations", "equality", "prompts", "signatures", "toolcall_regions", "toolcalls", "validation",
         "worked_examples",
     },
     # memory, model_catalogue and students belong to models

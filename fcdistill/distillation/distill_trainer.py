@@ -2,8 +2,8 @@
 
 The Trainer keeps its loop, schedules, checkpoints and distribution. What differs: the loss is computed here from
 selected rows (HF `labels` are never passed), it is divided by totals of the whole optimizer step, projectors are
-trained and saved beside the model, and held-out evaluation reports cross-entropy and token accuracy. Where examples and
-models come from is not known here (`trainer`).
+trained and saved beside the model, and held-out evaluation reports cross-entropy, token accuracy and, where it is
+monitored, call accuracy. Where examples and models come from is not known here (`trainer`).
 """
 
 import time
@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from fcdistill.config import ObjectiveConfig
-from fcdistill.distillation.checkpoints import seal
+from fcdistill.distillation.best_student import BestStudent
+from fcdistill.distillation.checkpoints import checkpoint_of, seal
 from fcdistill.distillation.collation import Collator
 from fcdistill.distillation.data import Example
 from fcdistill.distillation.forward import forward_rows
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.losses import cross_entropy
+from fcdistill.distillation.monitoring import CallMonitor
 from fcdistill.distillation.objective import SpanRows, StepTotals, components, total_loss
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
 from fcdistill.students import weight_storage_errors
@@ -66,6 +68,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         held_out_examples: what `evaluate` measures.
         teacher: needed where the objective has a logit or hidden-state term; a cached one is also the collator's.
         projectors: needed where it has a hidden-state term; their pairs are the aligned layers.
+        monitor: measures call accuracy where that is wanted; its config also says which weights are kept.
         callbacks: further callbacks.
     """
 
@@ -83,6 +86,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         held_out_examples: Sequence[Example] = (),
         teacher: OnlineTeacher | CachedTeacher | None = None,
         projectors: Projectors | None = None,
+        monitor: CallMonitor | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         args._n_gpu = min(args.n_gpu, 1)  # several GPUs are used through a launcher, never through DataParallel
@@ -105,6 +109,10 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             self.add_callback(_ZeroProjectorGradients(projectors))
             if self.accelerator.num_processes > 1:
                 self._projector_call = self.accelerator.prepare_model(projectors)
+        self._monitor = monitor
+        if monitor is not None:
+            self.add_callback(monitor)
+            self.add_callback(BestStudent(monitor.config))
         self._sums: dict[str, Tensor] = {}
         self._since: tuple[int, float] | None = None
 
@@ -191,7 +199,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
     ) -> dict[str, float]:
         """Cross-entropy (nats per completion token, no class weights) and token accuracy of the held-out examples.
 
-        Every process computes all of them.
+        Every process computes all of them. Call accuracy is added at the steps at which the monitor wants it.
         """
         started = time.monotonic()
         examples = self.eval_dataset
@@ -215,6 +223,8 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         self.model.train(was_training)
         ce, right = (sums / num_tokens).tolist()
         metrics = {"held_out_ce": ce, "held_out_token_accuracy": right}
+        if self._monitor is not None and self._monitor.is_due(self.state):
+            metrics["held_out_call_accuracy"] = self._monitor.call_accuracy(self.accelerator)
         self.log(dict(metrics))
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         if self._since is not None:  # the time spent here is not training time
@@ -251,7 +261,25 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            seal(Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}")
+            checkpoint = checkpoint_of(Path(self.args.output_dir), self.state.global_step)
+            best = self.best_checkpoint
+            seal(checkpoint, *([] if best is None or best == checkpoint else [best]))
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """The checkpoint of the highest call accuracy, where the student of that step is kept."""
+        if self._monitor is None or not self._monitor.config.keeps_best or self.state.best_global_step is None:
+            return None
+        return checkpoint_of(Path(self.args.output_dir), self.state.best_global_step)
+
+    def load_best(self) -> int:
+        """Give the student the weights of its highest call accuracy, where they are kept; the step they are of."""
+        step: int = self.state.global_step
+        best = self.best_checkpoint
+        if best is not None and self.state.best_global_step != step:
+            self._load_from_checkpoint(str(best))
+            step = self.state.best_global_step
+        return step
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

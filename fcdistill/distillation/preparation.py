@@ -62,6 +62,7 @@ class Prepared:
     teacher: PreparedTeacher | None
     train: list[Example]
     held_out: list[Example]
+    held_out_traces: list[Trace]
     left_out: list[str]
     tools: tuple[FunctionTool, ...]
 
@@ -110,7 +111,9 @@ def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
             config.max_example_tokens,
         )
     train, held_out = hold_out(kept, config.held_out_fraction, config.seed)
-    return Prepared(tokenizer, teacher, train, held_out, left_out, tools)
+    held_out_ids = {example.trace_id for example in held_out}
+    held_out_traces = [trace for trace in traces if trace.id in held_out_ids]
+    return Prepared(tokenizer, teacher, train, held_out, held_out_traces, left_out, tools)
 
 
 def _prepare_teacher(

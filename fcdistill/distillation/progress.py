@@ -4,6 +4,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,39 +14,23 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from fcdistill.records import Record
+from fcdistill.records import MetricsLine
 from fcdistill.storage import Journal, iter_jsonl, write_jsonl
 
-__all__ = ["GracefulStop", "MetricsLine", "MetricsLog", "ProgressBar", "step_of", "to_stderr"]
+__all__ = ["GracefulStop", "MetricsLog", "ProgressBar", "step_of", "to_stderr"]
 
 log = logging.getLogger(__name__)
 
-
-class MetricsLine(Record):
-    """A line of metrics.jsonl: means over the optimizer steps since the line before, or a held-out evaluation.
-
-    `ce`, `kd` and `hidden` are the components before their weights:
-    loss = ce_weight * ce + kd_weight * kd + hidden_weight * hidden.
-    """
-
-    step: int
-    epoch: float
-    loss: float | None = None
-    ce: float | None = None
-    kd: float | None = None
-    """KL(teacher || student) at kd_temperature, times its square."""
-    hidden: float | None = None
-    kd_gate_pass: float | None = None
-    """Share of the token weight that `kd_gate` leaves to the teacher's soft labels; none where it is off."""
-    learning_rate: float | None = None
-    grad_norm: float | None = None
-    """Before clipping."""
-    tokens_per_s: float | None = None
-    """Tokens that the student computed, each shared one once."""
-    examples_per_s: float | None = None
-    held_out_ce: float | None = None
-    """Nats per completion token."""
-    held_out_token_accuracy: float | None = None
+_IN_BAR = {
+    "loss": "loss",
+    "ce": "ce",
+    "kd": "kd",
+    "hidden": "hidden",
+    "tokens_per_s": "tokens/s",
+    "held_out_ce": "held-out ce",
+    "held_out_call_accuracy": "held-out calls",
+}
+"""What the progress bar shows of a log, and how it calls it."""
 
 
 class MetricsLog(TrainerCallback):  # type: ignore[misc]
@@ -59,6 +44,7 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, path: Path, resumed_step: int, report: Callable[[str], None]) -> None:
         self._report = report
+        self._began: tuple[int, float] | None = None
         with Journal(path, MetricsLine):
             pass  # cuts off a line that a killed run left half written
         write_jsonl(path, [line for line in iter_jsonl(path, MetricsLine, "metrics") if line.step <= resumed_step])
@@ -68,6 +54,15 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
     def lines(self) -> list[MetricsLine]:
         """All lines of the file."""
         return self._journal.records
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Begin to measure how long a step takes."""
+        self._began = (state.global_step, time.monotonic())
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Have the last steps logged, however few they are."""
+        if state.global_step >= state.max_steps:
+            control.should_log = True
 
     def on_log(
         self,
@@ -85,7 +80,15 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         self._journal.append([line])
         shown = line.model_dump(exclude={"schema_version", "step", "epoch"}, exclude_none=True)
         figures = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-        self._report(f"step {line.step}/{state.max_steps}  epoch {line.epoch:.2f}  {figures}")
+        self._report(f"step {line.step}/{state.max_steps}  epoch {line.epoch:.2f}  {figures}{self._left(state)}")
+
+    def _left(self, state: TrainerState) -> str:
+        """How long the rest takes at the mean speed since training began, evaluations and checkpoints included."""
+        if self._began is None or state.global_step == self._began[0]:
+            return ""
+        step, began = self._began
+        step_s = (time.monotonic() - began) / (state.global_step - step)
+        return f"  {tqdm.format_interval(step_s * (state.max_steps - state.global_step))} left"
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close the file."""
@@ -93,10 +96,34 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
 
 
 class ProgressBar(ProgressCallback):  # type: ignore[misc]
-    """The Trainer's bar without its dump of each log; what `MetricsLog` reports goes above it."""
+    """The Trainer's bar with the time that is left and the newest figures; what `MetricsLog` reports goes above it."""
 
-    def on_log(self, *_: Any, **__: Any) -> None:
-        """Leave the log to `MetricsLog`."""
+    def __init__(self) -> None:
+        super().__init__()
+        self._figures: dict[str, str] = {}
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Open the bar where training goes on: the steps of an earlier run say nothing of this one's speed."""
+        self.current_step = state.global_step
+        if state.is_world_process_zero:
+            # The mean speed, since evaluations and checkpoints come in bursts.
+            self.training_bar = tqdm(
+                total=state.max_steps, initial=state.global_step, unit="step", smoothing=0, dynamic_ncols=True
+            )
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Show the newest figures; those of the last evaluation stay."""
+        values = logs or {}
+        self._figures |= {label: f"{values[name]:.4g}" for name, label in _IN_BAR.items() if name in values}
+        if self.training_bar is not None:
+            self.training_bar.set_postfix(self._figures)
 
 
 class GracefulStop(TrainerCallback):  # type: ignore[misc]

@@ -3,7 +3,8 @@
     <out>/manifest.json     configuration, inputs and versions
     <out>/data.json         lengths of the examples, which were left out, how many are held out, how tokenizers align
     <out>/teacher.json      what the teacher thinks of the verified answers (`records.TeacherReport`)
-    <out>/metrics.jsonl     loss components, learning rate, speed (`progress.MetricsLine`)
+    <out>/metrics.jsonl     loss components, learning rate, speed, held-out figures (`records.MetricsLine`)
+    <out>/tensorboard/      where report_to names it
     <out>/checkpoints/      while training runs; the Trainer's own files, removed when the student is saved
     <out>/adapter/          LoRA: the adapter
     <out>/merged/           full weights
@@ -12,7 +13,8 @@
 
 Order of work: everything that can be refused without weights is refused first. Where signal is cached, what the cache
 lacks is computed before the student is loaded; with a whole cache the teacher's weights are not loaded at all. A killed
-run goes on from its last whole checkpoint and ends with the weights of an uninterrupted one.
+run goes on from its last whole checkpoint and ends with the weights of an uninterrupted one. Where the best student is
+kept, its checkpoint stays until a better one is written, and its weights are those that are saved.
 
 `fcdistill adapt` is the same work with a teacher in the student's place.
 """
@@ -40,6 +42,7 @@ from fcdistill.distillation.data import alignment_statistics, length_statistics
 from fcdistill.distillation.distill_trainer import PROJECTORS_NAME, DistillTrainer, StudentSide
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.lora import fuse_lora
+from fcdistill.distillation.monitoring import CallMonitor, require_whole_weights
 from fcdistill.distillation.preparation import (
     Prepared,
     PreparedTeacher,
@@ -49,6 +52,7 @@ from fcdistill.distillation.preparation import (
     teacher_layout,
 )
 from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of, to_stderr
+from fcdistill.distillation.reporters import open_reporters, require_reporters
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
 from fcdistill.distillation.teacher_report import report_teacher
 from fcdistill.errors import ConfigError
@@ -59,7 +63,7 @@ from fcdistill.storage import RunDirectory, read_json, storage_errors, write_jso
 
 __all__ = ["DistillTrainer", "TrainResult", "run_training"]
 
-_VOLATILE = frozenset({"device", "log_steps", "save_steps", "teacher_report_examples"})
+_VOLATILE = frozenset({"device", "log_steps", "report_to", "run_name", "save_steps", "teacher_report_examples"})
 """Fields that may change between a run and its resumption."""
 
 
@@ -75,10 +79,14 @@ class TrainResult:
     train_loss: float
     """Mean over the last logged steps."""
     held_out_ce: float | None
-    """Nats per completion token; None where nothing is held out."""
+    """Nats per completion token, as all held-out figures of the saved student; None where nothing is held out."""
     held_out_token_accuracy: float | None
     seconds: float
     """Time of work over all resumptions, loading included."""
+    held_out_call_accuracy: float | None = None
+    """Share of monitored traces with exactly the right calls; None where they are not asked."""
+    best_step: int | None = None
+    """Step whose weights, and held-out figures, these are; None where the last step's are saved."""
 
 
 def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None] = to_stderr) -> TrainResult:
@@ -96,6 +104,9 @@ def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None
         KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
     """
     started = time.monotonic()
+    if config.monitor.enabled:
+        require_whole_weights()
+    require_reporters(config.report_to)
     training, stage = (config.training(), "adapt") if isinstance(config, AdaptConfig) else (config, "train")
     prepared = prepare(training, signal=training.signal if training.objective.needs_teacher else None)
     inputs = [config.traces]
@@ -189,6 +200,9 @@ def _train(
     checkpoint = last_sealed(checkpoints)
     metrics = MetricsLog(config.out / "metrics.jsonl", step_of(checkpoint), report)
     stop = GracefulStop()
+    reporters = open_reporters(
+        config.report_to, config.out, resumed_step=step_of(checkpoint), is_main_process=args.process_index == 0
+    )
     trainer = DistillTrainer(
         student,
         args,
@@ -198,7 +212,8 @@ def _train(
         held_out_examples=prepared.held_out,
         teacher=teacher,
         projectors=projectors,
-        callbacks=[metrics, stop],
+        monitor=_monitor(config, student, prepared),
+        callbacks=[metrics, stop, *reporters],
     )
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
@@ -209,7 +224,10 @@ def _train(
     with stop.listening(), fast:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     losses = [line.loss for line in metrics.lines if line.loss is not None]
-    held_out = [line for line in metrics.lines if line.held_out_ce is not None]
+    saved_step = trainer.load_best()
+    if saved_step < trainer.state.global_step:
+        report(f"the student of step {saved_step} is saved, whose call accuracy was the highest")
+    held_out = [line for line in metrics.lines if line.held_out_ce is not None and line.step <= saved_step]
     student.model.config.use_cache = use_cache
     if args.should_save:
         _save(config, student, prepared, base, projectors)
@@ -222,6 +240,8 @@ def _train(
         held_out_ce=held_out[-1].held_out_ce if held_out else None,
         held_out_token_accuracy=held_out[-1].held_out_token_accuracy if held_out else None,
         seconds=round(earlier_s + time.monotonic() - started, 3),
+        held_out_call_accuracy=held_out[-1].held_out_call_accuracy if held_out else None,
+        best_step=saved_step if config.monitor.keeps_best else None,
     )
 
 
@@ -242,8 +262,8 @@ def _arguments(config: TrainConfig, checkpoints: Path, *, has_held_out: bool) ->
         logging_steps=config.log_steps,
         logging_nan_inf_filter=False,
         save_steps=config.save_steps,
-        # One more than needed: the newest one is sealed only after the Trainer has removed old ones.
-        save_total_limit=2,
+        # One more than needed: the newest one is sealed only after the Trainer has removed old ones. The best stays.
+        save_total_limit=3 if config.monitor.enabled else 2,
         eval_strategy="steps" if has_held_out else "no",
         eval_steps=config.save_steps,
         seed=config.seed,
@@ -253,7 +273,8 @@ def _arguments(config: TrainConfig, checkpoints: Path, *, has_held_out: bool) ->
         use_cpu=config.device == "cpu",
         dataloader_pin_memory=False,
         remove_unused_columns=False,
-        report_to="none",
+        report_to="none",  # those that are asked for are callbacks of the run
+        run_name=config.run_name or config.out.name,
         disable_tqdm=not sys.stderr.isatty(),
     )
     num_parallel = config.examples_per_pack * args.world_size
@@ -309,6 +330,20 @@ def _projectors(prepared: PreparedTeacher, student: StudentSide) -> Projectors |
     if not prepared.pairs:
         return None
     return Projectors(prepared.pairs, student.model.config.get_text_config().hidden_size, prepared.shape.width)
+
+
+def _monitor(config: TrainConfig, student: StudentSide, prepared: Prepared) -> CallMonitor | None:
+    if not config.monitor.enabled:
+        return None
+    return CallMonitor(
+        config.monitor,
+        student.model,
+        prepared.tokenizer,
+        ModelRef(model=config.student.model),
+        traces=prepared.held_out_traces,
+        tools_in_prompt=config.tools_in_prompt,
+        autocast=student.autocast,
+    )
 
 
 def _save(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy
 from scipy.optimize import linear_sum_assignment
 
+from fcdistill.equality import same_value
 from fcdistill.evaluation.defaults import MISSING, Defaults
 
 __all__ = [
@@ -274,22 +275,17 @@ def _surplus(missing: Sequence[Any], unexpected: Sequence[tuple[int, Any]], poin
 
 
 def _equal_leaves(expected: Any, got: Any, rule: Rule) -> bool:
-    if isinstance(expected, bool) or isinstance(got, bool):
-        return expected is got
-    if _is_number(expected) and _is_number(got):
-        if expected == got:
-            return True
-        return rule.kind == "numeric" and _within(expected, got, rule.tolerance)
+    if same_value(expected, got):
+        return True
+    if rule.kind == "numeric" and _is_number(expected) and _is_number(got):
+        return _within(expected, got, rule.tolerance)
     if isinstance(expected, str) and isinstance(got, str):
-        if expected == got:
-            return True
         if rule.kind == "casefold":
             return _caseless(expected) == _caseless(got)
         if rule.kind == "date":
             instant = _instant(expected)
             return instant is not None and instant == _instant(got)
-        return False
-    return expected is None and got is None
+    return False
 
 
 def _is_number(value: object) -> bool:

@@ -7,6 +7,7 @@ argument that was forgotten. Nothing here asks a model.
 
 import copy
 import functools
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from fcdistill.catalog import Catalog
+from fcdistill.equality import same_call
 from fcdistill.generation.grounding import Grounder
 from fcdistill.generation.omission import without_value
 from fcdistill.generation.parameters import property_schema, resolve_schema
@@ -112,7 +114,7 @@ class Verifier:
             for call in calls
             for violation in self.validator.check_call(call)
         ]
-        if any(call in calls[:index] for index, call in enumerate(calls)):
+        if any(same_call(one, other) for one, other in itertools.combinations(calls, 2)):
             problems.append("the same call is made twice")
         return Check(name="schema", ok=not problems, detail="; ".join(problems))
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
+from fcdistill.backends import shared_prefix
 from fcdistill.backends.decoding import Decoder
 from tests.tiny import Family, tiny_model
 
@@ -207,3 +208,28 @@ def test_a_wrong_result_of_sharing_is_noticed(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(attention, "forward", shifted)
     assert not Decoder(model).shares_prefix
+
+
+def test_under_autocast_prefixes_are_shared_and_scores_keep_their_precision(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a student is asked while it is trained: float32 weights, bfloat16 products."""
+    cast: set[bool] = set()
+
+    def spy(*tensors: Any) -> torch.Tensor:
+        cast.add(torch.is_autocast_enabled("cpu"))
+        return attend(*tensors)
+
+    attend = shared_prefix._attend_block
+    monkeypatch.setattr(shared_prefix, "_attend_block", spy)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        decoder = Decoder(model)
+        assert decoder.shares_prefix
+        prefix, prompts = ids(30, 0), [ids(4, 1), ids(9, 2)]
+        found = decoder.open(prefix).add(prompts)
+        with torch.no_grad():
+            wanted = torch.stack(
+                [model(torch.tensor([[*prefix, *prompt]])).logits[0, -1].float() for prompt in prompts]
+            )
+    assert (found - wanted).norm() < 0.05 * wanted.norm()
+    assert cast == {False}

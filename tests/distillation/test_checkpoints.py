@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fcdistill.distillation.checkpoints import last_sealed, seal
+from fcdistill.distillation.checkpoints import checkpoint_of, last_sealed, seal
 
 
 def _checkpoint(directory: Path, step: int, *, sealed: bool = True) -> Path:
@@ -54,3 +54,28 @@ def test_incomplete_and_damaged_checkpoints_are_skipped_and_removed(
     with caplog.at_level(logging.WARNING):
         assert last_sealed(tmp_path) == tmp_path / "checkpoint-10"
     assert not damaged.exists() and "checkpoint-20 is incomplete or damaged" in caplog.text
+
+
+def test_a_checkpoint_is_of_use_only_with_those_that_it_needs(tmp_path: Path) -> None:
+    best, old = _checkpoint(tmp_path, 10), _checkpoint(tmp_path, 5)
+    newest = _checkpoint(tmp_path, 20, sealed=False)
+    seal(newest, best)
+    assert last_sealed(tmp_path) == newest
+    _flip(best / "weights")
+    assert last_sealed(tmp_path) == old
+    assert not newest.exists() and not best.exists()
+
+
+def test_a_needed_checkpoint_may_not_be_replaced_by_another_one(tmp_path: Path) -> None:
+    best = _checkpoint(tmp_path, 10)
+    newest = _checkpoint(tmp_path, 20, sealed=False)
+    seal(newest, best)
+    (best / "weights").write_bytes(b"other")
+    seal(best)
+    assert last_sealed(tmp_path) == best
+
+
+def test_the_checkpoint_of_a_step(tmp_path: Path) -> None:
+    assert last_sealed(tmp_path) is None
+    _checkpoint(tmp_path, 7)
+    assert checkpoint_of(tmp_path, 7) == last_sealed(tmp_path)

@@ -13,8 +13,8 @@ from fcdistill.distillation.collation import Layout
 from fcdistill.distillation.data import Example
 from fcdistill.distillation.distill_trainer import DistillTrainer
 from fcdistill.distillation.lora import fuse_lora
-from fcdistill.distillation.progress import MetricsLine
 from fcdistill.distillation.signals import OnlineTeacher
+from fcdistill.records import MetricsLine
 from tests.distillation.tiny_data import (
     PACKED,
     UNPACKED,

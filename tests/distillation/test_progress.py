@@ -1,11 +1,14 @@
 import os
+import re
 import signal
 from pathlib import Path
 
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from fcdistill.distillation.progress import GracefulStop, MetricsLine, MetricsLog, step_of
+from fcdistill.distillation import progress
+from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of
+from fcdistill.records import MetricsLine
 from fcdistill.storage import iter_jsonl
 
 
@@ -35,6 +38,63 @@ def test_lines_hold_what_the_trainer_logs_but_not_its_summaries(tmp_path: Path, 
         "step 2/9  epoch 0.50  loss 1.5  ce 1.5  learning_rate 0.001  grad_norm 0.3",
         "step 2/9  epoch 0.50  held_out_ce 1.25  held_out_token_accuracy 0.5",
     ]
+
+
+def test_lines_say_how_long_the_rest_takes(
+    tmp_path: Path, args: TrainingArguments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on at step 4 of 9 and takes a minute for two steps needs a minute and a half for the others."""
+    reported: list[str] = []
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    metrics = MetricsLog(tmp_path / "metrics.jsonl", 4, reported.append)
+    metrics.on_train_begin(args, TrainerState(global_step=4, max_steps=9), TrainerControl())
+    _log(metrics, args, 4, held_out_ce=1.0)
+    now[0] += 60
+    _log(metrics, args, 6, loss=1.5, ce=1.25)
+    now[0] += 4000
+    _log(metrics, args, 9, loss=1.0)
+    assert [line.rpartition("  ")[2] for line in reported] == ["held_out_ce 1", "01:30 left", "00:00 left"]
+
+
+def test_the_last_steps_are_logged(tmp_path: Path, args: TrainingArguments) -> None:
+    metrics, control = MetricsLog(tmp_path / "metrics.jsonl", 0, [].append), TrainerControl()
+    metrics.on_step_end(args, TrainerState(global_step=8, max_steps=9), control)
+    assert not control.should_log
+    metrics.on_step_end(args, TrainerState(global_step=9, max_steps=9), control)
+    assert control.should_log
+
+
+def test_the_bar_shows_components_speed_and_the_time_left(
+    args: TrainingArguments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar = ProgressBar()
+
+    def shown() -> str:
+        bar.training_bar.refresh()
+        return capsys.readouterr().err.rpartition("\r")[2]
+
+    bar.on_train_begin(args, TrainerState(global_step=4, max_steps=9), TrainerControl())
+    assert "4/9" in shown()
+    bar.on_step_end(args, TrainerState(global_step=6, max_steps=9), TrainerControl())
+    logs = {"loss": 1.23456, "ce": 1.0, "kd": 0.5, "tokens_per_s": 1234.5, "learning_rate": 1e-3, "epoch": 1.0}
+    bar.on_log(args, TrainerState(global_step=6, max_steps=9), TrainerControl(), logs=logs)
+    bar.on_log(args, TrainerState(global_step=6, max_steps=9), TrainerControl(), logs={"held_out_call_accuracy": 0.75})
+    bar.on_log(args, TrainerState(global_step=6, max_steps=9), TrainerControl(), logs={"loss": 1.125})
+    text = shown()
+    assert re.search(r"6/9 \[\d\d:\d\d<\d\d:\d\d", text), text
+    assert "loss=1.125, ce=1, kd=0.5, tokens/s=1234, held-out calls=0.75" in text and "learning_rate" not in text
+    bar.on_train_end(args, TrainerState(global_step=6, max_steps=9), TrainerControl())
+    bar.on_log(args, TrainerState(global_step=6, max_steps=9), TrainerControl(), logs={"train_runtime": 3.0})
+
+
+def test_a_bar_of_another_process_stays_closed(args: TrainingArguments, capsys: pytest.CaptureFixture[str]) -> None:
+    bar, state = ProgressBar(), TrainerState(global_step=0, max_steps=9, is_world_process_zero=False)
+    bar.on_train_begin(args, state, TrainerControl())
+    bar.on_step_end(args, state, TrainerControl())
+    bar.on_log(args, state, TrainerControl(), logs={"loss": 1.0})
+    bar.on_train_end(args, state, TrainerControl())
+    assert capsys.readouterr().err == ""
 
 
 def test_a_resumed_run_drops_lines_that_come_again_and_a_torn_one(tmp_path: Path, args: TrainingArguments) -> None:

@@ -22,12 +22,11 @@ from fcdistill.config import AdaptConfig, TrainConfig, parse_config
 from fcdistill.distillation import preparation
 from fcdistill.distillation import trainer as module
 from fcdistill.distillation.distill_trainer import DistillTrainer
-from fcdistill.distillation.progress import MetricsLine
 from fcdistill.distillation.trainer import TrainResult, run_training
 from fcdistill.errors import DataError, ModelError
 from fcdistill.models import load_model, shared_vocabulary
 from fcdistill.prompts import render_example, render_prompt, stop_token_ids, template_sha256
-from fcdistill.records import Message, TeacherReport, ToolCall, Trace, WorkedExample
+from fcdistill.records import Message, MetricsLine, TeacherReport, ToolCall, Trace, WorkedExample
 from fcdistill.storage import iter_jsonl, read_json, write_jsonl
 from tests.distillation.tiny_data import tiny_traces
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -608,6 +607,16 @@ def test_misuse_is_explained(world: Path, tmp_path: Path, fields: dict[str, Any]
     with pytest.raises(Exception, match=message) as error:
         run_training(_config(world, tmp_path / "run", **fields))
     assert type(error.value).__module__ == "fcdistill.errors"
+
+
+def test_the_last_steps_are_logged_however_few_they_are(world: Path, tmp_path: Path) -> None:
+    every_step, run = tmp_path / "every_step", tmp_path / "run"
+    run_training(_config(world, every_step, max_steps=5))
+    result = run_training(_config(world, run, max_steps=5, log_steps=3))
+    losses = [line.loss for line in _lines(every_step)]
+    assert [line.step for line in _lines(run)] == [3, 5]
+    assert result.train_loss == pytest.approx((losses[3] + losses[4]) / 2, rel=1e-5)  # type: ignore[operator]
+    assert run_training(_config(world, tmp_path / "short", max_steps=1, log_steps=100)).train_loss == losses[0]
 
 
 def test_the_result_is_plain_data(world: Path, tmp_path: Path) -> None:

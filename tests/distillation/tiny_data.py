@@ -14,6 +14,7 @@ from fcdistill.distillation.collation import Collator, Layout
 from fcdistill.distillation.data import Example, render_traces
 from fcdistill.distillation.distill_trainer import DistillTrainer, StudentSide
 from fcdistill.distillation.layers import LayerPair, Projectors
+from fcdistill.distillation.monitoring import CallMonitor
 from fcdistill.distillation.signals import OnlineTeacher
 from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.models import apply_lora
@@ -71,6 +72,7 @@ def make_trainer(
     teacher_width: int = 32,
     vocabulary_size: int = VOCABULARY,
     held_out: Sequence[Example] = (),
+    monitor: CallMonitor | None = None,
     callbacks: Sequence[Any] = (),
     teacher: OnlineTeacher | None = None,
     pairs: Sequence[LayerPair] = ((2, 3), (4, 6)),
@@ -114,6 +116,7 @@ def make_trainer(
         held_out_examples=held_out,
         teacher=teacher,
         projectors=projectors,
+        monitor=monitor,
         callbacks=callbacks,
     )
 
