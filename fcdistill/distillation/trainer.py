@@ -30,6 +30,7 @@ from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Tra
 
 from fcdistill.config import FromTeacherLayers, FullTuning, LoraTuning, TrainConfig
 from fcdistill.distillation.attention import training_attention
+from fcdistill.distillation.augmentation import EpochOfDraws
 from fcdistill.distillation.caching import cached_teacher
 from fcdistill.distillation.checkpoints import last_sealed
 from fcdistill.distillation.collation import Collator
@@ -85,6 +86,7 @@ def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr)
         report: takes lines about the progress, for people.
 
     Raises:
+        CatalogError: the distractor catalogue is unusable.
         ConfigError: fields that don't fit one another, the models or the machine.
         DataError: the traces are unusable, or the directory holds another run.
         ModelError: a model can't be loaded or trained as asked.
@@ -97,7 +99,7 @@ def run_training(config: TrainConfig, report: Callable[[str], None] = to_stderr)
         config.out,
         stage="train",
         config=config.model_dump(mode="json"),
-        inputs=[config.traces],
+        inputs=[path for path in (config.traces, config.augmentation.distractor_catalogue) if path],
         seed=config.seed,
         model=ModelRef(model=config.student.model),
         tokenizer_sha256=tokenizer_sha256(prepared.tokenizer),
@@ -166,11 +168,11 @@ def _train(
             config,
             student.model,
             student.head,
-            [example.student_ids for example in prepared.train],
+            [example.student_ids for example in prepared.samples],
             name="student",
             autocast=student.autocast,
         ),
-        teacher=teacher_layout(config, online, prepared.train) if online else None,
+        teacher=teacher_layout(config, online, prepared.samples) if online else None,
         class_weights=config.objective.class_weights,
         hidden_positions=config.objective.hidden_positions,
         cached=cached,
@@ -183,11 +185,11 @@ def _train(
         args,
         objective=config.objective,
         collator=collator,
-        train_examples=prepared.train,
+        train_examples=prepared.augmented or prepared.train,
         held_out_examples=prepared.held_out,
         teacher=cached or online,
         projectors=projectors,
-        callbacks=[metrics, stop],
+        callbacks=[metrics, stop, *([EpochOfDraws(prepared.augmented)] if prepared.augmented else [])],
     )
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
