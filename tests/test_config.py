@@ -167,6 +167,12 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
         ("cache: {dir: c, temperatures: []}", "cache.temperatures: Tuple should have at least 1 item"),
         ("cache: {dir: c, temperatures: [0.0]}", "cache.temperatures.0: Input should be greater than 0 (found 0.0)"),
         ("cache: {dir: c, hidden_layers: [0]}", "cache.hidden_layers.0: Input should be greater than or equal to 1"),
+        ("augmentation: {shuffle: true}", "augmentation.shuffle: unknown field. Did you mean 'shuffle_tools'?"),
+        ("augmentation: {shuffle_tools: 1}", "augmentation.shuffle_tools: Input should be a valid boolean (found 1)"),
+        ("augmentation: {rename_probability: 2}", "rename_probability: Input should be less than or equal to 1"),
+        ("augmentation: {num_distractors: -1}", "num_distractors: Input should be greater than or equal to 0"),
+        ("augmentation: {num_distractors: 2}", "num_distractors is 2 but distractor_catalogue is not given: name a"),
+        ("augmentation: {distractor_catalogue: c.json}", "distractor_catalogue is given but num_distractors is 0: say"),
         ("device: &loop [*loop]", "device: Input should be a valid string (found [[...]])"),
         ("1: 2", "1: Keys should be strings"),
     ],
@@ -190,6 +196,31 @@ def test_cached_signals_need_a_cache_of_their_temperature_where_a_teacher_is_fol
     assert load_config(write(cached), "train").cache is None
     hidden = cached + "  objective: {hidden_weight: 1.0, kd_temperature: 3.0}\n  cache: {dir: c}\n"
     assert load_config(write(hidden), "train").signal == "cached"
+
+
+AUGMENTATIONS = (
+    "{shuffle_tools: true}",
+    "{rename_probability: 0.1}",
+    "{distractor_catalogue: c.json, num_distractors: 1}",
+)
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_augmentation_needs_tools_in_the_prompt_and_a_teacher_that_runs(write: Any, augmentation: str) -> None:
+    train = TRAIN + "  teacher: big\n  cache: {dir: c}\n  augmentation: " + augmentation + "\n"
+    for style in ("full", "compact"):
+        assert load_config(write(train + f"  tools_in_prompt: {style}\n"), "train").augmentation.is_on
+    with pytest.raises(ConfigError, match="augmentation changes the tools .*, but tools_in_prompt is none: set it to"):
+        load_config(write(train + "  tools_in_prompt: none\n"), "train")
+    kd = "  signal: cached\n  objective: {kd_weight: 1.0}\n"
+    with pytest.raises(ConfigError, match="signal is cached and a cache is of fixed texts: set signal to online, or"):
+        load_config(write(train + kd), "train")
+    assert load_config(write(train + "  signal: cached\n"), "train").augmentation.is_on
+
+
+def test_nothing_is_augmented_unless_asked_for(write: Any) -> None:
+    off = "  tools_in_prompt: none\n  augmentation: {rename_probability: 0, num_distractors: 0}\n"
+    assert not load_config(write(TRAIN + off), "train").augmentation.is_on
 
 
 def test_reverse_kl_needs_a_teacher_that_runs(write: Any) -> None:
