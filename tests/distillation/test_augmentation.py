@@ -15,7 +15,7 @@ from fcdistill.distillation.data import Example, render_traces
 from fcdistill.distillation.packing import pack_tree
 from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.prompts import prepare_tokenizer
-from fcdistill.records import FunctionTool, Message, ModelRef, ToolCall, Trace, TraceMeta
+from fcdistill.records import Message, ModelRef, Trace, TraceMeta
 from fcdistill.validation import CallValidator
 from tests.distillation.test_renaming import BOOK, HOME, HOME_CALLS, OLD, SAID, TESTS_NAMES
 from tests.distillation.tiny_data import tiny_traces
@@ -45,8 +45,8 @@ def home_traces(without: str = "") -> list[Trace]:
     ]
 
 
-def augment(trace: Trace, key: str, config: AugmentationConfig = ALL, foreign: Sequence[FunctionTool] = FOREIGN) -> Trace:
-    return augment_trace(trace, key, config=config, distractors=foreign, with_properties=True)
+def augment(trace: Trace, key: str, config: AugmentationConfig = ALL) -> Trace:
+    return augment_trace(trace, key, config=config, distractors=FOREIGN, with_properties=True)
 
 
 def names(trace: Trace) -> list[str]:
@@ -134,7 +134,7 @@ def test_student_and_teacher_are_shown_the_same_tools_and_complete_with_the_same
     for key, trace in zip(KEYS, home_traces(), strict=False):
         drawn = augment_trace(trace, key, config=ALL, distractors=FOREIGN, with_properties=style == "full")
         (example,) = render_traces([drawn], student, style, teacher, pairs)
-        (text,) = (student.decode(example.completion[:-1], clean_up_tokenization_spaces=False),)
+        text = student.decode(example.completion[:-1], clean_up_tokenization_spaces=False)
         if pairs is None:
             assert example.teacher_completion == example.completion
         else:
@@ -143,9 +143,12 @@ def test_student_and_teacher_are_shown_the_same_tools_and_complete_with_the_same
         for call in drawn.answer.calls:
             assert f'"{call.name}"' in text
             assert all(f'"{name}"' in text for name in call.arguments)
-        prompts = (student.decode(example.student_prompt), teacher.decode(example.teacher_prompt))
-        for prompt in prompts:
-            places = [prompt.find(f"{name}(" if prompt is prompts[0] and style == "compact" else f'"{name}"') for name in names(drawn)]
+        shown = "{}(" if style == "compact" else '"{}"'
+        for prompt, form in (
+            (student.decode(example.student_prompt), shown),
+            (teacher.decode(example.teacher_prompt), '"{}"'),
+        ):
+            places = [prompt.find(form.format(name)) for name in names(drawn)]
             assert -1 not in places and places == sorted(places)
 
 
