@@ -321,7 +321,9 @@ class TrainConfig(_Config):
         None, description="What `fcdistill cache` writes; needed where signal is cached, and made then where it is not."
     )
     tools_in_prompt: ToolsInPrompt = Field("full", description="How the student's prompt shows the tools.")
-    augmentation: AugmentationConfig = AugmentationConfig()
+    augmentation: AugmentationConfig = Field(
+        AugmentationConfig(), description="What is drawn anew in the training examples of each pack and epoch."
+    )
     epochs: StrictFloat = Field(3.0, gt=0, description="Passes over the traces.")
     max_steps: StrictInt | None = Field(None, ge=1, description="Stop after so many optimizer steps.")
     examples_per_step: StrictInt = Field(16, ge=1, description="Traces per optimizer step.")

@@ -61,7 +61,9 @@ def augment_trace(
     generator = random.Random(f"{key} counts")
     num_distractors = generator.randint(0, config.num_distractors)
     is_renamed = generator.random() < config.rename_probability
-    own_names = {spec.name for spec in trace.specs} | {call.name for message in trace.messages for call in message.calls}
+    own_names = {spec.name for spec in trace.specs} | {
+        call.name for message in trace.messages for call in message.calls
+    }
     foreign: list[FunctionTool] = []
     if trace.answer.calls:
         drawn = generator.sample(distractors, len(distractors))
@@ -143,8 +145,8 @@ class AugmentedExamples(Dataset[Example]):
                 if not self._warned:
                     self._warned = True
                     log.warning(
-                        "trace %r has %d tokens with the tools that were drawn for it, %d are allowed: it is trained on "
-                        "as it is, and so are others of which this is true",
+                        "trace %r has %d tokens with the tools that were drawn for it, but only %d are allowed: it is "
+                        "trained on as it is, and so are others like it",
                         example.trace_id,
                         example.num_tokens,
                         self._max_tokens,

@@ -84,8 +84,8 @@ class Renaming:
             changes["tool_calls"] = tuple(
                 call.model_copy(update={"function": self.call(call.function)}) for call in message.tool_calls
             )
-        if message.role == "tool" and message.name in self.tools:
-            changes["name"] = self.tools[message.name]
+        if message.role == "tool" and message.name is not None:
+            changes["name"] = self.tools.get(message.name, message.name)
         return message.model_copy(update=changes)
 
 
@@ -255,6 +255,9 @@ def _schemas(root: Leaf) -> Iterator[dict[str, Any]]:
             reached.add(leaf.key)
             yield leaf.schema
             pending += leaf.subschemas()
+            # Of dependencies that mix schemas and lists of names, the library finds none.
+            dependent = leaf.schema.get("dependencies", {}).values()
+            pending += [leaf.inside(each) for each in dependent if isinstance(each, dict)]
             pending += [leaf.follow(reference) for _, reference in leaf.references()]
 
 

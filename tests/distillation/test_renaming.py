@@ -71,7 +71,11 @@ BOOK = tool(
 OLD = tool(
     "old",
     **{"$schema": DRAFT_7},
-    properties={"a": {"type": "integer"}, "b": {"$ref": "#/definitions/c"}, "d": {"items": [{"properties": {"a": {}}}]}},
+    properties={
+        "a": {"type": "integer"},
+        "b": {"$ref": "#/definitions/c"},
+        "d": {"items": [{"properties": {"a": {}}}]},
+    },
     dependencies={"a": ["b"], "d": {"required": ["a"]}},
     definitions={"c": {"properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}},
 )
@@ -110,7 +114,7 @@ CHECK_RENAMED = CallValidator(map(ALL.spec, SPECS))
 
 def assert_same_verdict(call: ToolCall) -> bool:
     """The verdict is the same under all new names; whether it is that the call is right."""
-    names = {re.sub("/", "~1", key.replace("~", "~0")): new for key, new in ALL.properties.get(call.name, {}).items()}
+    names = {key.replace("~", "~0").replace("/", "~1"): new for key, new in ALL.properties.get(call.name, {}).items()}
     expected = [
         (each.code, each.keyword, "/".join(names.get(step, step) for step in each.pointer.split("/")))
         for each in CHECK.check_call(call)
@@ -155,7 +159,9 @@ def test_right_calls_stay_right_and_get_wrong_alike(call: ToolCall) -> None:
     assert assert_same_verdict(call)
     generator = random.Random(0)
     for key in call.arguments:
-        assert_same_verdict(call.model_copy(update={"arguments": {k: v for k, v in call.arguments.items() if k != key}}))
+        assert_same_verdict(
+            call.model_copy(update={"arguments": {k: v for k, v in call.arguments.items() if k != key}})
+        )
         for other in (generator.choice("xyz"), -1, None, {"name": 1}, [{"city": 2}]):
             assert_same_verdict(call.model_copy(update={"arguments": {**call.arguments, key: other}}))
     assert not assert_same_verdict(call.model_copy(update={"arguments": {**call.arguments, "undeclared": 1}}))
