@@ -5,9 +5,9 @@ call tools which it has never seen has to read them. What is drawn changes a tra
 changed trace is then rendered like any other, for the student and for a teacher that runs beside it.
 
 One draw is shared by the examples of a pack (`examples_per_pack`), and each pack of each epoch has its own. In a pack,
-traces with the same tools then still share the tool prompt, which is computed once (`packing`): a draw per example
-would make every one of them pay for its own, ten times as many tokens where the tools fill most of the prompt. Nothing
-is lost for the single example, which meets another draw in each epoch either way; an optimizer step sees
+traces with the same tools then still share the tool prompt, which is computed once (`packing`): with a draw per example
+each would have its own, 15 times as many tokens for 16 examples of the smart_home catalogue. Nothing is lost for the
+single example, which meets another draw in each epoch either way; an optimizer step sees
 examples_per_step / examples_per_pack draws. With examples_per_pack 1 each example has its own.
 
 A draw depends on the seed, the epoch and the first trace of its pack, and on nothing that happened before: a run that
@@ -15,8 +15,10 @@ was killed goes on with the examples of an uninterrupted one.
 
 Foreign tools are mixed in where the answer is a call, never under a name that the trace's tools or calls have. Where
 the answer is a text, because no tool serves the request or a value is missing, one of them might serve it, and the
-answer would be wrong: such traces get none. The number of foreign tools starts at 0, so that their absence says
-nothing about the answer.
+answer would be wrong: such traces get none. So foreign tools in a prompt tell that the answer is a call; their number
+is drawn from 0 on, so that a prompt without them, as an evaluation has it, tells nothing.
+
+Examples that are held out are shown as they are, as an evaluation would show them.
 """
 
 import dataclasses
@@ -85,6 +87,8 @@ def _drawn_place(tool: FunctionTool, key: str) -> float:
 
 class AugmentedExamples(Dataset[Example]):
     """Training examples that are drawn and rendered when their pack is fetched.
+
+    Drawing one takes 0.5 ms, and rendering it for student and teacher 6 ms where each prompt has 3,000 tokens.
 
     Args:
         traces: what is trained on.

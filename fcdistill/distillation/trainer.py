@@ -152,6 +152,8 @@ def _train(
 ) -> TrainResult:
     checkpoints = config.out / "checkpoints"
     args = _arguments(config, checkpoints, has_held_out=bool(prepared.held_out))
+    if prepared.augmented and args.device.type == "cuda":
+        args.dataloader_num_workers = 2  # they render packs while the GPU computes; a CPU would only do so in turn
     set_seed(config.seed)
     student, base = _load_student(config)
     use_cache = student.model.config.use_cache

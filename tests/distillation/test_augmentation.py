@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainerControl, TrainerState
 
 from fcdistill.catalog import Catalog, read_catalog
-from fcdistill.config import AugmentationConfig, ToolsInPrompt
+from fcdistill.config import AugmentationConfig, ObjectiveConfig, ToolsInPrompt
 from fcdistill.distillation.augmentation import AugmentedExamples, EpochOfDraws, augment_trace
 from fcdistill.distillation.data import Example, render_traces
 from fcdistill.distillation.packing import pack_tree
@@ -19,8 +19,8 @@ from fcdistill.prompts import prepare_tokenizer
 from fcdistill.records import Message, ModelRef, Trace, TraceMeta
 from fcdistill.validation import CallValidator
 from tests.distillation.test_renaming import BOOK, HOME, HOME_CALLS, OLD, SAID, TESTS_NAMES
-from tests.distillation.tiny_data import tiny_traces
-from tests.tiny import TokenizerKind, tiny_tokenizer
+from tests.distillation.tiny_data import make_trainer, tiny_traces
+from tests.tiny import TokenizerKind, tiny_model, tiny_tokenizer
 
 HOME_CATALOG = read_catalog(Path(__file__).parents[2] / "schemas" / "smart_home.json")
 FOREIGN = Catalog((BOOK, OLD, SAID, TESTS_NAMES, HOME_CATALOG.specs[0])).tools
@@ -175,6 +175,7 @@ def examples_of(
 
 
 TRACES = home_traces()[:8]
+TINY = tiny_traces(4)
 
 
 def test_a_pack_shares_one_draw_and_so_its_tool_prompt() -> None:
@@ -211,6 +212,27 @@ def test_worker_processes_fetch_the_same_examples() -> None:
         return list(DataLoader(examples, batch_size=3, collate_fn=list, num_workers=num_workers))
 
     assert fetched(0) == fetched(2) == [examples.__getitems__(range(start, min(start + 3, 8))) for start in (0, 3, 6)]
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_trainer_whose_workers_render_sees_the_same_losses(tmp_path: Path, num_workers: int) -> None:
+    losses = []
+    for workers in (0, num_workers):
+        examples = examples_of(TINY)
+        trainer = make_trainer(
+            tmp_path,
+            objective=ObjectiveConfig(),
+            examples=examples,
+            student=tiny_model("llama", len(tiny_tokenizer("qwen")), num_layers=2),
+            callbacks=[EpochOfDraws(examples)],
+            per_device_train_batch_size=2,
+            num_train_epochs=3,
+            logging_steps=1,
+            dataloader_num_workers=workers,
+        )
+        trainer.train()
+        losses.append([line["loss"] for line in trainer.state.log_history if "loss" in line])
+    assert len(losses[0]) == 6 and losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
 def test_what_a_draw_makes_too_long_is_shown_as_it_is_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
