@@ -32,6 +32,7 @@ from fcdistill.storage import storage_errors
 
 __all__ = [
     "AdaptConfig",
+    "AugmentationConfig",
     "BackendConfig",
     "CLASS_NAMES",
     "CacheConfig",
@@ -286,6 +287,40 @@ class CacheConfig(_Config):
     shard_traces: StrictInt = Field(256, ge=1, description="Traces per file of a new cache.")
 
 
+class AugmentationConfig(_Config):
+    """Tools that look different in every pack of examples, so that the student reads them instead of remembering."""
+
+    shuffle_tools: StrictBool = Field(False, description="Draw the order of the tools in the prompt.")
+    distractor_catalogue: Path | None = Field(
+        None, description="Tools that no request asks for, of another domain: OpenAI tools JSON, MCP tools/list JSON."
+    )
+    num_distractors: StrictInt = Field(
+        0, ge=0, description="Mix up to so many of them into the tools; how many is drawn, from 0 on."
+    )
+    rename_probability: StrictFloat = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that functions, and in a full prompt arguments, get meaningless names; those without "
+        "a description keep theirs.",
+    )
+
+    @model_validator(mode="after")
+    def _distractors_have_a_source(self) -> "AugmentationConfig":
+        if self.num_distractors and self.distractor_catalogue is None:
+            raise ValueError(
+                f"num_distractors is {self.num_distractors} but distractor_catalogue is not given: name a catalogue"
+            )
+        if self.distractor_catalogue is not None and not self.num_distractors:
+            raise ValueError("distractor_catalogue is given but num_distractors is 0: say how many tools are mixed in")
+        return self
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is drawn."""
+        return self.shuffle_tools or self.num_distractors > 0 or self.rename_probability > 0
+
+
 class MonitorConfig(_Config):
     """Held-out requests that the student answers while it is trained."""
 
@@ -397,6 +432,9 @@ class TrainConfig(_TrainingConfig):
         None, description="What `fcdistill cache` writes; needed where signal is cached, and made then where it is not."
     )
     tools_in_prompt: ToolsInPrompt = Field("full", description="How the student's prompt shows the tools.")
+    augmentation: AugmentationConfig = Field(
+        AugmentationConfig(), description="What is drawn anew in the training examples of each pack and epoch."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -440,6 +478,20 @@ class TrainConfig(_TrainingConfig):
                     f"objective.kd_temperature is {self.objective.kd_temperature}, but cache.temperatures are "
                     f"{', '.join(map(str, self.cache.temperatures))}: choose one of them, or add it for a new cache"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _augmentable(self) -> "TrainConfig":
+        if self.augmentation.is_on and self.tools_in_prompt == "none":
+            raise ValueError(
+                "augmentation changes the tools that a prompt shows, but tools_in_prompt is none: set it to full or "
+                "compact, or remove augmentation"
+            )
+        if self.augmentation.is_on and self.signal == "cached" and self.objective.needs_teacher:
+            raise ValueError(
+                "augmentation draws other texts in every epoch, but signal is cached and a cache is of fixed texts: "
+                "set signal to online, or remove augmentation"
+            )
         return self
 
 

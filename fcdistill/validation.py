@@ -31,7 +31,7 @@ from fcdistill.declarations import EndlessReferenceError, Leaf, Level, Levels, P
 from fcdistill.errors import CatalogError
 from fcdistill.records import CALL_ERRORS, CallError, ToolCall, ToolSpec
 
-__all__ = ["MAX_SCHEMA_DEPTH", "CallValidator", "Violation", "check_spec"]
+__all__ = ["MAX_SCHEMA_DEPTH", "CallValidator", "Violation", "check_spec", "dialect_of"]
 
 MAX_SCHEMA_DEPTH = 64
 """Levels of nested arrays and objects that a tool's schema may have."""
@@ -98,7 +98,7 @@ def check_spec(spec: ToolSpec) -> list[str]:
     schema = spec.parameters
     if _is_deeper(schema, MAX_SCHEMA_DEPTH):
         return [f"the schema is nested more than {MAX_SCHEMA_DEPTH} levels"]
-    dialect = _dialect(schema)
+    dialect = dialect_of(schema)
     if dialect is None:
         return [f"/$schema: unknown dialect {_quote(schema['$schema'])}; known are {', '.join(_DIALECTS)}"]
     problems = _metaschema_problems(dialect, schema)
@@ -107,7 +107,8 @@ def check_spec(spec: ToolSpec) -> list[str]:
     return problems or _reference_problems(dialect, schema)
 
 
-def _dialect(schema: Mapping[str, Any]) -> type[Validator] | None:
+def dialect_of(schema: Mapping[str, Any]) -> type[Validator] | None:
+    """The JSON Schema dialect that `$schema` names, 2020-12 where there is none; None where it names no known one."""
     if "$schema" not in schema:
         return Draft202012Validator
     named = schema["$schema"]
@@ -223,7 +224,7 @@ def _compile(name: str, canonical_parameters: str) -> _Compiled:
             required="a valid JSON Schema of an arguments object",
             fix="correct the tool's parameters",
         )
-    return _Compiled(_dialect(spec.parameters) or Draft202012Validator, spec.parameters)
+    return _Compiled(dialect_of(spec.parameters) or Draft202012Validator, spec.parameters)
 
 
 def _undeclared(name: str, declared: Iterable[str], pointer: str) -> Violation:

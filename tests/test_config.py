@@ -143,7 +143,7 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("epohcs: 3", "epohcs: unknown field. Did you mean 'epochs'?"),
-        ("zzz: 3", "zzz: unknown field. Allowed: cache, device, dtype,"),
+        ("zzz: 3", "zzz: unknown field. Allowed: augmentation, cache, device, dtype,"),
         ("tuning: {lora_rnk: 3}", "tuning.lora_rnk: unknown field. Did you mean 'lora_rank'?"),
         ("tuning: {method: full, lora_rank: 3}", "tuning.lora_rank: unknown field. Allowed: method."),
         ("tuning: {method: qlora}", "tuning: Input tag 'qlora'"),
@@ -191,6 +191,12 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
         ("cache: {dir: c, temperatures: []}", "cache.temperatures: Tuple should have at least 1 item"),
         ("cache: {dir: c, temperatures: [0.0]}", "cache.temperatures.0: Input should be greater than 0 (found 0.0)"),
         ("cache: {dir: c, hidden_layers: [0]}", "cache.hidden_layers.0: Input should be greater than or equal to 1"),
+        ("augmentation: {shuffle: true}", "augmentation.shuffle: unknown field. Did you mean 'shuffle_tools'?"),
+        ("augmentation: {shuffle_tools: 1}", "augmentation.shuffle_tools: Input should be a valid boolean (found 1)"),
+        ("augmentation: {rename_probability: 2}", "rename_probability: Input should be less than or equal to 1"),
+        ("augmentation: {num_distractors: -1}", "num_distractors: Input should be greater than or equal to 0"),
+        ("augmentation: {num_distractors: 2}", "num_distractors is 2 but distractor_catalogue is not given: name a"),
+        ("augmentation: {distractor_catalogue: c.json}", "distractor_catalogue is given but num_distractors is 0: say"),
         ("device: &loop [*loop]", "device: Input should be a valid string (found [[...]])"),
         ("1: 2", "1: Keys should be strings"),
     ],
@@ -223,6 +229,31 @@ def test_a_student_that_teaches_itself_needs_an_adapter_and_no_teacher(write: An
         load_config(write(own + "  teacher: big\n"), "train")
     with pytest.raises(ConfigError, match="signal is self, but tuning.method is full: .* set tuning.method to lora"):
         load_config(write(own + "  tuning: {method: full}\n"), "train")
+
+
+AUGMENTATIONS = (
+    "{shuffle_tools: true}",
+    "{rename_probability: 0.1}",
+    "{distractor_catalogue: c.json, num_distractors: 1}",
+)
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_augmentation_needs_tools_in_the_prompt_and_a_teacher_that_runs(write: Any, augmentation: str) -> None:
+    train = TRAIN + "  teacher: big\n  cache: {dir: c}\n  augmentation: " + augmentation + "\n"
+    for style in ("full", "compact"):
+        assert load_config(write(train + f"  tools_in_prompt: {style}\n"), "train").augmentation.is_on
+    with pytest.raises(ConfigError, match="augmentation changes the tools .*, but tools_in_prompt is none: set it to"):
+        load_config(write(train + "  tools_in_prompt: none\n"), "train")
+    kd = "  signal: cached\n  objective: {kd_weight: 1.0}\n"
+    with pytest.raises(ConfigError, match="signal is cached and a cache is of fixed texts: set signal to online, or"):
+        load_config(write(train + kd), "train")
+    assert load_config(write(train + "  signal: cached\n"), "train").augmentation.is_on
+
+
+def test_nothing_is_augmented_unless_asked_for(write: Any) -> None:
+    off = "  tools_in_prompt: none\n  augmentation: {rename_probability: 0, num_distractors: 0}\n"
+    assert not load_config(write(TRAIN + off), "train").augmentation.is_on
 
 
 def test_reverse_kl_needs_a_teacher_that_runs(write: Any) -> None:

@@ -87,7 +87,7 @@ def run_caching(config: TrainConfig, report: Callable[[str], None] = to_stderr) 
         report: takes lines about the progress, for people.
 
     Raises:
-        ConfigError: no cache or no teacher is named, or fields don't fit the models or the machine.
+        ConfigError: no cache or no teacher is named, augmentation is on, or fields don't fit the models or the machine.
         DataError: the traces are unusable, or the directory holds something else.
         ModelError: the teacher can't be loaded, or its logits are unusable.
         StorageError: the disk refused.
@@ -106,6 +106,12 @@ def run_caching(config: TrainConfig, report: Callable[[str], None] = to_stderr) 
                 required="in section train: teacher, and cache with its dir",
                 fix=f"add {name}; `fcdistill schemas config` lists the fields",
             )
+    if config.augmentation.is_on:
+        raise ConfigError(
+            "augmentation draws other texts in every epoch, but a cache is of fixed texts",
+            required="a configuration without augmentation",
+            fix="remove augmentation, or train with signal online, which needs no cache",
+        )
     plan, seals = _ensure(config, prepare(config, signal="cached"), report)
     return CacheResult(
         directory=plan.cache.dir,

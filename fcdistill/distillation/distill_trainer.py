@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from fcdistill.config import ObjectiveConfig
@@ -82,7 +83,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         *,
         objective: ObjectiveConfig,
         collator: Collator,
-        train_examples: Sequence[Example],
+        train_examples: Sequence[Example] | Dataset[Example],
         held_out_examples: Sequence[Example] = (),
         teacher: OnlineTeacher | CachedTeacher | None = None,
         projectors: Projectors | None = None,

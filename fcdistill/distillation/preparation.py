@@ -7,6 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from fcdistill.config import FromTeacherLayers, Signal, TrainConfig
 from fcdistill.distillation.alignment import VocabularyMap
+from fcdistill.distillation.augmentation import AugmentedExamples, augmented_examples
 from fcdistill.distillation.collation import Layout
 from fcdistill.distillation.data import Example, drop_long, hold_out, render_traces, tools_of
 from fcdistill.distillation.forward import packing_is_exact
@@ -65,6 +67,13 @@ class Prepared:
     held_out_traces: list[Trace]
     left_out: list[str]
     tools: tuple[FunctionTool, ...]
+    augmented: AugmentedExamples | None = None
+    """The training examples as they are fetched, where something is drawn; `train` has them without a draw."""
+
+    @property
+    def samples(self) -> list[Example]:
+        """Examples as long as those that are trained on."""
+        return [*self.train, self.augmented.longest] if self.augmented else self.train
 
 
 def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
@@ -75,6 +84,7 @@ def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
         signal: how the teacher is heard; None: none is needed.
 
     Raises:
+        CatalogError: the distractor catalogue is unusable.
         ConfigError: fields that don't fit one another, the models or the machine.
         DataError: the traces are unusable.
         ModelError: a reference, or what it names, is unusable.
@@ -94,15 +104,15 @@ def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
     if teacher and config.teacher_examples:
         validator = CallValidator(tool.function for tool in tools)
         examples = read_examples(config.teacher_examples, validator, "teacher_examples file")
-    rendered = render_traces(
-        traces,
-        tokenizer,
-        config.tools_in_prompt,
-        teacher.tokenizer if teacher else None,
-        teacher.string_pairs if teacher else None,
-        examples,
+    render = partial(
+        render_traces,
+        student=tokenizer,
+        style=config.tools_in_prompt,
+        teacher=teacher.tokenizer if teacher else None,
+        pairs=teacher.string_pairs if teacher else None,
+        examples=examples,
     )
-    kept, left_out = drop_long(rendered, config.max_example_tokens)
+    kept, left_out = drop_long(render(traces), config.max_example_tokens)
     if left_out:
         log.warning(
             "%d of %d traces have more than max_example_tokens %d tokens and are left out",
@@ -113,7 +123,8 @@ def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
     train, held_out = hold_out(kept, config.held_out_fraction, config.seed)
     held_out_ids = {example.trace_id for example in held_out}
     held_out_traces = [trace for trace in traces if trace.id in held_out_ids]
-    return Prepared(tokenizer, teacher, train, held_out, held_out_traces, left_out, tools)
+    augmented = augmented_examples(config, traces, train, render) if config.augmentation.is_on else None
+    return Prepared(tokenizer, teacher, train, held_out, held_out_traces, left_out, tools, augmented)
 
 
 def _prepare_teacher(

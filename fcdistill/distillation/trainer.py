@@ -35,6 +35,7 @@ from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Tra
 
 from fcdistill.config import AdaptConfig, FromTeacherLayers, FullTuning, LoraTuning, TrainConfig
 from fcdistill.distillation.attention import training_attention
+from fcdistill.distillation.augmentation import EpochOfDraws
 from fcdistill.distillation.caching import cached_teacher
 from fcdistill.distillation.checkpoints import last_sealed
 from fcdistill.distillation.collation import Collator
@@ -97,6 +98,7 @@ def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None
         report: takes lines about the progress, for people.
 
     Raises:
+        CatalogError: the distractor catalogue is unusable.
         ConfigError: fields that don't fit one another, the models or the machine.
         DataError: the traces are unusable, or the directory holds another run.
         ModelError: a model can't be loaded or trained as asked.
@@ -112,6 +114,8 @@ def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None
     inputs = [config.traces]
     if prepared.teacher and training.teacher_examples:
         inputs.append(training.teacher_examples)
+    if training.augmentation.distractor_catalogue:
+        inputs.append(training.augmentation.distractor_catalogue)
     with RunDirectory(
         config.out,
         stage=stage,
@@ -171,6 +175,8 @@ def _train(
 ) -> TrainResult:
     checkpoints = config.out / "checkpoints"
     args = _arguments(config, checkpoints, has_held_out=bool(prepared.held_out))
+    if prepared.augmented and args.device.type == "cuda":
+        args.dataloader_num_workers = 2  # they render packs while the GPU computes; a CPU would only do so in turn
     set_seed(config.seed)
     student, base = _load_student(config)
     use_cache = student.model.config.use_cache
@@ -185,11 +191,11 @@ def _train(
             config,
             student.model,
             student.head,
-            [example.student_ids for example in prepared.train],
+            [example.student_ids for example in prepared.samples],
             name="student",
             autocast=student.autocast,
         ),
-        teacher=teacher_layout(config, online, prepared.train) if online else None,
+        teacher=teacher_layout(config, online, prepared.samples) if online else None,
         class_weights=config.objective.class_weights,
         hidden_positions=config.objective.hidden_positions,
         cached=cached,
@@ -208,12 +214,12 @@ def _train(
         args,
         objective=config.objective,
         collator=collator,
-        train_examples=prepared.train,
+        train_examples=prepared.augmented or prepared.train,
         held_out_examples=prepared.held_out,
         teacher=teacher,
         projectors=projectors,
         monitor=_monitor(config, student, prepared),
-        callbacks=[metrics, stop, *reporters],
+        callbacks=[metrics, stop, *reporters, *([EpochOfDraws(prepared.augmented)] if prepared.augmented else [])],
     )
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:

@@ -63,6 +63,20 @@ def test_without_a_teacher_none_is_looked_for(tmp_path: Path, tiny_models: Path)
     assert not any(example.teacher_prompt for example in prepared.train)
 
 
+def test_augmented_examples_are_those_that_are_trained_on(tmp_path: Path, tiny_models: Path) -> None:
+    fields = {"max_example_tokens": 4000, "held_out_fraction": 0.4, "teacher": None}
+    plain = prepare(_config(tmp_path, tiny_models, **fields), signal=None)
+    assert plain.augmented is None and plain.samples == plain.train
+    augmentation = {"rename_probability": 1.0}
+    prepared = prepare(_config(tmp_path, tiny_models, augmentation=augmentation, **fields), signal=None)
+    assert (prepared.train, prepared.held_out) == (plain.train, plain.held_out)
+    assert prepared.augmented is not None
+    fetched = [prepared.augmented[index] for index in range(len(prepared.augmented))]
+    assert [example.trace_id for example in fetched] == [example.trace_id for example in plain.train]
+    assert all(new.student_prompt != old.student_prompt for new, old in zip(fetched, plain.train, strict=True))
+    assert prepared.samples == [*plain.train, prepared.augmented.longest]
+
+
 def _foreign(directory: Path, models: Path, **objective: Any) -> TrainConfig:
     """A teacher of another tokenizer, which also changes text: what is refused is refused before it is read."""
     return _config(directory, models, teacher=str(models / "lowercase"), objective=objective)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from fcdistill.backends.local import LocalBackend
 from fcdistill.config import AdaptConfig, TrainConfig, parse_config
 from fcdistill.distillation import preparation
 from fcdistill.distillation import trainer as module
+from fcdistill.distillation.collation import Collator
+from fcdistill.distillation.data import Example
 from fcdistill.distillation.distill_trainer import DistillTrainer
 from fcdistill.distillation.trainer import TrainResult, run_training
 from fcdistill.errors import DataError, ModelError
@@ -191,20 +194,23 @@ def test_a_damaged_checkpoint_is_replaced_by_an_older_one(
     _assert_equal(_weights(resumed), _weights(whole))
 
 
-def test_a_run_that_was_killed_goes_on(world: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("augmented", [False, True])
+def test_a_run_that_was_killed_goes_on(world: Path, tmp_path: Path, augmented: bool) -> None:
+    """It was killed in the middle of its second epoch."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run_training(_config(world, whole, epochs=3))
+    fields = {"epochs": 3, "objective": EVERYTHING, **(_augmented(tmp_path) if augmented else {})}
+    run_training(_config(world, whole, **fields))
     program = (
         "import os, signal, sys\n"
         "from fcdistill.config import TrainConfig\n"
         "from fcdistill.distillation import trainer, distill_trainer\n"
         "def kill(path):\n"
-        "    if path.name == 'checkpoint-4': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    if path.name == 'checkpoint-6': os.kill(os.getpid(), signal.SIGKILL)\n"
         "    real(path)\n"
         "real, distill_trainer.seal = distill_trainer.seal, kill\n"
         "trainer.run_training(TrainConfig.model_validate_json(sys.stdin.read()))\n"
     )
-    config = _config(world, killed, epochs=3)
+    config = _config(world, killed, **fields)
     process = subprocess.run(
         [sys.executable, "-c", program],
         input=config.model_dump_json(),
@@ -213,10 +219,59 @@ def test_a_run_that_was_killed_goes_on(world: Path, tmp_path: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert process.returncode == -signal.SIGKILL, process.stderr
-    assert (killed / "checkpoints" / "checkpoint-4").exists()
+    assert (killed / "checkpoints" / "checkpoint-6").exists()
     run_training(config)
     _assert_equal(_weights(killed), _weights(whole))
     assert [line.step for line in _lines(killed)] == list(range(1, 10))
+    assert _curve(killed, "loss") == pytest.approx(_curve(whole, "loss"), rel=1e-5)
+
+
+def _augmented(directory: Path) -> dict[str, Any]:
+    """Fields of a run in which everything is drawn."""
+    parameters = {"type": "object", "properties": {"song": {"type": "string", "description": "Its title."}}}
+    tools = [{"name": f"play_{n}", "description": "Plays a song.", "parameters": parameters} for n in range(4)]
+    (directory / "foreign.json").write_text(json.dumps(tools))
+    drawn = {"shuffle_tools": True, "num_distractors": 3, "rename_probability": 0.5}
+    augmentation = {"distractor_catalogue": directory / "foreign.json", **drawn}
+    return {"augmentation": augmentation, "tools_in_prompt": "full"}
+
+
+def test_every_epoch_draws_its_tools_anew_and_held_out_examples_keep_theirs(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packs: list[list[Example]] = []
+    collate = Collator.__call__
+
+    def watch(self: Collator, examples: Sequence[Example]) -> dict[str, Any]:
+        packs.append(list(examples))
+        return collate(self, examples)
+
+    monkeypatch.setattr(Collator, "__call__", watch)
+    fields = {"epochs": 3, "held_out_fraction": 0.2, "save_steps": 6, "objective": EVERYTHING}
+    run_training(_config(world, tmp_path / "run", **fields, **_augmented(tmp_path)))
+    seen: dict[str, list[Example]] = {}
+    for example in (example for pack in packs for example in pack):
+        seen.setdefault(example.trace_id, []).append(example)
+    held_out = [found for found in seen.values() if len(set(found)) == 1]
+    trained = [found for found in seen.values() if len(set(found)) > 1]
+    assert (len(held_out), len(trained)) == (2, 8)
+    prompts = [{example.student_prompt for example in found} for found in trained]
+    assert all(len(found) == 3 for found in trained) and sum(map(len, prompts)) > 20
+    for found in trained:
+        for example in found:
+            assert example.student_prompt == example.teacher_prompt, "one template, tools in full: one text"
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert sorted(Path(path).name for path in manifest["inputs"]) == ["foreign.json", "traces.jsonl"]
+    card = load_model(str(tmp_path / "run"), dtype="float32").card
+    assert card is not None and [tool.function.name for tool in card.tools] == ["set_light", "set_timer"]
+
+
+def test_an_augmented_run_teaches_across_tokenizers(world: Path, tmp_path: Path) -> None:
+    fields = {"teacher": str(world / "stranger"), "objective": EVERYTHING, "max_steps": 20, "epochs": 20}
+    run_training(_config(world, tmp_path / "run", **fields, **_augmented(tmp_path), save_steps=100))
+    for name in ("ce", "kd", "hidden"):
+        curve = _curve(tmp_path / "run", name)
+        assert len(curve) == 20 and sum(curve[-5:]) < sum(curve[:5]), name
 
 
 def test_an_interrupt_saves_a_checkpoint_and_reaches_the_caller(
