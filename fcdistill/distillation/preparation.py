@@ -110,7 +110,7 @@ def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
         style=config.tools_in_prompt,
         teacher=teacher.tokenizer if teacher else None,
         pairs=teacher.string_pairs if teacher else None,
-        examples=examples,
+        teacher_examples=examples,
     )
     kept, left_out = drop_long(render(traces), config.max_example_tokens)
     if left_out:
