@@ -7,23 +7,24 @@ The arithmetic is `sizing`'s; how the report is shown is not known here.
 
 import math
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
-from fcdistill.config import FromTeacherLayers, FullTuning, LoraTuning, Quantization, TrainConfig
+from fcdistill.config import Dtype, FromTeacherLayers, FullTuning, LoraTuning, Quantization, TrainConfig
 from fcdistill.distillation.collation import Layout, lay_out_side
 from fcdistill.distillation.data import Example, Side, length_statistics
 from fcdistill.distillation.placement import teacher_place
-from fcdistill.distillation.preparation import Prepared, PreparedTeacher, prepare, require_devices
+from fcdistill.distillation.preparation import Prepared, prepare, require_devices
 from fcdistill.distillation.sizing import (
     DTYPE_BYTES,
     LONGEST_GROUPED_ROW,
     ModelShapes,
     available_bytes,
+    chunk_bytes,
     logits_bytes,
     optimizer_bytes,
     shapes_of,
@@ -115,9 +116,9 @@ class CheckReport:
     teacher: ModelNeed | None
     tokens: TokenFigures
     devices: list[DeviceNeed]
-    refused: list[str] = field(default_factory=list)
+    refused: list[str]
     """Why training would not start here."""
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,35 @@ class _Batch:
     num_tokens: int
     """With padding."""
     num_computed: int
+    """Without padding."""
     num_scores: int
+    """Pairs of tokens whose attention probabilities a CPU keeps."""
     num_rows: int
+    """Supervised tokens."""
+
+
+@dataclass(frozen=True)
+class _Workload:
+    """What is trained on what, in shapes."""
+
+    config: TrainConfig
+    prepared: Prepared
+    student: ModelShapes
+    teacher: ModelShapes | None
+    student_batches: list[_Batch]
+    teacher_batches: list[_Batch]
+
+    @property
+    def keeps_hidden(self) -> bool:
+        return self.config.objective.hidden_weight > 0
+
+    @property
+    def num_projected(self) -> int:
+        """Parameters of the projectors."""
+        teacher = self.prepared.teacher
+        if teacher is None or self.student.width == teacher.shape.width:
+            return 0
+        return len(teacher.pairs) * self.student.width * teacher.shape.width
 
 
 def run_check(config: TrainConfig, *, num_processes: int = 1) -> CheckReport:
@@ -146,38 +174,34 @@ def run_check(config: TrainConfig, *, num_processes: int = 1) -> CheckReport:
     needs_teacher = config.objective.needs_teacher
     described = _described(config)
     prepared = prepare(described, signal=config.signal if needs_teacher else None, here=False)
-    skeleton = load_skeleton(described.student.model)
-    if isinstance(described.student, FromTeacherLayers):
-        num_layers = skeleton.config.get_text_config().num_hidden_layers
-        skeleton = cut_layers(skeleton, layers_to_keep(num_layers, described.student))
+    skeleton = _student_skeleton(described)
     student_shapes = shapes_of(skeleton)
-    student, copies = _student_need(config, described, skeleton)
+    student = _student_need(config, skeleton, _has_weights(described.student.model))
     teacher, teacher_shapes = None, None
     if prepared.teacher is not None:
         assert described.teacher is not None
-        teacher_skeleton = load_skeleton(described.teacher)
-        teacher_shapes = shapes_of(teacher_skeleton)
-        teacher = ModelNeed(
-            model=str(config.teacher),
-            num_parameters=teacher_shapes.num_parameters,
-            num_trained=0,
-            dtype=config.dtype,
-            quantization=config.teacher_quantization,
-            weight_bytes=weight_bytes(teacher_skeleton, config.dtype, config.teacher_quantization),
-            weights_are_here=_has_weights(described.teacher),
-        )
-    batches = list(_batches(config, prepared, student_shapes, teacher_shapes))
-    report = CheckReport(
+        skeleton = load_skeleton(described.teacher)
+        teacher_shapes = shapes_of(skeleton)
+        teacher = _teacher_need(config, skeleton, _has_weights(described.teacher))
+    packs = _packs(config, prepared.train)
+    work = _Workload(
+        config=config,
+        prepared=prepared,
+        student=student_shapes,
+        teacher=teacher_shapes,
+        student_batches=[_batch(config, "student", pack, student_shapes) for pack in packs],
+        teacher_batches=[] if teacher_shapes is None else [_batch(config, "teacher", pack, teacher_shapes) for pack in packs],
+    )
+    devices = _devices(work, student, teacher, num_processes)
+    return CheckReport(
         num_processes=num_processes,
         student=student,
         teacher=teacher,
-        tokens=_token_figures(config, prepared, batches),
-        devices=[],
+        tokens=_token_figures(work),
+        devices=devices,
+        refused=_refusals(config, num_processes),
+        warnings=_warnings(work, [need for need in (student, teacher) if need is not None], devices),
     )
-    _add_refusals(report, config, needs_teacher)
-    _add_devices(report, config, prepared, student_shapes, teacher_shapes, batches, copies)
-    _add_warnings(report, config, prepared)
-    return report
 
 
 def _described(config: TrainConfig) -> TrainConfig:
@@ -192,50 +216,40 @@ def _has_weights(ref: str) -> bool:
     return not path.is_dir() or any(path.rglob("*.safetensors"))
 
 
-def _student_need(
-    config: TrainConfig, described: TrainConfig, skeleton: PreTrainedModel
-) -> tuple[ModelNeed, int]:
-    """The student, and the bytes of its trained weights' copies in the precision of products."""
-    full = isinstance(config.tuning, FullTuning)
-    dtype = "float32" if full else config.dtype
-    quantization: Quantization = "none"
-    num_parameters = sum(parameter.numel() for parameter in skeleton.parameters())
-    copies = 0
+def _student_skeleton(config: TrainConfig) -> PreTrainedModel:
+    skeleton = load_skeleton(config.student.model)
+    if isinstance(config.student, FromTeacherLayers):
+        num_layers = skeleton.config.get_text_config().num_hidden_layers
+        return cut_layers(skeleton, layers_to_keep(num_layers, config.student))
+    return skeleton
+
+
+def _student_need(config: TrainConfig, skeleton: PreTrainedModel, weights_are_here: bool) -> ModelNeed:
+    num_parameters = num_trained = sum(parameter.numel() for parameter in skeleton.parameters())
+    dtype: Dtype = "float32" if isinstance(config.tuning, FullTuning) else config.dtype
+    quantization: Quantization = "none" if isinstance(config.tuning, FullTuning) else config.tuning.quantization
+    size = weight_bytes(skeleton, dtype, quantization)
     if isinstance(config.tuning, LoraTuning):
-        quantization = config.tuning.quantization
-        size = weight_bytes(skeleton, dtype, quantization)
         with torch.device("meta"):
             num_trained = trained_parameters(apply_lora(skeleton, config.tuning))
-    else:
-        size = weight_bytes(skeleton, dtype)
-        num_trained = num_parameters
-        if config.dtype == "bfloat16":
-            copies = DTYPE_BYTES["bfloat16"] * num_parameters
-    need = ModelNeed(
-        model=config.student.model,
-        num_parameters=num_parameters,
-        num_trained=num_trained,
-        dtype=dtype,
-        quantization=quantization,
-        weight_bytes=size,
-        weights_are_here=_has_weights(described.student.model),
+    elif config.dtype == "bfloat16":
+        size += DTYPE_BYTES[config.dtype] * num_parameters  # the copies that autocast multiplies by
+    return ModelNeed(config.student.model, num_parameters, num_trained, dtype, quantization, size, weights_are_here)
+
+
+def _teacher_need(config: TrainConfig, skeleton: PreTrainedModel, weights_are_here: bool) -> ModelNeed:
+    size = weight_bytes(skeleton, config.dtype, config.teacher_quantization)
+    num_parameters = sum(parameter.numel() for parameter in skeleton.parameters())
+    return ModelNeed(
+        str(config.teacher), num_parameters, 0, config.dtype, config.teacher_quantization, size, weights_are_here
     )
-    return need, copies
 
 
-def _batches(
-    config: TrainConfig, prepared: Prepared, student: ModelShapes, teacher: ModelShapes | None
-) -> Iterator[tuple[_Batch, _Batch | None]]:
-    """The student's and the teacher's part of sampled micro batches."""
-    examples = list(prepared.train)
-    random.Random(config.seed).shuffle(examples)
-    starts = range(0, len(examples), config.examples_per_pack)
-    for start in starts[:_SAMPLED_BATCHES]:
-        pack = examples[start : start + config.examples_per_pack]
-        yield (
-            _batch(config, "student", pack, student),
-            None if teacher is None else _batch(config, "teacher", pack, teacher),
-        )
+def _packs(config: TrainConfig, examples: Sequence[Example]) -> list[list[Example]]:
+    """The examples of sampled micro batches."""
+    shuffled = random.Random(config.seed).sample(list(examples), len(examples))
+    starts = range(0, len(shuffled), config.examples_per_pack)
+    return [shuffled[start : start + config.examples_per_pack] for start in starts[:_SAMPLED_BATCHES]]
 
 
 def _batch(config: TrainConfig, side: Side, pack: Sequence[Example], shapes: ModelShapes) -> _Batch:
@@ -250,126 +264,95 @@ def _batch(config: TrainConfig, side: Side, pack: Sequence[Example], shapes: Mod
     )
 
 
-def _token_figures(
-    config: TrainConfig, prepared: Prepared, batches: Sequence[tuple[_Batch, _Batch | None]]
-) -> TokenFigures:
-    student = [batch for batch, _ in batches]
+def _token_figures(work: _Workload) -> TokenFigures:
+    config, prepared, batches = work.config, work.prepared, work.student_batches
     packs_per_step = config.examples_per_step / config.examples_per_pack
-    steps_per_epoch = -(-len(prepared.train) // config.examples_per_step)
+    steps_per_epoch = math.ceil(len(prepared.train) / config.examples_per_step)
     mean_length = sum(len(example.student_ids) for example in prepared.train) / len(prepared.train)
     return TokenFigures(
         train_examples=len(prepared.train),
         held_out_examples=len(prepared.held_out),
         left_out=len(prepared.left_out),
         lengths=length_statistics(prepared.train),
-        tokens_per_step=packs_per_step * sum(batch.num_computed for batch in student) / len(student),
-        unpacked_tokens_per_step=mean_length * min(config.examples_per_step, len(prepared.train)),
-        largest_batch_tokens=max(batch.num_tokens for batch in student),
-        largest_batch_rows=max(batch.num_rows for batch in student),
+        tokens_per_step=packs_per_step * sum(batch.num_computed for batch in batches) / len(batches),
+        unpacked_tokens_per_step=config.examples_per_step * mean_length,
+        largest_batch_tokens=max(batch.num_tokens for batch in batches),
+        largest_batch_rows=max(batch.num_rows for batch in batches),
         steps=config.max_steps or math.ceil(config.epochs * steps_per_epoch),
     )
 
 
-def _add_refusals(report: CheckReport, config: TrainConfig, needs_teacher: bool) -> None:
-    try:
-        require_devices(config, needs_teacher=needs_teacher)
-    except FcdistillError as error:
-        report.refused.append(error.found)
-    num_parallel = config.examples_per_pack * report.num_processes
-    if config.examples_per_step % num_parallel:
-        report.refused.append(
-            f"examples_per_step is {config.examples_per_step}, but {report.num_processes} processes with "
-            f"examples_per_pack {config.examples_per_pack} take {num_parallel} at a time"
-        )
-
-
-def _add_devices(
-    report: CheckReport,
-    config: TrainConfig,
-    prepared: Prepared,
-    student: ModelShapes,
-    teacher: ModelShapes | None,
-    batches: Sequence[tuple[_Batch, _Batch | None]],
-    copies: int,
-) -> None:
-    device = _device(config.device)
-    times = report.num_processes if device.type == "cpu" else 1
-    parts = _student_parts(report, config, prepared, student, [batch for batch, _ in batches], copies, device)
+def _devices(
+    work: _Workload, student: ModelNeed, teacher: ModelNeed | None, num_processes: int
+) -> list[DeviceNeed]:
+    config, device = work.config, _device(work.config.device)
+    times = num_processes if device.type == "cpu" else 1
     if teacher is None:
-        _add(report, "training", str(device), parts, times)
-        return
-    teacher_parts = _teacher_parts(report, config, teacher, [batch for _, batch in batches if batch is not None])
+        return [_device_need("training", str(device), _student_parts(work, student, device), times)]
     name = _teacher_device(config, device)
     if config.signal == "cached":
-        _add(report, "caching", name, {"runtime": _RUNTIME_BYTES, **teacher_parts}, 1)
-        _add(report, "training", str(device), parts, times)
-    elif name == str(device):
-        _add(report, "training", str(device), parts | teacher_parts, times)
-    else:
-        _add(report, "training", str(device), parts, times)
-        _add(report, "training", name, {"runtime": _RUNTIME_BYTES, **teacher_parts}, report.num_processes)
+        parts = {"runtime": _RUNTIME_BYTES, **_teacher_parts(work, teacher, chunked=True)}
+        return [
+            _device_need("caching", name, parts, 1),
+            _device_need("training", str(device), _student_parts(work, student, device), times),
+        ]
+    if name == str(device):
+        parts = _student_parts(work, student, device) | _teacher_parts(work, teacher)
+        return [_device_need("training", name, parts, times)]
+    parts = {"runtime": _RUNTIME_BYTES, **_teacher_parts(work, teacher)}
+    return [
+        _device_need("training", str(device), _student_parts(work, student, device, copies_logits=True), times),
+        _device_need("training", name, parts, num_processes),
+    ]
 
 
 def _student_parts(
-    report: CheckReport,
-    config: TrainConfig,
-    prepared: Prepared,
-    student: ModelShapes,
-    batches: Sequence[_Batch],
-    copies: int,
-    device: torch.device,
+    work: _Workload, student: ModelNeed, device: torch.device, *, copies_logits: bool = False
 ) -> dict[str, int]:
-    """What one process keeps beside the teacher."""
-    keeps_hidden = config.objective.hidden_weight > 0
-    columns = [student.vocabulary_size]
-    if prepared.teacher is not None and config.objective.kd_weight and config.signal == "online":
-        columns.append(prepared.teacher.vocabulary_size)  # of a cache's rows only the top_k are there
-    num_beside = _projector_parameters(prepared.teacher, student)
-    if isinstance(config.tuning, LoraTuning):
-        num_beside += report.student.num_trained
-    num_trained = report.student.num_trained + _projector_parameters(prepared.teacher, student)
+    """What one process keeps beside the teacher, whose logits it may have to copy."""
+    config = work.config
+    num_trained = student.num_trained + work.num_projected
+    num_beside = num_trained if isinstance(config.tuning, LoraTuning) else work.num_projected
+    copied = work.teacher.vocabulary_size if copies_logits and config.objective.kd_weight and work.teacher else 0
     return {
         "runtime": _RUNTIME_BYTES,
-        "student weights": report.student.weight_bytes + copies,
+        "student weights": student.weight_bytes,
         "adapters, projectors": DTYPE_BYTES["float32"] * num_beside,
         "gradients": DTYPE_BYTES["float32"] * num_trained,
         "optimizer states": optimizer_bytes(num_trained),
         "student activations": max(
             student_activation_bytes(
-                student,
+                work.student,
                 batch.num_tokens,
                 config.dtype,
-                keeps_hidden=keeps_hidden,
+                keeps_hidden=work.keeps_hidden,
                 checkpointing=config.gradient_checkpointing,
                 num_scores=batch.num_scores if device.type == "cpu" else 0,
             )
-            for batch in batches
+            for batch in work.student_batches
         ),
-        "logits": max(logits_bytes(batch.num_rows, columns, config.dtype) for batch in batches),
+        "logits": max(
+            logits_bytes(batch.num_rows, work.student.vocabulary_size, config.dtype)
+            + batch.num_rows * copied * DTYPE_BYTES[config.dtype]
+            for batch in work.student_batches
+        ),
     }
 
 
-def _teacher_parts(
-    report: CheckReport, config: TrainConfig, teacher: ModelShapes, batches: Sequence[_Batch]
-) -> dict[str, int]:
-    """What the teacher adds where it runs."""
-    assert report.teacher is not None
-    keeps_hidden = config.objective.hidden_weight > 0
-    most_rows = max(batch.num_rows for batch in batches)
+def _teacher_parts(work: _Workload, teacher: ModelNeed, *, chunked: bool = False) -> dict[str, int]:
+    """What the teacher adds where it runs; `chunked` where its logits are worked on there and not by the loss."""
+    assert work.teacher is not None
+    config, columns = work.config, work.teacher.vocabulary_size
+    most_rows = max(batch.num_rows for batch in work.teacher_batches)
+    logits = most_rows * columns * DTYPE_BYTES[config.dtype] if config.objective.kd_weight or chunked else 0
     return {
-        "teacher weights": report.teacher.weight_bytes,
+        "teacher weights": teacher.weight_bytes,
         "teacher activations": max(
-            teacher_activation_bytes(teacher, batch.num_tokens, config.dtype, keeps_hidden=keeps_hidden)
-            for batch in batches
+            teacher_activation_bytes(work.teacher, batch.num_tokens, config.dtype, keeps_hidden=work.keeps_hidden)
+            for batch in work.teacher_batches
         ),
-        "teacher logits": most_rows * teacher.vocabulary_size * DTYPE_BYTES[config.dtype],
+        "teacher logits": logits + (chunk_bytes(most_rows, columns) if chunked else 0),
     }
-
-
-def _projector_parameters(teacher: PreparedTeacher | None, student: ModelShapes) -> int:
-    if teacher is None or student.width == teacher.shape.width:
-        return 0
-    return len(teacher.pairs) * student.width * teacher.shape.width
 
 
 def _device(name: str) -> torch.device:
@@ -389,12 +372,11 @@ def _teacher_device(config: TrainConfig, student: torch.device) -> str:
     return str(student if same else place)
 
 
-def _add(report: CheckReport, phase: str, device: str, parts: dict[str, int], times: int) -> None:
+def _device_need(phase: str, device: str, parts: dict[str, int], times: int) -> DeviceNeed:
     parts = {name: times * size for name, size in parts.items() if size}
     available = _other_gpus_bytes() if device == _OTHER_GPUS else available_bytes(torch.device(device))
     total = sum(parts.values())
-    fits = None if available is None else total <= available
-    report.devices.append(DeviceNeed(phase, device, parts, total, available, fits))
+    return DeviceNeed(phase, device, parts, total, available, None if available is None else total <= available)
 
 
 def _other_gpus_bytes() -> int | None:
@@ -402,20 +384,34 @@ def _other_gpus_bytes() -> int | None:
     return sum(size for size in sizes if size is not None) or None
 
 
-def _add_warnings(report: CheckReport, config: TrainConfig, prepared: Prepared) -> None:
-    if prepared.left_out:
-        report.warnings.append(
-            f"{len(prepared.left_out)} traces have more than max_example_tokens {config.max_example_tokens} tokens and "
-            "are left out"
+def _refusals(config: TrainConfig, num_processes: int) -> list[str]:
+    refused = []
+    try:
+        require_devices(config, needs_teacher=config.objective.needs_teacher)
+    except FcdistillError as error:
+        refused.append(error.found)
+    num_parallel = config.examples_per_pack * num_processes
+    if config.examples_per_step % num_parallel:
+        refused.append(
+            f"examples_per_step is {config.examples_per_step}, but {num_processes} processes with examples_per_pack "
+            f"{config.examples_per_pack} take {num_parallel} at a time"
         )
-    for need in (report.student, report.teacher):
-        if need is not None and not need.weights_are_here:
-            report.warnings.append(f"the weights of {need.model} are not here yet")
-    for device in report.devices:
+    return refused
+
+
+def _warnings(work: _Workload, models: Sequence[ModelNeed], devices: Sequence[DeviceNeed]) -> list[str]:
+    found = []
+    if left_out := len(work.prepared.left_out):
+        found.append(
+            f"{left_out} traces have more than max_example_tokens {work.config.max_example_tokens} tokens and are left out"
+        )
+    found += [f"the weights of {need.model} are not here yet" for need in models if not need.weights_are_here]
+    for device in devices:
         if device.fits is False:
             largest = sorted(device.bytes_of, key=lambda name: -device.bytes_of[name])
             remedies = [f"{name}: {_REMEDIES[name]}" for name in largest if name in _REMEDIES][:3]
-            report.warnings.append(
+            found.append(
                 f"{device.phase} does not fit on {device.device}; what helps, the largest part first: "
-                + "; ".join(dict.fromkeys(remedies))
+                + "; ".join(remedies)
             )
+    return found

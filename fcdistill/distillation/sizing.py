@@ -13,7 +13,6 @@ heads, I width of the MLP (of the experts that a token meets), L layers.
 """
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +28,7 @@ __all__ = [
     "LONGEST_GROUPED_ROW",
     "ModelShapes",
     "available_bytes",
+    "chunk_bytes",
     "logits_bytes",
     "optimizer_bytes",
     "shapes_of",
@@ -146,17 +146,14 @@ def teacher_activation_bytes(shapes: ModelShapes, num_tokens: int, dtype: Dtype,
     return num_tokens * width * (transient + kept)
 
 
-def logits_bytes(num_rows: int, vocabulary_sizes: Iterable[int], dtype: Dtype) -> int:
-    """Bytes of the loss over N rows: the student's logits with their gradient, the teacher's, a chunk in float32.
+def logits_bytes(num_rows: int, vocabulary_size: int, dtype: Dtype) -> int:
+    """Bytes of the loss over N rows: the student's logits, their gradient, and a chunk of them; the teacher's aside."""
+    return 2 * num_rows * vocabulary_size * DTYPE_BYTES[dtype] + chunk_bytes(num_rows, vocabulary_size)
 
-    Args:
-        num_rows: N.
-        vocabulary_sizes: V of the student and, where its logits are compared, of the teacher.
-        dtype: precision of the logits.
-    """
-    student, *teacher = vocabulary_sizes
-    whole = num_rows * DTYPE_BYTES[dtype] * (2 * student + sum(teacher))
-    return whole + _CHUNK_COPIES * 4 * min(num_rows, CHUNK_ROWS) * max(student, *teacher, 0)
+
+def chunk_bytes(num_rows: int, vocabulary_size: int) -> int:
+    """Bytes of what is computed in float32 from as many of N rows of logits as are worked on at once."""
+    return _CHUNK_COPIES * DTYPE_BYTES["float32"] * min(num_rows, CHUNK_ROWS) * vocabulary_size
 
 
 def available_bytes(device: torch.device) -> int | None:

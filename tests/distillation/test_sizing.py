@@ -77,8 +77,8 @@ def test_activations_are_the_formula_of_the_docstring() -> None:
 
 
 def test_logits_have_a_gradient_on_the_students_side_and_a_chunk_in_float32() -> None:
-    assert logits_bytes(7, [50], "bfloat16") == 7 * 2 * 2 * 50 + 5 * 4 * 7 * 50
-    assert logits_bytes(1000, [50, 60], "bfloat16") == 1000 * 2 * (100 + 60) + 5 * 4 * 512 * 60
+    assert logits_bytes(7, 50, "bfloat16") == 7 * 2 * 2 * 50 + 5 * 4 * 7 * 50
+    assert logits_bytes(1000, 50, "bfloat16") == 1000 * 2 * 2 * 50 + 5 * 4 * 512 * 50
 
 
 def test_constants_are_those_of_the_code_that_they_describe() -> None:
