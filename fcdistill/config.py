@@ -346,7 +346,9 @@ class TrainConfig(_Config):
         if self.teacher is None:
             for name in ("teacher_device", "teacher_quantization"):
                 if getattr(self, name) not in (None, "none"):
-                    raise ValueError(f"{name} is {getattr(self, name)} but teacher is not given: name one, or remove it")
+                    raise ValueError(
+                        f"{name} is {getattr(self, name)} but teacher is not given: name one, or remove it"
+                    )
         if isinstance(self.student, FromTeacherLayers) and getattr(self.tuning, "quantization", "none") != "none":
             raise ValueError(
                 f"tuning.quantization is {getattr(self.tuning, 'quantization', 'none')}, but student.init is "

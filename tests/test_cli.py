@@ -179,9 +179,7 @@ def test_check_works_out_the_memory_without_weights(run: Run, project: Path, tin
     assert not (project / "runs").exists()
 
 
-def test_a_cache_is_not_written_by_several_processes(
-    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_is_not_written_by_several_processes(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     ended = run("cache", "config.yaml")

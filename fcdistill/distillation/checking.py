@@ -1,4 +1,4 @@
-"""`fcdistill check`: what a training would take, from its configuration, shapes and traces, before any weights are there.
+"""`fcdistill check`: what a training would take, from configuration, shapes and traces, before any weights are there.
 
 Configs and tokenizers are read, weights never: a model too large for this machine, or not downloaded, counts like any
 other. Micro batches are laid out as training lays them out, under the assumption that packing is exact for both models.
@@ -190,7 +190,9 @@ def run_check(config: TrainConfig, *, num_processes: int = 1) -> CheckReport:
         student=student_shapes,
         teacher=teacher_shapes,
         student_batches=[_batch(config, "student", pack, student_shapes) for pack in packs],
-        teacher_batches=[] if teacher_shapes is None else [_batch(config, "teacher", pack, teacher_shapes) for pack in packs],
+        teacher_batches=[]
+        if teacher_shapes is None
+        else [_batch(config, "teacher", pack, teacher_shapes) for pack in packs],
     )
     devices = _devices(work, student, teacher, num_processes)
     return CheckReport(
@@ -282,9 +284,7 @@ def _token_figures(work: _Workload) -> TokenFigures:
     )
 
 
-def _devices(
-    work: _Workload, student: ModelNeed, teacher: ModelNeed | None, num_processes: int
-) -> list[DeviceNeed]:
+def _devices(work: _Workload, student: ModelNeed, teacher: ModelNeed | None, num_processes: int) -> list[DeviceNeed]:
     config, device = work.config, _device(work.config.device)
     times = num_processes if device.type == "cpu" else 1
     if teacher is None:
@@ -403,7 +403,8 @@ def _warnings(work: _Workload, models: Sequence[ModelNeed], devices: Sequence[De
     found = []
     if left_out := len(work.prepared.left_out):
         found.append(
-            f"{left_out} traces have more than max_example_tokens {work.config.max_example_tokens} tokens and are left out"
+            f"{left_out} traces have more than max_example_tokens {work.config.max_example_tokens} tokens and are left "
+            "out"
         )
     found += [f"the weights of {need.model} are not here yet" for need in models if not need.weights_are_here]
     for device in devices:

@@ -125,7 +125,9 @@ class Collator:
 
 def _without_weight(batch: dict[str, Any]) -> dict[str, Any]:
     """The batch with the same passes, but no row that a loss or a total counts."""
-    changed = {name: torch.zeros_like(batch[name]) for name in ("weights_N", "num_tokens", "num_examples")}
+    changed: dict[str, Any] = {
+        name: torch.zeros_like(batch[name]) for name in ("weights_N", "num_tokens", "num_examples")
+    }
     changed |= {name: batch[name][:0] for name in batch if name.endswith("_hidden_rows_M")}
     if "spans" in batch:
         changed["spans"] = {**batch["spans"], "span_weights_Q": torch.zeros_like(batch["spans"]["span_weights_Q"])}

@@ -69,7 +69,7 @@ def forward_rows(
         hidden_rows_M: flat indices of the rows whose hidden states are kept; needed where `layers` is not empty.
         autocast: precision of matrix products where it differs from that of the weights.
     """
-    device = logit_rows_N.device.type
+    device = inputs["input_ids"].device.type
     precision = torch.autocast(device, dtype=autocast) if autocast is not None else contextlib.nullcontext()
     with precision, _head_sees_only(head, logit_rows_N):
         outputs = model(**inputs, use_cache=False, output_hidden_states=bool(layers))

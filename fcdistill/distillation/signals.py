@@ -42,15 +42,15 @@ class OnlineTeacher:
 
         The teacher may be on another device than the batch; the rows are where the batch is.
         """
-        place, back = next(self.model.parameters()).device, batch["teacher_logit_rows_N"].device
-        logit_rows_N = batch["teacher_logit_rows_N"].to(place)
+        logit_rows_N = batch["teacher_logit_rows_N"]
+        place, back = next(self.model.parameters()).device, logit_rows_N.device
         found = forward_rows(
             self.model,
             self.head,
             {name: value.to(place) for name, value in batch["teacher"].items()},
             logit_rows_N if self.needs_logits else logit_rows_N[:0],
             layers=self.layers,
-            hidden_rows_M=batch["teacher_hidden_rows_M"].to(place),
+            hidden_rows_M=batch["teacher_hidden_rows_M"],
         )
         return ModelRows(
             found.logits_NV[:, : self.vocabulary_size].to(back),

@@ -33,7 +33,7 @@ def require_strategy(config: TrainConfig, teacher: PreparedTeacher | None) -> No
                 f"the launcher's strategy is DeepSpeed with ZeRO stage {stage or 'unknown'}",
                 required="stage 0, 1 or 2, given as zero_stage in accelerate's own configuration: a student is loaded "
                 "whole",
-                fix="set zero_stage to 2 (data/accelerate/deepspeed_zero2.yaml), or use FSDP (data/accelerate/fsdp.yaml)",
+                fix="set zero_stage to 2 (data/accelerate/deepspeed_zero2.yaml), or use FSDP 2 (fsdp.yaml beside it)",
             )
     elif shards_weights():
         found = {name: os.environ.get(name, "") for name in ("FSDP_VERSION", "FSDP_STATE_DICT_TYPE")}

@@ -227,9 +227,7 @@ def _train(
         filler=min(prepared.train, key=lambda example: example.num_tokens),
     )
     checkpoint = processes.from_main(lambda: last_sealed(Path(args.output_dir)))
-    metrics = (
-        MetricsLog(config.out / "metrics.jsonl", step_of(checkpoint), report) if processes.is_main else None
-    )
+    metrics = MetricsLog(config.out / "metrics.jsonl", step_of(checkpoint), report) if processes.is_main else None
     stop = GracefulStop(processes.any)
     trainer = DistillTrainer(
         student,

@@ -1,4 +1,4 @@
-"""What a training would take, as tables for the terminal: shows what `CheckReport` holds and computes only sums' units."""
+"""What a training would take, as tables for the terminal: shows what `CheckReport` holds and computes nothing else."""
 
 from typing import TYPE_CHECKING
 

@@ -77,11 +77,15 @@ def test_an_empty_micro_batch_changes_neither_loss_nor_gradients(tmp_path: Path,
     """What a process computes that has run out of examples."""
     examples = random_examples(4)
     objective = ALL_TERMS.model_copy(update={"hidden_positions": positions})
-    trainer = make_trainer(tmp_path, objective=objective, teacher_width=48)
-    trainer.data_collator = replace(trainer.data_collator, filler=examples[2])
-    whole = gradients(trainer, [examples])
-    _assert_same(gradients(trainer, [examples, []]), whole)
-    loss, grads = gradients(trainer, [[]])
+
+    def found(micro_batches: list[list[Example]]) -> tuple[float, dict[str, Tensor]]:
+        trainer = make_trainer(tmp_path, objective=objective, teacher_width=48)
+        trainer.data_collator = replace(trainer.data_collator, filler=examples[2])
+        return gradients(trainer, micro_batches)
+
+    whole = found([examples])
+    _assert_same(found([examples, []]), whole)
+    loss, grads = found([[]])
     assert loss == 0 and grads.keys() == whole[1].keys()
     assert all(value.abs().max() == 0 for value in grads.values())
 

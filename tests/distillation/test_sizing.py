@@ -28,9 +28,7 @@ def test_weights_are_counted_as_they_lie_in_memory(tied: bool) -> None:
     assert shapes_of(model).num_parameters == _count(model)
     assert weight_bytes(model, "float32") == 4 * _count(model)
     assert weight_bytes(model, "bfloat16") == sum(value.numel() * 2 for value in model.parameters())
-    linear = [
-        module for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"
-    ]
+    linear = [module for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"]
     in_linear = sum(module.weight.numel() for module in linear)
     rows = sum(module.out_features for module in linear)
     assert weight_bytes(model, "bfloat16", "8bit") == 2 * (_count(model) - in_linear) + in_linear + 4 * rows
@@ -69,9 +67,7 @@ def test_activations_are_the_formula_of_the_docstring() -> None:
     assert hidden == plain + 10 * 3 * 2 * 8
     again = student_activation_bytes(SHAPES, 10, "bfloat16", keeps_hidden=False, checkpointing=True)
     assert again == 10 * (3 * 2 * 8 + layer)
-    scores = student_activation_bytes(
-        SHAPES, 10, "bfloat16", keeps_hidden=False, checkpointing=False, num_scores=100
-    )
+    scores = student_activation_bytes(SHAPES, 10, "bfloat16", keeps_hidden=False, checkpointing=False, num_scores=100)
     assert scores == plain + 3 * 100 * 2 * 2
     assert teacher_activation_bytes(SHAPES, 10, "float32", keeps_hidden=False) == 10 * 4 * (4 * 8 + 3 * 16)
 

@@ -84,7 +84,7 @@ def test_accelerate_reads_the_configurations(name: str, strategy: str) -> None:
 
 
 def test_no_code_reaches_into_a_wrapped_model() -> None:
-    """`wrapped.module` would step round the wrapper's forward pass, in which gradients are averaged and weights gathered.
+    """`wrapped.module` would step round the wrapper's forward pass, which averages gradients and gathers weights.
 
     And the head is never called by itself: its weights may be shards outside of the model's own forward pass.
     """
