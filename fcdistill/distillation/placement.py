@@ -30,7 +30,8 @@ def teacher_place(teacher_device: str | None, student: torch.device) -> TeacherP
         ConfigError: `auto`, and there is no GPU but those of the students.
     """
     if teacher_device is None:
-        return TeacherPlace(student)
+        # accelerate calls the CPUs that several processes share cpu:0.
+        return TeacherPlace(torch.device("cpu") if student.type == "cpu" else student)
     if teacher_device != "auto":
         return TeacherPlace(torch.device(teacher_device))
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -10,7 +10,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
 def test_without_a_device_of_its_own_the_teacher_is_beside_the_student() -> None:
     assert teacher_place(None, GPU).device == GPU and teacher_place(None, GPU).max_memory is None
-    assert teacher_place("cpu", GPU).device == CPU
+    assert teacher_place("cpu", GPU).device == teacher_place(None, torch.device("cpu", 0)).device == CPU
     assert teacher_place("cuda:1", GPU).device == torch.device("cuda", 1)
 
 
