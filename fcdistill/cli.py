@@ -4,8 +4,10 @@ Stages are imported inside their commands, so that `--help` answers at once and 
 need it. Exit codes: 0 done, 1 gate failed or an invalid call, 2 usage or configuration, 3 incomplete or infrastructure.
 """
 
+import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ import typer
 
 from fcdistill import __version__
 from fcdistill.errors import ConfigError, FcdistillError, InfrastructureError
+from fcdistill.launcher import is_main_process, num_processes, process_index
 
 if TYPE_CHECKING:
     from fcdistill.backends import Backend
@@ -37,6 +40,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(schemas_app, name="schemas")
 
 _INTERRUPTED = 130
+_MAIN_SPEAKS_FIRST_S = 10.0
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file with a section for this stage.")]
 Overrides = Annotated[
@@ -55,7 +59,7 @@ def main() -> NoReturn:
     except FcdistillError as error:
         _fail(str(error), error.exit_code)
     except SystemExit as stop:
-        if stop.code == _INTERRUPTED:  # typer turns Ctrl-C into a silent exit
+        if stop.code == _INTERRUPTED and is_main_process():  # typer turns Ctrl-C into a silent exit
             print("fcdistill: Interrupted. Finished work is kept: run the same command again.", file=sys.stderr)
         raise
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone; rich and typer exit with 1 too
@@ -73,6 +77,10 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    if not is_main_process():
+        # What the main process refuses too is said there, and when it ends, the launcher ends this one.
+        time.sleep(_MAIN_SPEAKS_FIRST_S)
+        message = f"process {process_index()} of {num_processes()}: {message}"
     print(f"fcdistill: {message}", file=sys.stderr)
     sys.exit(code)
 
@@ -150,19 +158,24 @@ def train(config: ConfigPath, overrides: Overrides = None) -> None:
     settings = load_config(config, "train", overrides or ())
     _quiet_libraries()
     from fcdistill.distillation.trainer import run_training
-    from fcdistill.reporting.plots import can_draw, draw_runs, read_runs
 
     result = run_training(settings)
-    print(
-        f"Student: {result.directory} ({result.steps} steps, {result.examples} examples, {result.seconds:.0f} s, "
-        f"final loss {result.train_loss:.4f})"
-    )
-    if result.held_out_call_accuracy is not None:
-        step = "" if result.best_step is None else f" (its best, at step {result.best_step})"
-        print(f"Held-out call accuracy: {result.held_out_call_accuracy:.1%}{step}")
+    if is_main_process():
+        print(
+            f"Student: {result.directory} ({result.steps} steps, {result.examples} examples, {result.seconds:.0f} s, "
+            f"final loss {result.train_loss:.4f})"
+        )
+        if result.held_out_call_accuracy is not None:
+            step = "" if result.best_step is None else f" (its best, at step {result.best_step})"
+            print(f"Held-out call accuracy: {result.held_out_call_accuracy:.1%}{step}")
+        _draw_curves(result.directory)
+
+
+def _draw_curves(run: Path) -> None:
+
     if can_draw():
-        draw_runs(read_runs([result.directory]), result.directory / "plots")
-        print(f"Plots: {result.directory / 'plots'}")
+        draw_runs(read_runs([run]), run / "plots")
+        print(f"Plots: {run / 'plots'}")
     else:
         print("Plots: none, since matplotlib is not installed (pip install 'fcdistill[report]')")
 
@@ -189,6 +202,12 @@ def cache(config: ConfigPath, overrides: Overrides = None) -> None:
     from fcdistill.config import load_config
 
     settings = load_config(config, "train", overrides or ())
+    if num_processes() > 1:
+        raise ConfigError(
+            f"`fcdistill cache` was launched as {num_processes()} processes",
+            required="one: it writes a single cache",
+            fix="start it without a launcher",
+        )
     _quiet_libraries()
     from fcdistill.distillation.caching import run_caching
 
@@ -197,6 +216,39 @@ def cache(config: ConfigPath, overrides: Overrides = None) -> None:
         f"Cache: {result.directory} ({result.traces} traces, {result.tokens} tokens, "
         f"{result.num_bytes / result.tokens:.0f} bytes/token, {result.seconds:.0f} s)"
     )
+
+
+@app.command()
+def check(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="How many processes of one machine would share the training.")
+    ] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Work out the memory, tokens and steps of section `train` without any weights; exit code 2 where it is refused."""
+    import json
+    from dataclasses import asdict
+
+    from fcdistill.config import load_config
+    from fcdistill.reporting.sizes import render_check
+
+    settings = load_config(config, "train", overrides or ())
+    _quiet_libraries()
+    from fcdistill.distillation.checking import run_check
+
+    report = run_check(settings, num_processes=processes)
+    if as_json:
+        print(json.dumps(asdict(report), indent=2))
+    else:
+        _print(render_check(report))
+    if report.refused:
+        raise ConfigError(
+            "training would be refused here: " + "; ".join(report.refused),
+            required="fields that fit one another and this machine",
+            fix="correct them, or train where the devices are",
+        )
 
 
 @app.command(name="eval")
@@ -429,9 +481,12 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
-    from transformers.utils import logging
+    if not is_main_process():  # each line is said once, and the main process says it
+        warnings.simplefilter("ignore")
+        logging.getLogger("fcdistill").setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
 
-    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def _print(renderable: Any) -> None:

@@ -49,6 +49,7 @@ __all__ = [
     "MonitorConfig",
     "ObjectiveConfig",
     "Pretrained",
+    "Quantization",
     "Reporter",
     "ScriptedBackendConfig",
     "Signal",
@@ -65,6 +66,7 @@ TokenClass = Literal["structure", "name", "arg_key", "arg_value", "text", "stop"
 CLASS_NAMES: tuple[TokenClass, ...] = TokenClass.__args__  # type: ignore[attr-defined]
 Signal = Literal["online", "cached", "self"]
 KdGate = Literal["off", "agree", "prob"]
+Quantization = Literal["none", "8bit", "4bit"]
 Reporter = Literal["tensorboard", "wandb", "trackio"]
 Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "tvd", "logistic_ranking", "hinge"]
 
@@ -160,6 +162,10 @@ class LoraTuning(_Config):
     lora_dropout: StrictFloat = Field(0.0, ge=0, lt=1, description="Dropout before the adapters.")
     target_modules: tuple[str, ...] | Literal["all-linear"] = Field(
         "all-linear", description="Modules that get an adapter."
+    )
+    quantization: Quantization = Field(
+        "none",
+        description="The frozen base weights while training; 4bit is QLoRA. Needs CUDA and the extra [quantized].",
     )
 
 
@@ -383,6 +389,9 @@ class _TrainingConfig(_Config):
         "bfloat16", description="Precision of products and of frozen weights; trained weights are kept in float32."
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    compile_loss: StrictBool = Field(
+        False, description="Compile the loss over rows of logits: less memory and time, but the first steps wait."
+    )
     gradient_checkpointing: StrictBool = Field(False, description="Less memory, a third more time.")
     save_steps: StrictInt = Field(50, ge=1, description="Optimizer steps between checkpoints.")
     log_steps: StrictInt = Field(5, ge=1, description="Optimizer steps between lines of metrics.jsonl.")
@@ -413,6 +422,14 @@ class TrainConfig(_TrainingConfig):
     tuning: Annotated[LoraTuning | FullTuning, Field(discriminator="method")] = LoraTuning()
     teacher: str | None = Field(
         None, description="Model reference; needed where kd_weight or hidden_weight is set, unless signal is self."
+    )
+    teacher_device: str | None = Field(
+        None,
+        description="cpu, cuda:N or mps; auto spreads the teacher over the GPUs that no student uses; unset: the "
+        "student's device.",
+    )
+    teacher_quantization: Quantization = Field(
+        "none", description="The teacher's weights; 8bit and 4bit need CUDA and the extra [quantized]."
     )
     teacher_examples: Path | None = Field(
         None,
@@ -457,6 +474,17 @@ class TrainConfig(_TrainingConfig):
                 )
         elif self.objective.needs_teacher and self.teacher is None:
             raise ValueError("objective.kd_weight or objective.hidden_weight is set but teacher is not: name one")
+        if self.teacher is None:
+            for name in ("teacher_device", "teacher_quantization"):
+                if getattr(self, name) not in (None, "none"):
+                    raise ValueError(
+                        f"{name} is {getattr(self, name)} but teacher is not given: name one, or remove it"
+                    )
+        if isinstance(self.student, FromTeacherLayers) and getattr(self.tuning, "quantization", "none") != "none":
+            raise ValueError(
+                f"tuning.quantization is {getattr(self.tuning, 'quantization', 'none')}, but student.init is "
+                "from_teacher_layers: layers are cut out of weights as they are; set tuning.quantization to none"
+            )
         if self.signal == "cached" and self.objective.needs_teacher:
             if self.cache is None:
                 raise ValueError("signal is cached but cache is not given: name at least its dir")

@@ -9,10 +9,10 @@ The names of `students` and of the catalogue are offered here too: whoever uses 
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from peft import PeftModel
@@ -26,10 +26,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from fcdistill.config import Dtype, Quantization
 from fcdistill.errors import ConfigError, DownloadError, ModelError
 from fcdistill.memory import keep_freed_memory
 from fcdistill.model_catalogue import CATALOGUE, cached_gguf, pull
 from fcdistill.prompts import prepare_tokenizer
+from fcdistill.quantization import bits_and_bytes
 from fcdistill.records import ModelRef
 from fcdistill.storage import read_json, storage_errors
 from fcdistill.students import (
@@ -56,12 +58,14 @@ __all__ = [
     "cut_layers",
     "layers_to_keep",
     "load_model",
+    "load_skeleton",
     "load_tokenizer",
     "model_shape",
     "pull",
     "resolve",
     "save_student",
     "shared_vocabulary",
+    "without_weights",
 ]
 
 ModelKind = Literal["catalogue", "run", "adapter", "directory", "gguf", "hub"]
@@ -70,7 +74,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 _HUB_TIMEOUT_S = 5.0
 _LONGEST_REASON = 300
-_HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+_SMALL_HUB_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+_HUB_FILES = ("*.safetensors", *_SMALL_HUB_FILES)
 # Only what is at a repository's top level: many keep other formats of the same weights in folders.
 _HUB_IGNORED = ("*/*",)
 _PROBES = (
@@ -177,13 +182,22 @@ def load_tokenizer(ref: str) -> PreTrainedTokenizerBase:
     return _tokenizer(directory)
 
 
-def load_model(ref: str, *, dtype: str, device: str = "auto") -> LoadedModel:
+def load_model(
+    ref: str,
+    *,
+    dtype: Dtype,
+    device: str = "auto",
+    quantization: Quantization = "none",
+    max_memory: Mapping[int, int] | None = None,
+) -> LoadedModel:
     """The model of a reference, in eval mode. An adapter is loaded on its base and merged into it.
 
     Args:
         ref: a catalogue name, directory, run directory, .gguf file or hub id.
         dtype: `float32`, `bfloat16` or `float16`.
         device: `auto` (CUDA, else MPS, else CPU) or a torch device.
+        quantization: of its linear layers; `require_quantization` has found that they can be.
+        max_memory: bytes of weights by index of the GPU, where the model is spread over several instead of `device`.
 
     Raises:
         ModelError: the reference, or what it names, is unusable.
@@ -195,7 +209,15 @@ def load_model(ref: str, *, dtype: str, device: str = "auto") -> LoadedModel:
         keep_freed_memory()
     directory, revision = _local(resolved)
     tokenizer = _tokenizer(directory)
-    model = _weights(directory, dtype).to(place).eval()
+    options: dict[str, Any] = {}
+    if quantization != "none":
+        options = {"quantization_config": bits_and_bytes(quantization, dtype), "device_map": {"": place}}
+    if max_memory is not None:
+        options |= {"device_map": "auto", "max_memory": dict(max_memory)}
+    model = _weights(directory, dtype, options)
+    if not options:
+        model = model.to(place)
+    model.eval()
     num_rows = model.get_input_embeddings().num_embeddings
     largest_id = max(tokenizer.get_vocab().values())
     if largest_id >= num_rows:
@@ -204,7 +226,8 @@ def load_model(ref: str, *, dtype: str, device: str = "auto") -> LoadedModel:
             required="a tokenizer and weights that belong together",
             fix="restore the model's own tokenizer files",
         )
-    found = resolved.ref.model_copy(update={"revision": revision, "params": {"dtype": dtype}})
+    params = {"dtype": dtype} | ({"quantization": quantization} if quantization != "none" else {})
+    found = resolved.ref.model_copy(update={"revision": revision, "params": params})
     return LoadedModel(model, tokenizer, found, read_card(directory))
 
 
@@ -221,7 +244,26 @@ def model_shape(ref: str) -> ModelShape:
     return ModelShape(resolved.ref.model_copy(update={"revision": revision}), num_layers, width)
 
 
-def choose_device(device: str) -> torch.device:
+def load_skeleton(ref: str) -> PreTrainedModel:
+    """The modules of a reference on the meta device: shapes and names, no weights. An adapter has merged into its base.
+
+    Raises:
+        ModelError: the reference, or what it names, is unusable.
+        DownloadError: the model is not here and can't be fetched.
+    """
+    return _skeleton(_local(resolve(ref))[0])
+
+
+def without_weights(ref: str) -> str:
+    """A reference to a model's config and tokenizer alone: of a hub model only the small files are fetched.
+
+    Raises like `load_skeleton`.
+    """
+    resolved = resolve(ref)
+    return str(_hub_snapshot(resolved.path_or_id, _SMALL_HUB_FILES)) if resolved.kind == "hub" else ref
+
+
+def choose_device(device: str, field: str = "device") -> torch.device:
     """The torch device of a config: `auto` is CUDA, else MPS, else CPU. Raises `ConfigError` where there is no such."""
     if device == "auto":
         if torch.cuda.is_available():
@@ -235,7 +277,7 @@ def choose_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"device {device!r}: {reason}", required="auto, cpu, cuda, cuda:N or mps", fix="use auto"
+            f"{field} {device!r}: {reason}", required="auto, cpu, cuda, cuda:N or mps", fix="use auto"
         ) from None
     return place
 
@@ -320,7 +362,7 @@ def _fingerprint(directory: Path) -> str:
     return f"sampled-sha256:{digest.hexdigest()}"
 
 
-def _hub_snapshot(hub_id: str) -> Path:
+def _hub_snapshot(hub_id: str, files: tuple[str, ...] = _HUB_FILES) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
@@ -335,7 +377,7 @@ def _hub_snapshot(hub_id: str) -> Path:
                 snapshot_download(
                     hub_id,
                     revision=revision,
-                    allow_patterns=list(_HUB_FILES),
+                    allow_patterns=list(files),
                     ignore_patterns=list(_HUB_IGNORED),
                     etag_timeout=_HUB_TIMEOUT_S,
                 )
@@ -344,7 +386,7 @@ def _hub_snapshot(hub_id: str) -> Path:
             raise
         except Exception as error:  # the errors of the hub library's HTTP client have no common base
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST_REASON]}"
-        return Path(snapshot_download(hub_id, local_files_only=True, allow_patterns=list(_HUB_FILES)))
+        return Path(snapshot_download(hub_id, local_files_only=True, allow_patterns=list(files)))
     except GatedRepoError as error:
         raise ModelError(
             f"hub model {hub_id} is gated", required="access granted on the hub", fix="log in with `hf auth login`"
@@ -384,10 +426,17 @@ def _tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _weights(directory: Path, dtype: str) -> PreTrainedModel:
+def _weights(directory: Path, dtype: str, options: Mapping[str, Any]) -> PreTrainedModel:
+    """The weights of a directory; `options` are further arguments of transformers, for where and how they are kept."""
     base = _adapter_base(directory)
     if base is not None:
-        model = _weights(_base_directory(directory, base), dtype)
+        if options:
+            raise ModelError(
+                f"{directory} is an adapter, which is merged into its base as a whole",
+                required="merged weights, where they are to be quantised or spread over several devices",
+                fix="name the directory with the merged weights",
+            )
+        model = _weights(_base_directory(directory, base), dtype, {})
         if keep := base.params.get("keep_layers"):
             model = cut_layers(model, keep)
         with (
@@ -415,6 +464,7 @@ def _weights(directory: Path, dtype: str) -> PreTrainedModel:
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            **options,
         )
     missing = sorted(info["missing_keys"])
     if missing:
@@ -424,6 +474,20 @@ def _weights(directory: Path, dtype: str) -> PreTrainedModel:
             fix="restore the model's files",
         )
     return loaded
+
+
+def _skeleton(directory: Path) -> PreTrainedModel:
+    base = _adapter_base(directory)
+    if base is not None:
+        model = _skeleton(_base_directory(directory, base))
+        keep = base.params.get("keep_layers")
+        return cut_layers(model, keep) if keep else model
+    if not (directory / "config.json").is_file():
+        raise ModelError(f"{directory} has no config.json", required="a model directory", fix="check the path")
+    config = _config(directory)
+    with torch.device("meta"), model_errors(f"model {directory} can't be built", "a causal language model's config"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return model
 
 
 def _config(directory: Path) -> PretrainedConfig:

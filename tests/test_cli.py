@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,7 @@ def sets(*changes: str) -> list[str]:
         ["train", "--help"],
         ["cache", "--help"],
         ["plot", "--help"],
+        ["check", "--help"],
         ["eval", "--help"],
         ["schemas", "config"],
         ["schemas", "export", "made"],
@@ -223,6 +225,39 @@ def test_runs_are_drawn_without_torch(project: Path) -> None:
     ended = run_process(project, "plot", "sft", "nothing", "--out", "other", program=WITHOUT_TORCH)
     assert ended.code == 2 and "metrics nothing/metrics.jsonl does not exist" in ended.err, ended
     assert not (project / "other").exists()
+
+
+def test_check_works_out_the_memory_without_weights(run: Run, project: Path, tiny_models: Path) -> None:
+    shutil.copytree(tiny_models / "teacher", project / "described", ignore=shutil.ignore_patterns("*.safetensors"))
+    changes = sets("objective.kd_weight=1.0", "teacher=described")
+    ended = run("check", "config.yaml", *changes)
+    assert ended.code == 0 and "Memory while training, on cpu" in ended.out, ended
+    assert "warning: the weights of described are not here yet" in ended.out and "fits" in ended.out, ended
+    ended = run("check", "config.yaml", *changes, "--json")
+    report = json.loads(ended.out)
+    assert ended.code == 0 and report["teacher"]["model"] == "described" and report["tokens"]["steps"] == 2, ended
+    ended = run("check", "config.yaml", "--processes", "3")
+    assert ended.code == 2 and "training would be refused here: examples_per_step is 4" in ended.err, ended
+    assert not (project / "runs").exists()
+
+
+def test_a_cache_is_not_written_by_several_processes(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    ended = run("cache", "config.yaml")
+    assert ended.code == 2 and "`fcdistill cache` was launched as 2 processes" in ended.err, ended
+
+
+def test_a_process_beside_the_main_one_lets_it_speak_first(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(cli.time, "sleep", waited.append)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    ended = run("train", "nope.yaml")
+    assert ended.code == 2 and ended.err.startswith("fcdistill: process 1 of 2: config nope.yaml does not exist"), ended
+    assert len(waited) == 1 and 1 < waited[0] < 60
 
 
 def test_a_cache_is_written_once_and_read_by_every_training(run: Run, project: Path) -> None:

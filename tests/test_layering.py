@@ -17,14 +17,14 @@ PACKAGE = Path(fcdistill.__file__).parent
 LAYERS = [
     {"errors"},
     {"records"},
-    {"config", "storage"},
+    {"config", "launcher", "storage"},
     # declarations belongs to validation, signatures to prompts, equality and toolcall_regions to toolcalls
     {
         "catalog", "declarations", "equality", "prompts", "signatures", "toolcall_regions", "toolcalls", "validation",
         "worked_examples",
     },
-    # memory, model_catalogue and students belong to models
-    {"backends", "memory", "model_catalogue", "models", "students"},
+    # memory, model_catalogue, quantization and students belong to models
+    {"backends", "memory", "model_catalogue", "models", "quantization", "students"},
     {"distillation", "evaluation", "generation"},
     {"export", "reporting"},
     {"cli"},
@@ -32,7 +32,7 @@ LAYERS = [
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 STAGES = {"distillation", "evaluation", "generation"}
 
-TORCH_ROOMS = {"distillation", "export", "models", "students"}
+TORCH_ROOMS = {"distillation", "export", "models", "quantization", "students"}
 TORCH_MODULES = {"backends.decoding", "backends.local", "backends.shared_prefix"}
 HEAVY = {"accelerate", "datasets", "peft", "torch", "transformers"}
 

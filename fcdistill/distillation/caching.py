@@ -196,6 +196,8 @@ def _plan(config: TrainConfig, prepared: Prepared, teacher: PreparedTeacher) -> 
                 "temperatures": list(config.cache.temperatures),
                 "top_k": config.cache.top_k,
                 "traces": str(config.traces),
+                # Left away where there is none: caches that were made before it could be set stay valid.
+                **({"quantization": config.teacher_quantization} if config.teacher_quantization != "none" else {}),
             },
             "model": teacher.shape.ref,
             "tokenizer_sha256": tokenizer_sha256(teacher.tokenizer),
@@ -287,8 +289,8 @@ def _write_shards(
     missing: Mapping[int, Sequence[str]],
     report: Callable[[str], None],
 ) -> dict[int, Seal]:
-    device = choose_device(config.device)
-    teacher = load_teacher(config, prepared, device, plan.layers, needs_logits=True)
+    teacher = load_teacher(config, prepared, choose_device(config.device), plan.layers, needs_logits=True)
+    device = next(teacher.model.parameters()).device
     layout = teacher_layout(config, teacher, list(plan.examples.values()))
     write_index(plan.cache.dir, index)  # the first file: what is refused above leaves the directory free
     seals = {}

@@ -91,6 +91,9 @@ class Collator:
     that are the same string; for the Q other spans `span_tokens_student_I` and `span_tokens_teacher_J`, indices in N
     and U, with the span of each in `span_student_I` and `span_teacher_J`, and `span_weights_Q`, the mean weight of the
     student's tokens: a span's divergence already counts all its tokens.
+
+    Where a process has run out of examples, `filler` is computed in their place and counts for nothing: all processes
+    take part in every pass.
     """
 
     student: Layout
@@ -98,9 +101,13 @@ class Collator:
     class_weights: Mapping[TokenClass, float]
     hidden_positions: HiddenPositions
     cached: CachedTeacher | None = None
+    filler: Example | None = None
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """The batch."""
+        if not examples:
+            assert self.filler is not None, "a single process has no empty micro batches"
+            return _without_weight(self([self.filler]))
         weight_of_class = torch.tensor([float(self.class_weights.get(name, 1.0)) for name in CLASS_NAMES])
         classes_N = torch.tensor([index for example in examples for index in example.classes])
         counts = torch.tensor([len(example.completion) for example in examples])
@@ -122,6 +129,19 @@ class Collator:
         if self.cached is not None:
             batch |= self.cached.read([example.trace_id for example in examples])
         return batch
+
+
+def _without_weight(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with the same passes, but no row that a loss or a total counts."""
+    changed: dict[str, Any] = {
+        name: torch.zeros_like(batch[name]) for name in ("weights_N", "num_tokens", "num_examples")
+    }
+    changed |= {name: batch[name][:0] for name in batch if name.endswith("_hidden_rows_M")}
+    if "spans" in batch:
+        changed["spans"] = {**batch["spans"], "span_weights_Q": torch.zeros_like(batch["spans"]["span_weights_Q"])}
+    if "teacher_hidden" in batch:
+        changed["teacher_hidden"] = {layer: rows_MH[:0] for layer, rows_MH in batch["teacher_hidden"].items()}
+    return batch | changed
 
 
 def _span_tensors(examples: Sequence[Example], weights_N: Tensor) -> dict[str, Tensor]:

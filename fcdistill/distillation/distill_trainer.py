@@ -27,7 +27,8 @@ from fcdistill.distillation.forward import forward_rows
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.losses import cross_entropy
 from fcdistill.distillation.monitoring import CallMonitor
-from fcdistill.distillation.objective import SpanRows, StepTotals, components, total_loss
+from fcdistill.distillation.objective import RowSums, SpanRows, StepTotals, components, total_loss
+from fcdistill.distillation.sharding import sharded_loader
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
 from fcdistill.students import weight_storage_errors
 
@@ -71,6 +72,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         projectors: needed where it has a hidden-state term; their pairs are the aligned layers.
         monitor: measures call accuracy where that is wanted; its config also says which weights are kept.
         callbacks: further callbacks.
+        compiled: `compiled_row_sums`, where the loss is compiled.
     """
 
     # The loss is divided by totals of the optimizer step, whatever the number of micro batches.
@@ -89,6 +91,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         projectors: Projectors | None = None,
         monitor: CallMonitor | None = None,
         callbacks: Sequence[TrainerCallback] = (),
+        compiled: RowSums | None = None,
     ) -> None:
         args._n_gpu = min(args.n_gpu, 1)  # several GPUs are used through a launcher, never through DataParallel
         super().__init__(
@@ -102,6 +105,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         self._student = student
         self._objective = objective
         self._teacher = teacher
+        self._compiled = compiled
         self._pairs = projectors.pairs if projectors is not None else ()
         self._projectors = projectors
         self._projector_call: nn.Module | None = projectors
@@ -157,16 +161,34 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             projectors=self._projector_call,
             totals=StepTotals(*num_items_in_batch),
             spans=SpanRows(inputs["spans"], vocabulary_map) if vocabulary_map is not None else None,
+            compiled=self._compiled,
         )
         for name, value in found.items():
             self._add(name, value.detach())
         self._add("num_tokens", inputs["num_tokens"])
         self._add("num_examples", inputs["num_examples"])
         num_processes: int = self.accelerator.num_processes
-        return total_loss(self._objective, found) * num_processes
+        loss = total_loss(self._objective, found) * num_processes
+        if num_processes > 1 and not self._objective.ce_weight + self._objective.kd_weight:
+            # Processes average the gradients of all trained weights, also of those that no term reaches here.
+            loss = loss + 0.0 * rows.logits_NV.float().sum()
+        return loss
 
     def _add(self, name: str, value: Tensor) -> None:
         self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+
+    def get_train_dataloader(self) -> Any:
+        """The Trainer's; several processes share out the very micro batches of a single one."""
+        if self.accelerator.num_processes == 1:
+            return super().get_train_dataloader()
+        return sharded_loader(
+            self.train_dataset,
+            self.data_collator,
+            batch_size=self.args.per_device_train_batch_size,
+            num_processes=self.accelerator.num_processes,
+            process_index=self.accelerator.process_index,
+            place=self.args.device,
+        )
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Tensor | None:
         """The optimizer step's token weight and number of aligned rows, over all micro batches and processes."""
@@ -249,11 +271,13 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         return list(self._projectors.parameters()) if self._projectors is not None else []
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        if not self.args.should_save:
+            return
         directory = Path(output_dir if output_dir is not None else self.args.output_dir)
         # Adapters leave the embeddings alone; peft would ask the hub to find that out.
         extra = {"save_embedding_layers": False} if isinstance(self.model, PeftModel) else {}
-        self.model.save_pretrained(directory, state_dict=state_dict, is_main_process=self.args.should_save, **extra)
-        if self.args.should_save and self._projector_parameters():
+        self.model.save_pretrained(directory, state_dict=state_dict, **extra)
+        if self._projector_parameters():
             assert self._projectors is not None
             self._projectors.save(directory / PROJECTORS_NAME)
 

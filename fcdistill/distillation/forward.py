@@ -69,21 +69,24 @@ def forward_rows(
         hidden_rows_M: flat indices of the rows whose hidden states are kept; needed where `layers` is not empty.
         autocast: precision of matrix products where it differs from that of the weights.
     """
-    device = logit_rows_N.device.type
+    device = inputs["input_ids"].device.type
     precision = torch.autocast(device, dtype=autocast) if autocast is not None else contextlib.nullcontext()
     with precision, _head_sees_only(head, logit_rows_N):
         outputs = model(**inputs, use_cache=False, output_hidden_states=bool(layers))
-    hidden_MH = {}
+    hidden_MH: dict[int, Tensor] = {}
     if layers:
         assert hidden_rows_M is not None
-        hidden_MH = {layer: outputs.hidden_states[layer].flatten(0, 1)[hidden_rows_M] for layer in layers}
+        for layer in layers:  # those of a model that is spread over devices lie on several
+            states_TH = outputs.hidden_states[layer].flatten(0, 1)
+            hidden_MH[layer] = states_TH[hidden_rows_M.to(states_TH.device)]
     return ModelRows(outputs.logits[0], hidden_MH)
 
 
 @contextlib.contextmanager
 def _head_sees_only(head: nn.Module, rows_N: Tensor) -> Iterator[None]:
     def select(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (arguments[0].flatten(0, 1)[rows_N].unsqueeze(0), *arguments[1:])
+        states_TH = arguments[0].flatten(0, 1)
+        return (states_TH[rows_N.to(states_TH.device)].unsqueeze(0), *arguments[1:])
 
     handle = head.register_forward_pre_hook(select)
     try:

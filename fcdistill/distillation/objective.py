@@ -40,8 +40,12 @@ from fcdistill.distillation.losses import (
     tvd,
 )
 from fcdistill.distillation.signals import CachedRows
+from fcdistill.errors import ConfigError
 
-__all__ = ["SpanRows", "StepTotals", "components", "total_loss"]
+__all__ = ["RowSums", "SpanRows", "StepTotals", "compiled_row_sums", "components", "total_loss"]
+
+RowSums = Callable[..., Tensor]
+"""The sums of a chunk's rows, see `compiled_row_sums`."""
 
 _CHUNK_ROWS = 512
 """Rows whose [rows, V] float32 intermediates exist at the same time."""
@@ -79,6 +83,7 @@ def components(
     projectors: nn.Module | None,
     totals: StepTotals,
     spans: SpanRows | None = None,
+    compiled: RowSums | None = None,
 ) -> dict[str, Tensor]:
     """This micro batch's share of each term whose weight is not 0, before the term's weight.
 
@@ -92,6 +97,7 @@ def components(
         projectors: maps the student's hidden states into the teacher's width, pair by pair.
         totals: of the whole optimizer step.
         spans: needed where the teacher has another tokenizer; D is forward KL then.
+        compiled: what `compiled_row_sums` gave, where the loss is compiled.
 
     Returns:
         Scalars under `ce`, `kd` (with T^2) and `hidden` (mean over the pairs), per token and row of the step; where D
@@ -107,7 +113,7 @@ def components(
         known_rows, num_shared = _known(teacher)
         rows += known_rows
     if row_terms:
-        row_sums = _by_chunks(partial(_row_sums, config, num_shared), *rows)
+        row_sums = _by_chunks(partial(compiled or _row_sums, config, num_shared), *rows)
         found = dict(zip(row_terms, row_sums / token_weight, strict=True))
     if config.kd_weight and spans is not None:
         assert isinstance(teacher, ModelRows), "cached rows are those of the student's tokens"
@@ -135,6 +141,23 @@ def total_loss(config: ObjectiveConfig, found: dict[str, Tensor]) -> Tensor:
     """The weighted sum of `components`."""
     weights = {"ce": config.ce_weight, "kd": config.kd_weight, "hidden": config.hidden_weight}
     return torch.stack([weight * found[name] for name, weight in weights.items() if name in found]).sum()
+
+
+def compiled_row_sums(device: torch.device) -> RowSums:
+    """The sums of CE and D over a chunk, compiled for any number of rows by the first calls.
+
+    Raises:
+        ConfigError: nothing can be compiled for this device here.
+    """
+    try:
+        torch.compile(lambda values: values.exp() + 1)(torch.ones(2, device=device))
+    except Exception as error:  # what a missing compiler raises differs between devices and versions
+        raise ConfigError(
+            f"compile_loss is set, but nothing can be compiled for {device} here: {str(error).splitlines()[0]}",
+            required="a C++ compiler, on CUDA devices also triton",
+            fix="install it, or set compile_loss to false",
+        ) from error
+    return torch.compile(_row_sums, dynamic=True)
 
 
 def _known(teacher: ModelRows | CachedRows) -> tuple[list[Tensor], int]:

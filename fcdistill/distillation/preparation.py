@@ -13,13 +13,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from fcdistill.config import FromTeacherLayers, Signal, TrainConfig
+from fcdistill.config import FromTeacherLayers, LoraTuning, Signal, TrainConfig
 from fcdistill.distillation.alignment import VocabularyMap
 from fcdistill.distillation.augmentation import AugmentedExamples, augmented_examples
 from fcdistill.distillation.collation import Layout
 from fcdistill.distillation.data import Example, drop_long, hold_out, render_traces, tools_of
 from fcdistill.distillation.forward import packing_is_exact
 from fcdistill.distillation.layers import LayerPair, pair_layers
+from fcdistill.distillation.placement import teacher_place
 from fcdistill.distillation.signals import OnlineTeacher
 from fcdistill.distillation.token_strings import StringPairs, pair_strings, token_strings
 from fcdistill.errors import ConfigError
@@ -32,12 +33,13 @@ from fcdistill.models import (
     model_shape,
     shared_vocabulary,
 )
+from fcdistill.quantization import require_quantization
 from fcdistill.records import FunctionTool, Trace, WorkedExample
 from fcdistill.storage import read_jsonl
 from fcdistill.validation import CallValidator
 from fcdistill.worked_examples import read_examples
 
-__all__ = ["Prepared", "PreparedTeacher", "layout_of", "load_teacher", "prepare", "teacher_layout"]
+__all__ = ["Prepared", "PreparedTeacher", "layout_of", "load_teacher", "prepare", "require_devices", "teacher_layout"]
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +78,13 @@ class Prepared:
         return [*self.train, self.augmented.longest] if self.augmented else self.train
 
 
-def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
+def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) -> Prepared:
     """Read and check everything that needs no weights.
 
     Args:
         config: what is trained on what.
         signal: how the teacher is heard; None: none is needed.
+        here: whether the work is done on this machine, which must have the devices then.
 
     Raises:
         CatalogError: the distractor catalogue is unusable.
@@ -90,13 +93,8 @@ def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
         ModelError: a reference, or what it names, is unusable.
     """
     traces = read_jsonl(config.traces, Trace, "traces")
-    choose_device(config.device)
-    if config.dtype == "float16" and not torch.cuda.is_available():
-        raise ConfigError(
-            "dtype is float16, but there is no CUDA device",
-            required="a CUDA device: float16 training scales its loss there",
-            fix="use bfloat16 or float32",
-        )
+    if here:
+        require_devices(config, needs_teacher=signal is not None)
     tokenizer = load_tokenizer(config.student.model)
     teacher = _prepare_teacher(config, tokenizer, signal) if signal else None
     tools = tools_of(traces)
@@ -125,6 +123,29 @@ def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
     held_out_traces = [trace for trace in traces if trace.id in held_out_ids]
     augmented = augmented_examples(config, traces, train, render) if config.augmentation.is_on else None
     return Prepared(tokenizer, teacher, train, held_out, held_out_traces, left_out, tools, augmented)
+
+
+def require_devices(config: TrainConfig, *, needs_teacher: bool) -> None:
+    """Check that this machine has the devices of a configuration, and what their use takes.
+
+    Raises:
+        ConfigError: a device is missing.
+        MissingDependencyError: a package is missing.
+    """
+    student = choose_device(config.device)
+    if config.dtype == "float16" and not torch.cuda.is_available():
+        raise ConfigError(
+            "dtype is float16, but there is no CUDA device",
+            required="a CUDA device: float16 training scales its loss there",
+            fix="use bfloat16 or float32",
+        )
+    if isinstance(config.tuning, LoraTuning):
+        require_quantization(config.tuning.quantization, "tuning.quantization", student)
+    if needs_teacher:
+        if config.teacher_device not in (None, "auto"):
+            choose_device(config.teacher_device, field="teacher_device")
+        place = teacher_place(config.teacher_device, student)
+        require_quantization(config.teacher_quantization, "teacher_quantization", place.device)
 
 
 def _prepare_teacher(
@@ -184,9 +205,9 @@ def load_teacher(
     """The teacher with its weights.
 
     Args:
-        config: names the teacher and its precision.
+        config: names the teacher, its precision and its place.
         prepared: what is known of it.
-        device: where it runs.
+        device: that of the student, and of the rows that are compared.
         layers: HF hidden_states indices that are wanted.
         needs_logits: whether its logits are wanted.
 
@@ -194,7 +215,14 @@ def load_teacher(
         ModelError: its weights can't be loaded.
     """
     assert config.teacher is not None
-    model = load_model(config.teacher, dtype=config.dtype, device=str(device)).model
+    place = teacher_place(config.teacher_device, device)
+    model = load_model(
+        config.teacher,
+        dtype=config.dtype,
+        device=str(place.device),
+        quantization=config.teacher_quantization,
+        max_memory=place.max_memory,
+    ).model
     model.requires_grad_(False)
     return OnlineTeacher(
         model=model,

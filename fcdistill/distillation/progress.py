@@ -127,10 +127,15 @@ class ProgressBar(ProgressCallback):  # type: ignore[misc]
 
 
 class GracefulStop(TrainerCallback):  # type: ignore[misc]
-    """Turns the first Ctrl-C into a checkpoint at the end of the running step; the second one stops at once."""
+    """Turns the first Ctrl-C into a checkpoint at the end of the running step; the second one stops at once.
 
-    def __init__(self) -> None:
+    Args:
+        agree: whether the argument is true in any process of the run, so that all stop after the same step.
+    """
+
+    def __init__(self, agree: Callable[[bool], bool] = bool) -> None:
         self.requested = False
+        self._agree = agree
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -154,6 +159,7 @@ class GracefulStop(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Ask the Trainer for a checkpoint and the end."""
+        self.requested = self._agree(self.requested)
         if self.requested:
             control.should_save = True
             control.should_training_stop = True

@@ -47,18 +47,25 @@ class OnlineTeacher:
 
     @torch.no_grad()
     def rows(self, batch: Mapping[str, Any]) -> ModelRows:
-        """The teacher's logits (no rows where they are not needed) and hidden states for a batch of `Collator`."""
+        """The teacher's logits (no rows where they are not needed) and hidden states for a batch of `Collator`.
+
+        The teacher may be on another device than the batch; the rows are where the batch is.
+        """
         logit_rows_N = batch["teacher_logit_rows_N"]
+        place, back = next(self.model.parameters()).device, logit_rows_N.device
         with self.speaking():
             found = forward_rows(
                 self.model,
                 self.head,
-                batch["teacher"],
+                {name: value.to(place) for name, value in batch["teacher"].items()},
                 logit_rows_N if self.needs_logits else logit_rows_N[:0],
                 layers=self.layers,
                 hidden_rows_M=batch["teacher_hidden_rows_M"],
             )
-        return ModelRows(found.logits_NV[:, : self.vocabulary_size], found.hidden_MH)
+        return ModelRows(
+            found.logits_NV[:, : self.vocabulary_size].to(back),
+            {layer: rows_MH.to(back) for layer, rows_MH in found.hidden_MH.items()},
+        )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ run goes on from its last whole checkpoint and ends with the weights of an unint
 kept, its checkpoint stays until a better one is written, and its weights are those that are saved.
 
 `fcdistill adapt` is the same work with a teacher in the student's place.
+
+Several processes that a launcher started share the work of each optimizer step; all this is the main one's to write.
 """
 
 import contextlib
@@ -24,7 +26,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,7 +35,7 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, TrainingArguments, set_seed
 
-from fcdistill.config import AdaptConfig, FromTeacherLayers, FullTuning, LoraTuning, TrainConfig
+from fcdistill.config import AdaptConfig, FromTeacherLayers, FullTuning, LoraTuning, Quantization, TrainConfig
 from fcdistill.distillation.attention import training_attention
 from fcdistill.distillation.augmentation import EpochOfDraws
 from fcdistill.distillation.caching import cached_teacher
@@ -44,6 +46,7 @@ from fcdistill.distillation.distill_trainer import PROJECTORS_NAME, DistillTrain
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.lora import fuse_lora
 from fcdistill.distillation.monitoring import CallMonitor, require_whole_weights
+from fcdistill.distillation.objective import compiled_row_sums
 from fcdistill.distillation.preparation import (
     Prepared,
     PreparedTeacher,
@@ -52,19 +55,32 @@ from fcdistill.distillation.preparation import (
     prepare,
     teacher_layout,
 )
+from fcdistill.distillation.processes import Processes
 from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of, to_stderr
 from fcdistill.distillation.reporters import open_reporters, require_reporters
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
+from fcdistill.distillation.strategies import require_strategy, shards_weights
 from fcdistill.distillation.teacher_report import report_teacher
 from fcdistill.errors import ConfigError
-from fcdistill.models import StudentCard, apply_lora, cut_layers, layers_to_keep, load_model, save_student
+from fcdistill.launcher import num_processes
+from fcdistill.models import (
+    StudentCard,
+    apply_lora,
+    choose_device,
+    cut_layers,
+    layers_to_keep,
+    load_model,
+    save_student,
+)
 from fcdistill.prompts import template_sha256, tokenizer_sha256
 from fcdistill.records import ModelRef
 from fcdistill.storage import RunDirectory, read_json, storage_errors, write_json
 
 __all__ = ["DistillTrainer", "TrainResult", "run_training"]
 
-_VOLATILE = frozenset({"device", "log_steps", "report_to", "run_name", "save_steps", "teacher_report_examples"})
+_VOLATILE = frozenset(
+    {"device", "log_steps", "report_to", "run_name", "save_steps", "teacher_device", "teacher_report_examples"}
+)
 """Fields that may change between a run and its resumption."""
 
 
@@ -104,13 +120,47 @@ def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None
         ModelError: a model can't be loaded or trained as asked.
         StorageError: the disk refused.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
+        InfrastructureError: another process of the run has ended.
     """
     started = time.monotonic()
+    training = config.training() if isinstance(config, AdaptConfig) else config
     if config.monitor.enabled:
         require_whole_weights()
     require_reporters(config.report_to)
-    training, stage = (config.training(), "adapt") if isinstance(config, AdaptConfig) else (config, "train")
     prepared = prepare(training, signal=training.signal if training.objective.needs_teacher else None)
+    require_strategy(training, prepared.teacher)
+    args = _arguments(training, config.out / "checkpoints", has_held_out=bool(prepared.held_out))
+    processes = Processes(args)
+    if not processes.is_main:
+        report = _unheard
+    with _run_directory(config, training, prepared, processes) as run:
+        result_path = config.out / "result.json"
+        if processes.from_main(lambda: run is not None and run.complete):
+            report(f"{config.out} is already trained")
+            return TrainResult(**read_json(result_path, "training result") | {"directory": config.out})
+        cached = _cached_teacher(training, prepared, processes, report)
+        earlier_s = run.manifest.wall_time_s if run is not None else 0.0
+        result = _train(training, prepared, args, processes, cached, report, earlier_s, started)
+        if run is not None:
+            write_json(result_path, asdict(result) | {"directory": str(config.out)})
+            run.mark_complete()
+            shutil.rmtree(config.out / "checkpoints", ignore_errors=True)
+    processes.leave()
+    return result
+
+
+def _unheard(_: str) -> None:
+    """What the other processes have to report the main one says."""
+
+
+@contextlib.contextmanager
+def _run_directory(
+    config: TrainConfig | AdaptConfig, training: TrainConfig, prepared: Prepared, processes: Processes
+) -> Iterator[RunDirectory | None]:
+    """The output directory, in the process that owns it."""
+    if not processes.is_main:
+        yield None
+        return
     inputs = [config.traces]
     if prepared.teacher and training.teacher_examples:
         inputs.append(training.teacher_examples)
@@ -118,7 +168,7 @@ def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None
         inputs.append(training.augmentation.distractor_catalogue)
     with RunDirectory(
         config.out,
-        stage=stage,
+        stage="adapt" if isinstance(config, AdaptConfig) else "train",
         config=config.model_dump(mode="json"),
         inputs=inputs,
         seed=config.seed,
@@ -127,18 +177,17 @@ def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None
         template_sha256=template_sha256(prepared.tokenizer),
         volatile=_VOLATILE,
     ) as run:
-        result_path = config.out / "result.json"
-        if run.complete:
-            report(f"{config.out} is already trained")
-            return TrainResult(**read_json(result_path, "training result") | {"directory": config.out})
-        cached = None
-        if prepared.teacher and training.signal == "cached":
-            cached = cached_teacher(training, prepared, report)
-        result = _train(training, prepared, cached, report, run.manifest.wall_time_s, started)
-        write_json(result_path, asdict(result) | {"directory": str(config.out)})
-        run.mark_complete()
-    shutil.rmtree(config.out / "checkpoints", ignore_errors=True)
-    return result
+        yield run
+
+
+def _cached_teacher(
+    config: TrainConfig, prepared: Prepared, processes: Processes, report: Callable[[str], None]
+) -> CachedTeacher | None:
+    if prepared.teacher is None or config.signal != "cached":
+        return None
+    written = cached_teacher(config, prepared, report) if processes.is_main else None
+    processes.wait()
+    return written or cached_teacher(config, prepared, report)
 
 
 def _write_data_report(config: TrainConfig, prepared: Prepared, report: Callable[[str], None]) -> None:
@@ -168,24 +217,27 @@ def _write_data_report(config: TrainConfig, prepared: Prepared, report: Callable
 def _train(
     config: TrainConfig,
     prepared: Prepared,
+    args: TrainingArguments,
+    processes: Processes,
     cached: CachedTeacher | None,
     report: Callable[[str], None],
     earlier_s: float,
     started: float,
 ) -> TrainResult:
-    checkpoints = config.out / "checkpoints"
-    args = _arguments(config, checkpoints, has_held_out=bool(prepared.held_out))
+    compiled = compiled_row_sums(args.device) if config.compile_loss else None
     if prepared.augmented and args.device.type == "cuda":
         args.dataloader_num_workers = 2  # they render packs while the GPU computes; a CPU would only do so in turn
     set_seed(config.seed)
-    student, base = _load_student(config)
+    student, base = _load_student(config, args.device)
     use_cache = student.model.config.use_cache
     projectors = _projectors(prepared.teacher, student) if prepared.teacher else None
     online = None
     if prepared.teacher and not cached:
         online = _online_teacher(config, prepared.teacher, student, args.device)
-    _write_data_report(config, prepared, report)  # the first file: what is refused above leaves the directory free
-    student.model.to(args.device)
+    if processes.is_main:
+        _write_data_report(config, prepared, report)  # the first file: what is refused above leaves the directory free
+    if _quantization(config) == "none":
+        student.model.to(args.device)
     collator = Collator(
         student=layout_of(
             config,
@@ -199,16 +251,18 @@ def _train(
         class_weights=config.objective.class_weights,
         hidden_positions=config.objective.hidden_positions,
         cached=cached,
+        filler=min(prepared.train, key=lambda example: example.num_tokens),
     )
     teacher = cached or online
-    if teacher and args.should_save:
+    if teacher and processes.is_main:
         report_teacher(config, prepared, teacher, collator.teacher, args.device, report)
-    checkpoint = last_sealed(checkpoints)
-    metrics = MetricsLog(config.out / "metrics.jsonl", step_of(checkpoint), report)
-    stop = GracefulStop()
+    checkpoint = processes.from_main(lambda: last_sealed(Path(args.output_dir)))
+    metrics = MetricsLog(config.out / "metrics.jsonl", step_of(checkpoint), report) if processes.is_main else None
+    stop = GracefulStop(processes.any)
     reporters = open_reporters(
-        config.report_to, config.out, resumed_step=step_of(checkpoint), is_main_process=args.process_index == 0
+        config.report_to, config.out, resumed_step=step_of(checkpoint), is_main_process=processes.is_main
     )
+    draws = [EpochOfDraws(prepared.augmented)] if prepared.augmented else []
     trainer = DistillTrainer(
         student,
         args,
@@ -219,7 +273,8 @@ def _train(
         teacher=teacher,
         projectors=projectors,
         monitor=_monitor(config, student, prepared),
-        callbacks=[metrics, stop, *reporters, *([EpochOfDraws(prepared.augmented)] if prepared.augmented else [])],
+        callbacks=[*([metrics] if metrics else []), stop, *reporters, *draws],
+        compiled=compiled,
     )
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
@@ -229,30 +284,40 @@ def _train(
     fast = training_attention(student.model) if collator.student.packed else contextlib.nullcontext()
     with stop.listening(), fast:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-    losses = [line.loss for line in metrics.lines if line.loss is not None]
     saved_step = trainer.load_best()
     if saved_step < trainer.state.global_step:
         report(f"the student of step {saved_step} is saved, whose call accuracy was the highest")
-    held_out = [line for line in metrics.lines if line.held_out_ce is not None and line.step <= saved_step]
     student.model.config.use_cache = use_cache
-    if args.should_save:
-        _save(config, student, prepared, base, projectors)
-    trainer.accelerator.wait_for_everyone()
-    return TrainResult(
-        directory=config.out,
-        steps=trainer.state.global_step,
-        examples=len(prepared.train),
-        train_loss=losses[-1],
-        held_out_ce=held_out[-1].held_out_ce if held_out else None,
-        held_out_token_accuracy=held_out[-1].held_out_token_accuracy if held_out else None,
-        seconds=round(earlier_s + time.monotonic() - started, 3),
-        held_out_call_accuracy=held_out[-1].held_out_call_accuracy if held_out else None,
-        best_step=saved_step if config.monitor.keeps_best else None,
-    )
+    whole = trainer.accelerator.get_state_dict(trainer.model_wrapped) if shards_weights() else None
+
+    def finish() -> TrainResult:
+        assert metrics is not None
+        _save(config, student if whole is None else _reassembled(config, whole), prepared, base, projectors)
+        losses = [line.loss for line in metrics.lines if line.loss is not None]
+        held_out = [line for line in metrics.lines if line.held_out_ce is not None and line.step <= saved_step]
+        return TrainResult(
+            directory=config.out,
+            steps=trainer.state.global_step,
+            examples=len(prepared.train),
+            train_loss=losses[-1],
+            held_out_ce=held_out[-1].held_out_ce if held_out else None,
+            held_out_token_accuracy=held_out[-1].held_out_token_accuracy if held_out else None,
+            seconds=round(earlier_s + time.monotonic() - started, 3),
+            held_out_call_accuracy=held_out[-1].held_out_call_accuracy if held_out else None,
+            best_step=saved_step if config.monitor.keeps_best else None,
+        )
+
+    return processes.from_main(finish)
 
 
 def _arguments(config: TrainConfig, checkpoints: Path, *, has_held_out: bool) -> TrainingArguments:
     if config.device.startswith("cuda:"):
+        if num_processes() > 1:
+            raise ConfigError(
+                f"device is {config.device}, but {num_processes()} processes were launched",
+                required="a device for each of them",
+                fix="set device to cuda, and choose the GPUs by CUDA_VISIBLE_DEVICES or the launcher's --gpu_ids",
+            )
         os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
     schedule = {"constant": "constant_with_warmup"}.get(config.learning_rate_schedule, config.learning_rate_schedule)
     args = TrainingArguments(
@@ -276,13 +341,21 @@ def _arguments(config: TrainConfig, checkpoints: Path, *, has_held_out: bool) ->
         fp16=config.dtype == "float16",
         activation_checkpointing=config.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
-        use_cpu=config.device == "cpu",
+        use_cpu=choose_device(config.device).type == "cpu",  # or else accelerate would not join processes on CPUs
         dataloader_pin_memory=False,
+        # Every pass reaches all trained weights, see `DistillTrainer.compute_loss`.
+        ddp_find_unused_parameters=False,
         remove_unused_columns=False,
         report_to="none",  # those that are asked for are callbacks of the run
         run_name=config.run_name or config.out.name,
         disable_tqdm=not sys.stderr.isatty(),
     )
+    if args.world_size != num_processes():
+        raise ConfigError(
+            f"{num_processes()} processes were launched, but on {args.device} they can't be joined",
+            required="a launcher and a device that accelerate knows together",
+            fix="use `accelerate launch` or torchrun with device cuda or cpu, or a single process",
+        )
     num_parallel = config.examples_per_pack * args.world_size
     if config.examples_per_step % num_parallel:
         raise ConfigError(
@@ -295,11 +368,21 @@ def _arguments(config: TrainConfig, checkpoints: Path, *, has_held_out: bool) ->
     return args
 
 
-def _load_student(config: TrainConfig) -> tuple[StudentSide, ModelRef]:
-    """The student, ready to be trained, and what its card calls its base."""
+def _quantization(config: TrainConfig) -> Quantization:
+    return config.tuning.quantization if isinstance(config.tuning, LoraTuning) else "none"
+
+
+def _load_student(config: TrainConfig, device: torch.device) -> tuple[StudentSide, ModelRef]:
+    """The student, ready to be trained, and what its card calls its base; quantised weights come to their device."""
     full = isinstance(config.tuning, FullTuning)
+    quantization = _quantization(config)
     # Small updates vanish in bfloat16: weights that are trained are float32, and only products use config.dtype.
-    loaded = load_model(config.student.model, dtype="float32" if full else config.dtype, device="cpu")
+    loaded = load_model(
+        config.student.model,
+        dtype="float32" if full else config.dtype,
+        device="cpu" if quantization == "none" else str(device),
+        quantization=quantization,
+    )
     model: PreTrainedModel | PeftModel = loaded.model
     params: dict[str, object] = {}
     if isinstance(config.student, FromTeacherLayers):
@@ -330,6 +413,13 @@ def _online_teacher(
     return OnlineTeacher(
         student.model, student.head, prepared.vocabulary_size, layers, needs_logits=needs_logits, is_student=True
     )
+
+
+def _reassembled(config: TrainConfig, weights: dict[str, torch.Tensor]) -> StudentSide:
+    """The student with the weights that its shards make up."""
+    student, _ = _load_student(config, torch.device("cpu"))
+    student.model.load_state_dict(weights)
+    return student
 
 
 def _projectors(prepared: PreparedTeacher, student: StudentSide) -> Projectors | None:
@@ -364,5 +454,9 @@ def _save(
         save_student(model, prepared.tokenizer, config.out / "adapter", card)
         if not config.merge:
             return
-        model = model.merge_and_unload()
+        if _quantization(config) == "none":
+            model = model.merge_and_unload()
+        else:
+            # Merged into the weights as they are: quantised ones would round the adapter's small changes away.
+            model = load_model(str(config.out / "adapter"), dtype=config.dtype, device="cpu").model
     save_student(model.to(getattr(torch, config.dtype)), prepared.tokenizer, config.out / "merged", card)

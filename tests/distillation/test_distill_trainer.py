@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,24 @@ def test_the_split_into_micro_batches_does_not_change_the_gradients(tmp_path: Pa
     whole = gradients(trainer, [examples])
     _assert_same(gradients(trainer, [[example] for example in examples]), whole)
     _assert_same(gradients(trainer, [examples[:1], examples[1:3], examples[3:]]), whole)
+
+
+@pytest.mark.parametrize("positions", ["completion", "request+completion"])
+def test_an_empty_micro_batch_changes_neither_loss_nor_gradients(tmp_path: Path, positions: str) -> None:
+    """What a process computes that has run out of examples."""
+    examples = random_examples(4)
+    objective = ALL_TERMS.model_copy(update={"hidden_positions": positions})
+
+    def found(micro_batches: list[list[Example]]) -> tuple[float, dict[str, Tensor]]:
+        trainer = make_trainer(tmp_path, objective=objective, teacher_width=48)
+        trainer.data_collator = replace(trainer.data_collator, filler=examples[2])
+        return gradients(trainer, micro_batches)
+
+    whole = found([examples])
+    _assert_same(found([examples, []]), whole)
+    loss, grads = found([[]])
+    assert loss == 0 and grads.keys() == whole[1].keys()
+    assert all(value.abs().max() == 0 for value in grads.values())
 
 
 class _Reference:

@@ -27,6 +27,7 @@ from fcdistill.distillation.losses import (
 )
 from fcdistill.distillation.objective import SpanRows, StepTotals, components, total_loss
 from fcdistill.distillation.signals import CachedRows
+from fcdistill.errors import ConfigError
 
 CONFIG = ObjectiveConfig(ce_weight=2.0, kd_weight=3.0, hidden_weight=5.0)
 PAIRS = ((1, 2),)
@@ -434,3 +435,47 @@ def test_a_cached_teacher_that_knows_all_tokens_gives_the_loss_and_gradients_of_
     cached, cached_loss, cached_gradient = _loss(config, 20, 11)
     assert cached == pytest.approx(online, rel=1e-5) and cached_loss == pytest.approx(online_loss, rel=1e-5)
     assert torch.allclose(cached_gradient, online_gradient, atol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("divergence", ["forward_kl", "jsd"])
+def test_the_compiled_loss_has_the_gradients_of_the_plain_one(divergence: str) -> None:
+    """Row numbers change from batch to batch; more than a chunk of rows, less, and none."""
+    config = ObjectiveConfig(ce_weight=0.7, kd_weight=0.9, kd_temperature=2.0, kd_divergence=divergence)  # type: ignore[arg-type]
+    try:
+        compiled = module.compiled_row_sums(torch.device("cpu"))
+    except ConfigError as error:
+        pytest.skip(error.found)
+    torch.manual_seed(0)
+    for num_rows in (7, 700, 23, 0):
+        found = []
+        start = torch.randn(num_rows, 33)
+        teacher = ModelRows(torch.randn(num_rows, 30), {})
+        targets, weights = torch.randint(30, (num_rows,)), torch.rand(num_rows)
+        for option in (None, compiled):
+            student_NV = start.clone().requires_grad_()
+            terms = components(
+                config,
+                ModelRows(student_NV, {}),
+                teacher,
+                targets_N=targets,
+                weights_N=weights,
+                pairs=(),
+                projectors=None,
+                totals=StepTotals(torch.tensor(5.0), torch.tensor(1.0)),
+                compiled=option,
+            )
+            total_loss(config, terms).backward()
+            assert student_NV.grad is not None
+            found.append((terms["ce"].item(), terms["kd"].item(), student_NV.grad))
+        assert found[1][:2] == pytest.approx(found[0][:2], rel=1e-5)
+        assert torch.allclose(found[1][2], found[0][2], rtol=1e-4, atol=1e-7)
+
+
+def test_a_loss_that_can_not_be_compiled_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no compiler\nat all")
+
+    monkeypatch.setattr(module.torch, "compile", broken)
+    with pytest.raises(ConfigError, match="nothing can be compiled for cpu here: no compiler$"):
+        module.compiled_row_sums(torch.device("cpu"))

@@ -1,4 +1,6 @@
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -37,6 +39,33 @@ def test_a_teacher_gives_the_rows_of_its_own_prompt_cut_to_the_vocabulary() -> N
 def test_logits_that_are_not_needed_are_not_computed() -> None:
     rows = _teacher(needs_logits=False).rows(Collator(PACKED, PACKED, {}, "completion")(random_examples(3)))
     assert rows.logits_NV.shape == (0, VOCABULARY)
+
+
+class _Elsewhere(torch.nn.Module):
+    """A teacher on another device: the meta device takes inputs like any other, but nothing comes back from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lm_head = torch.nn.Linear(4, VOCABULARY + 4, device="meta")
+        self.inputs: dict[str, torch.Tensor] = {}
+
+    def forward(self, **inputs: Any) -> Any:
+        self.inputs = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+        hidden = torch.arange(inputs["input_ids"].numel() * 4.0).reshape(*inputs["input_ids"].shape, 4)
+        return SimpleNamespace(logits=torch.zeros(1, 2, VOCABULARY + 4), hidden_states=(hidden,) * 3)
+
+
+def test_a_teacher_on_another_device_gets_its_inputs_there_and_answers_where_the_batch_is() -> None:
+    examples = random_examples(3)
+    batch = Collator(PACKED, PACKED, {}, "completion")(examples)
+    model = _Elsewhere()
+    teacher = OnlineTeacher(model=model, head=model.lm_head, vocabulary_size=VOCABULARY, layers=(2,), needs_logits=True)
+    rows = teacher.rows(batch)
+    assert {value.device.type for value in model.inputs.values()} == {"meta"} and len(model.inputs) == 3
+    assert (rows.logits_NV.device, rows.logits_NV.shape[1]) == (torch.device("cpu"), VOCABULARY)
+    first_M = rows.hidden_MH[2][:, 0] / 4
+    assert torch.equal(first_M.long(), batch["teacher_hidden_rows_M"])
+    assert all(value.device.type == "cpu" for value in batch["teacher"].values())
 
 
 def test_a_cached_teacher_gives_its_rows_in_the_order_that_is_asked_for(tmp_path: Path) -> None:

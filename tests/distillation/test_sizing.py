@@ -1,0 +1,104 @@
+import pytest
+import torch
+from torch import nn
+
+from fcdistill.config import LoraTuning
+from fcdistill.distillation import attention, caching, objective, sizing
+from fcdistill.distillation.sizing import (
+    ModelShapes,
+    logits_bytes,
+    optimizer_bytes,
+    shapes_of,
+    student_activation_bytes,
+    teacher_activation_bytes,
+    trained_parameters,
+    weight_bytes,
+)
+from fcdistill.models import apply_lora
+from tests.tiny import tiny_model
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_weights_are_counted_as_they_lie_in_memory(tied: bool) -> None:
+    model = tiny_model("llama", 100, tie_word_embeddings=tied)
+    assert shapes_of(model).num_parameters == _count(model)
+    assert weight_bytes(model, "float32") == 4 * _count(model)
+    assert weight_bytes(model, "bfloat16") == sum(value.numel() * 2 for value in model.parameters())
+    linear = [module for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"]
+    in_linear = sum(module.weight.numel() for module in linear)
+    rows = sum(module.out_features for module in linear)
+    assert weight_bytes(model, "bfloat16", "8bit") == 2 * (_count(model) - in_linear) + in_linear + 4 * rows
+    assert weight_bytes(model, "bfloat16", "4bit") == pytest.approx(
+        2 * (_count(model) - in_linear) + in_linear * 4.127 / 8, rel=1e-3
+    )
+
+
+def test_adapters_are_counted_exactly_without_weights() -> None:
+    with torch.device("meta"):
+        skeleton = type(tiny_model())(tiny_model().config)
+        found = trained_parameters(apply_lora(skeleton, LoraTuning(lora_rank=3)))
+    real = apply_lora(tiny_model(), LoraTuning(lora_rank=3))
+    assert found == trained_parameters(real) == sum(p.numel() for p in real.parameters() if p.requires_grad) > 0
+    assert optimizer_bytes(found) == 2 * 4 * found
+
+
+def test_shapes_of_grouped_heads_and_experts() -> None:
+    model = tiny_model("llama", 100, hidden_size=32)
+    shapes = shapes_of(model)
+    assert (shapes.query_width, shapes.key_width, shapes.mlp_width, shapes.num_heads) == (32, 16, 64, 4)
+    model.config.num_experts_per_tok, model.config.moe_intermediate_size = 3, 10
+    assert shapes_of(model).mlp_width == 30
+
+
+SHAPES = ModelShapes(
+    num_parameters=0, num_layers=3, width=8, num_heads=2, query_width=8, key_width=4, mlp_width=16, vocabulary_size=50
+)
+
+
+def test_activations_are_the_formula_of_the_docstring() -> None:
+    layer = 2 * (2 * 8 + 2 * 8 + 2 * 4 + 4 * 16) + 8 * 8
+    plain = student_activation_bytes(SHAPES, 10, "bfloat16", keeps_hidden=False, checkpointing=False)
+    assert plain == 10 * 3 * layer
+    hidden = student_activation_bytes(SHAPES, 10, "bfloat16", keeps_hidden=True, checkpointing=False)
+    assert hidden == plain + 10 * 3 * 2 * 8
+    again = student_activation_bytes(SHAPES, 10, "bfloat16", keeps_hidden=False, checkpointing=True)
+    assert again == 10 * (3 * 2 * 8 + layer)
+    scores = student_activation_bytes(SHAPES, 10, "bfloat16", keeps_hidden=False, checkpointing=False, num_scores=100)
+    assert scores == plain + 3 * 100 * 2 * 2
+    assert teacher_activation_bytes(SHAPES, 10, "float32", keeps_hidden=False) == 10 * 4 * (4 * 8 + 3 * 16)
+
+
+def test_logits_have_a_gradient_on_the_students_side_and_a_chunk_in_float32() -> None:
+    assert logits_bytes(7, 50, "bfloat16") == 7 * 2 * 2 * 50 + 5 * 4 * 7 * 50
+    assert logits_bytes(1000, 50, "bfloat16") == 1000 * 2 * 2 * 50 + 5 * 4 * 512 * 50
+
+
+def test_constants_are_those_of_the_code_that_they_describe() -> None:
+    assert sizing.CHUNK_ROWS == objective._CHUNK_ROWS == caching._CHUNK_ROWS
+    assert sizing.LONGEST_GROUPED_ROW == attention._LONGEST_ROW
+
+
+def test_what_autograd_keeps_of_a_layer_is_near_the_formula() -> None:
+    """Saved tensors of a whole pass of a wide model with adapters, each storage once, weights and logits aside."""
+    model = apply_lora(tiny_model("llama", 50, hidden_size=256, num_layers=3), LoraTuning(lora_rank=4))
+    kept: dict[int, int] = {}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    num_tokens = 96
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        outputs = model(torch.arange(num_tokens)[None] % 50, use_cache=False)
+    expected = student_activation_bytes(
+        shapes_of(model.get_base_model()), num_tokens, "float32", keeps_hidden=False, checkpointing=False
+    )
+    assert sum(kept.values()) == pytest.approx(expected, rel=0.25)
+    assert outputs.logits.requires_grad
