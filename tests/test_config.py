@@ -399,7 +399,7 @@ def test_values_from_elsewhere_name_their_origin() -> None:
 
 
 def test_every_field_is_documented_unless_its_name_says_it_all() -> None:
-    plain = {"seed", "teacher", "student", "tuning", "objective", "decode", "backend", "method", "init"}
+    plain = {"seed", "teacher", "student", "tuning", "objective", "monitor", "decode", "backend", "method", "init"}
     plain |= {"learning_rate", "learning_rate_schedule", "weight_decay"}
     for config_type in (AdaptConfig, GenerateConfig, TrainConfig, EvalConfig):
         undocumented = {name for name, info in config_type.model_fields.items() if not info.description}

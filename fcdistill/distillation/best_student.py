@@ -54,5 +54,6 @@ class BestStudent(TrainerCallback):  # type: ignore[misc]
             log.warning("call accuracy has not risen in %d measurements: training stops", self._patience)
 
     def _measurements_since_best(self, state: TrainerState) -> int:
-        assert state.best_global_step is not None
-        return state.global_step // self._steps - state.best_global_step // self._steps
+        now, best = (step // self._steps for step in (state.global_step, state.best_global_step))
+        num_since: int = now - best
+        return num_since
