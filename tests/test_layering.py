@@ -20,7 +20,13 @@ LAYERS = [
     {"config", "storage"},
     # declarations belongs to validation, signatures to prompts, toolcall_regions to toolcalls
     {
-        "catalog", "declarations", "prompts", "signatures", "toolcall_regions", "toolcalls", "validation",
+        "catalog",
+        "declarations",
+        "prompts",
+        "signatures",
+        "toolcall_regions",
+        "toolcalls",
+        "validation",
         "worked_examples",
     },
     # memory, model_catalogue and students belong to models
