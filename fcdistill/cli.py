@@ -172,6 +172,7 @@ def train(config: ConfigPath, overrides: Overrides = None) -> None:
 
 
 def _draw_curves(run: Path) -> None:
+    from fcdistill.reporting.plots import can_draw, draw_runs, read_runs
 
     if can_draw():
         draw_runs(read_runs([run]), run / "plots")

@@ -395,7 +395,13 @@ EVAL_ROWS = [
 
 ROWS = [
     pytest.param(command, row, id=f"{command}: {row.id}")
-    for command, own in (("generate", GENERATE_ROWS), ("adapt", ADAPT_ROWS), ("cache", CACHE_ROWS), ("train", TRAIN_ROWS), ("eval", EVAL_ROWS))
+    for command, own in (
+        ("generate", GENERATE_ROWS),
+        ("adapt", ADAPT_ROWS),
+        ("cache", CACHE_ROWS),
+        ("train", TRAIN_ROWS),
+        ("eval", EVAL_ROWS),
+    )
     for row in CONFIG_ROWS.get(command, []) + own
 ]
 

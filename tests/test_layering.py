@@ -20,7 +20,14 @@ LAYERS = [
     {"config", "launcher", "storage"},
     # declarations belongs to validation, signatures to prompts, equality and toolcall_regions to toolcalls
     {
-        "catalog", "declarations", "equality", "prompts", "signatures", "toolcall_regions", "toolcalls", "validation",
+        "catalog",
+        "declarations",
+        "equality",
+        "prompts",
+        "signatures",
+        "toolcall_regions",
+        "toolcalls",
+        "validation",
         "worked_examples",
     },
     # memory, model_catalogue, quantization and students belong to models

@@ -70,7 +70,7 @@ def span_gates(kd_gate: KdGate, teacher_UV: Tensor, spans: Mapping[str, Tensor])
         The gates of the P pairs and of the Q spans.
     """
     targets_U = spans["teacher_targets_U"]
-    chunks = zip(teacher_UV.split(_CHUNK_ROWS), targets_U.split(_CHUNK_ROWS), strict=True)
+    chunks = zip(torch.split(teacher_UV, _CHUNK_ROWS), torch.split(targets_U, _CHUNK_ROWS), strict=True)
     gate_U = torch.cat([row_gate(kd_gate, *chunk) for chunk in chunks])
     gate_Q = gate_U.new_ones(len(spans["span_weights_Q"]))
     gate_J = gate_U[spans["span_tokens_teacher_J"]]

@@ -158,8 +158,7 @@ def _prepare_teacher(
     vocabulary_size, string_pairs = vocabulary.size, None
     if not vocabulary.same:
         different = (
-            f"student {config.student.model} and teacher {reference} have different tokenizers "
-            f"({vocabulary.detail})"
+            f"student {config.student.model} and teacher {reference} have different tokenizers ({vocabulary.detail})"
         )
         _require_alignable(config, signal, different)
         log.info("%s: their tokens are aligned by bytes", different)

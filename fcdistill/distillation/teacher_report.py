@@ -127,11 +127,11 @@ def online_heard(
         batch, _ = lay_out_side("teacher", layout, chosen, "completion")
         logits_UV = teacher.rows(to_device(batch, device)).logits_NV
         targets_U = torch.tensor([token for example in chosen for token in example.teacher_completion], device=device)
-        chunks = list(zip(logits_UV.split(_CHUNK_ROWS), targets_U.split(_CHUNK_ROWS), strict=True))
+        chunks = list(zip(torch.split(logits_UV, _CHUNK_ROWS), torch.split(targets_U, _CHUNK_ROWS), strict=True))
         nll_U = torch.cat([F.cross_entropy(rows.float(), targets, reduction="none") for rows, targets in chunks])
         agrees_U = torch.cat([row_gate("agree", *chunk) for chunk in chunks]).bool()
         lengths = [len(example.teacher_completion) for example in chosen]
-        parts = zip(chosen, nll_U.cpu().split(lengths), agrees_U.cpu().split(lengths), strict=True)
+        parts = zip(chosen, torch.split(nll_U.cpu(), lengths), torch.split(agrees_U.cpu(), lengths), strict=True)
         for example, nll, agrees in parts:
             yield Heard(example, nll, agrees, torch.zeros_like(agrees))
 
@@ -206,5 +206,7 @@ def _table(found: TeacherReport, num_train: int) -> str:
         for name, figures in rows
     ]
     if found.num_outside_top_k:
-        lines.append(f"  of {found.num_outside_top_k} tokens, which the cache did not keep, the nats are at least these")
+        lines.append(
+            f"  of {found.num_outside_top_k} tokens, which the cache did not keep, the nats are at least these"
+        )
     return "\n".join(lines)

@@ -71,7 +71,10 @@ def test_an_example_is_exactly_what_the_student_is_trained_to_write() -> None:
     student = _tokenizer("chatml")
     answers = student_answers(EXAMPLES, student)
     trace = tiny_traces(1)[0]
-    messages = [Message(role="user", content="x"), Message.calling([ToolCall(name="set_light", arguments={"room": "attic"})])]
+    messages = [
+        Message(role="user", content="x"),
+        Message.calling([ToolCall(name="set_light", arguments={"room": "attic"})]),
+    ]
     rendered = render_example(student, messages, trace.specs, "compact")
     assert answers["light"].content + "<|im_end|>" == rendered.completion_text
     assert answers["no"] == Message(role="assistant", content="I can't do that.")

@@ -388,7 +388,9 @@ def test_a_bfloat16_student_with_dropout_teaches_itself_in_packs(
     tuning = {"method": "lora", "lora_rank": 4, "lora_dropout": 0.1}
     fields = {"signal": "self", "teacher": None, "objective": EVERYTHING, "tools_in_prompt": "none"}
     with caplog.at_level(logging.WARNING):
-        run_training(_config(world, tmp_path / "run", dtype="bfloat16", tuning=tuning, gradient_checkpointing=True, **fields))
+        run_training(
+            _config(world, tmp_path / "run", dtype="bfloat16", tuning=tuning, gradient_checkpointing=True, **fields)
+        )
     assert "packing is not exact" not in caplog.text
     assert _curve(tmp_path / "run", "ce")[-1] < _curve(tmp_path / "run", "ce")[0]
 
@@ -406,7 +408,8 @@ def test_the_teacher_is_measured_once_whatever_gives_its_signal(world: Path, tmp
     hidden = {"ce_weight": 1.0, "hidden_weight": 1.0, "num_layer_pairs": 1}
     run_training(_config(world, tmp_path / "hidden", objective=hidden, max_steps=1))
     online, cached, hidden_only = (
-        TeacherReport.model_validate(read_json(tmp_path / name / "teacher.json")) for name in ("online", "cached", "hidden")
+        TeacherReport.model_validate(read_json(tmp_path / name / "teacher.json"))
+        for name in ("online", "cached", "hidden")
     )
     assert hidden_only == online and online.num_examples == 10 and online.num_outside_top_k == 0
     assert cached.num_outside_top_k > 0 and cached.overall.nll < online.overall.nll
@@ -418,7 +421,10 @@ def test_the_teacher_is_measured_once_whatever_gives_its_signal(world: Path, tmp
 
 def test_worked_examples_reach_the_teacher_and_are_inputs_of_the_run(world: Path, tmp_path: Path) -> None:
     example = WorkedExample(
-        id="e", request="light it up", category="simple", calls=(ToolCall(name="set_light", arguments={"room": "hall"}),)
+        id="e",
+        request="light it up",
+        category="simple",
+        calls=(ToolCall(name="set_light", arguments={"room": "hall"}),),
     )
     write_jsonl(tmp_path / "examples.jsonl", [example])
     fields = {"objective": EVERYTHING, "max_steps": 2, "teacher_examples": tmp_path / "examples.jsonl"}
