@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from summary import CONTENDERS, Measured, cost_vs_sft, figures, markdown_table, ratio_vs_trl
 from workload import Settings, Tuning, write_settings
@@ -79,13 +79,15 @@ def parse(arguments: Sequence[str]) -> Plan:
     parser.add_argument("--teacher", help="model reference, with the student's tokenizer; default the student")
     parser.add_argument("--aligned-teacher", default="qwen2.5-coder-0.5b-instruct", help="of fcdistill-kd-aligned")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default all cores")
+    parser.add_argument("--threads", type=int, default=_num_cores(), help="default all cores")
     parser.add_argument("--seed", type=int, default=0, help="which traces, and their order")
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has TRL; default this one")
     parser.add_argument("--quick", action="store_true", help="a first look within five minutes on two cores")
     parser.add_argument("--json", action="store_true", help="print the report as one line of JSON, the last one")
     given = parser.parse_args(arguments)
-    names = given.contenders or [name for name in (_QUICK if given.quick else CONTENDERS) if name not in _NOT_BY_DEFAULT]
+    names = given.contenders or [
+        name for name in (_QUICK if given.quick else CONTENDERS) if name not in _NOT_BY_DEFAULT
+    ]
     tuning = given.tuning or ("lora" if given.quick else "both")
     settings = Settings(
         traces=str(given.traces),
@@ -145,12 +147,18 @@ def _require_sound(plan: Plan) -> None:
             )
 
 
-def _device(choice: str) -> Any:
-    if choice != "auto":
-        return choice
-    # Asked of another process: this one stays without torch, and so small.
-    code = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+def _device(choice: str) -> Literal["cpu", "cuda"]:
+    if choice == "auto":
+        # Asked of another process: this one stays without torch, and so small.
+        code = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        choice = done.stdout.strip()
+    return "cuda" if choice == "cuda" else "cpu"
+
+
+def _num_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions_of(python: str) -> dict[str, str]:
@@ -225,7 +233,7 @@ def measure(plan: Plan, directory: Path, peer_versions: dict[str, str]) -> dict[
         "versions": {"fcdistill": versions_of(sys.executable), "peers": peer_versions},
         "machine": {
             "device": settings.device,
-            "cores": os.cpu_count(),
+            "cores": _num_cores(),
             "threads": settings.num_threads,
             "architecture": platform.machine(),
             "bf16_matmul_flops_per_s": max(rates),

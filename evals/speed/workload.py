@@ -12,6 +12,7 @@ from typing import Literal
 
 __all__ = [
     "Example",
+    "Examples",
     "Settings",
     "Tuning",
     "read_examples",

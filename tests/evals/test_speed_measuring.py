@@ -34,8 +34,7 @@ def test_training_flops_are_those_that_torch_counts(adapted: bool) -> None:
         # Otherwise the first layer's frozen matrices have no backward pass at all.
         model.enable_input_require_grads()
     work = Work(num_tokens=TOKENS, num_pairs=TOKENS * TOKENS, num_rows=TOKENS)
-    rotary = 2 * TOKENS * (model.config.head_dim // 2)  # the angles are a product too
-    assert ModelSize.of(model).training_flops(work) == pytest.approx(counted_flops(model) - rotary, rel=1e-6)
+    assert ModelSize.of(model).training_flops(work) == pytest.approx(counted_flops(model), rel=1e-6)
 
 
 def test_forward_flops_of_a_teacher_are_a_third_of_full_training() -> None:
@@ -68,7 +67,6 @@ def test_the_clock_leaves_the_warm_up_out_of_time_and_work_but_not_of_the_superv
     assert found["computed_tokens"] == 2 * 7 + 2 * 9
     assert found["model_flops"] == 4 * clock.teacher_size.forward_flops(Work(32, 32, 4))
     assert found["peak_bytes"] >= found["loaded_bytes"] > 0
-
 
 
 def test_the_peak_is_the_process_s_own() -> None:

@@ -55,7 +55,9 @@ def test_a_failed_contender_is_neither_compared_nor_left_out_of_the_table() -> N
     assert cost_vs_sft(contenders) == {"fcdistill-kd-cached": 1.25}
     report: dict[str, Any] = {
         "contenders": {
-            "lora": {name: figures(one, examples_per_step=1, matmul_flops_per_s=[1.0]) for name, one in contenders.items()}
+            "lora": {
+                name: figures(one, examples_per_step=1, matmul_flops_per_s=[1.0]) for name, one in contenders.items()
+            }
         },
         "ratio_vs_trl": {"lora": {}},
         "cost_vs_sft": {"lora": cost_vs_sft(contenders)},
