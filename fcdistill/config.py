@@ -43,6 +43,7 @@ __all__ = [
     "LocalBackendConfig",
     "LoraTuning",
     "ObjectiveConfig",
+    "OnPolicyConfig",
     "Pretrained",
     "ScriptedBackendConfig",
     "Signal",
@@ -66,6 +67,9 @@ _DIVERGENCES_WITH: dict[str, tuple[Divergence, ...]] = {
     "ranking_top_k": ("logistic_ranking", "hinge"),
 }
 """Parameters of the logit term that some divergences alone have."""
+
+_SCORES_SAMPLES: tuple[Signal, ...] = ("online",)
+"""Signals with which a teacher can say something of answers that did not exist before the step."""
 
 
 class _Config(BaseModel):
@@ -268,6 +272,18 @@ class CacheConfig(_Config):
     shard_traces: StrictInt = Field(256, ge=1, description="Traces per file of a new cache.")
 
 
+class OnPolicyConfig(_Config):
+    """How the student answers for itself, where on_policy_fraction is set."""
+
+    sampling_temperature: StrictFloat = Field(
+        1.0, ge=0, description="Temperature at which the student samples its answers; 0 decodes greedily."
+    )
+    top_p: StrictFloat = Field(1.0, gt=0, le=1, description="Nucleus sampling mass.")
+    max_new_tokens: StrictInt = Field(
+        256, ge=1, description="Longest answer, in tokens; one that is cut here is learned from without an end."
+    )
+
+
 class TrainConfig(_Config):
     """`fcdistill train`: traces and a teacher's signal become a student."""
 
@@ -285,6 +301,14 @@ class TrainConfig(_Config):
     cache: CacheConfig | None = Field(
         None, description="What `fcdistill cache` writes; needed where signal is cached, and made then where it is not."
     )
+    on_policy_fraction: StrictFloat = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the optimizer steps, drawn from the seed, that train on what the student answers to the "
+        "requests, scored by the teacher, instead of on the traces' answers; needs signal online.",
+    )
+    on_policy: OnPolicyConfig = OnPolicyConfig()
     tools_in_prompt: ToolsInPrompt = Field("full", description="How the student's prompt shows the tools.")
     epochs: StrictFloat = Field(3.0, gt=0, description="Passes over the traces.")
     max_steps: StrictInt | None = Field(None, ge=1, description="Stop after so many optimizer steps.")
@@ -326,6 +350,17 @@ class TrainConfig(_Config):
             )
         if self.objective.needs_teacher and self.teacher is None:
             raise ValueError("objective.kd_weight or objective.hidden_weight is set but teacher is not: name one")
+        if self.on_policy_fraction and not self.objective.needs_teacher:
+            raise ValueError(
+                f"on_policy_fraction is {self.on_policy_fraction}, but no term of the objective follows a teacher, who "
+                "alone can score what the student samples: set objective.kd_weight, or on_policy_fraction to 0"
+            )
+        if self.on_policy_fraction and self.signal not in _SCORES_SAMPLES:
+            raise ValueError(
+                f"on_policy_fraction is {self.on_policy_fraction}, but signal is {self.signal}, which knows nothing of "
+                f"answers that the student has yet to sample: set signal to {' or '.join(_SCORES_SAMPLES)}, or "
+                "on_policy_fraction to 0"
+            )
         if self.signal == "cached" and self.objective.needs_teacher:
             if self.cache is None:
                 raise ValueError("signal is cached but cache is not given: name at least its dir")

@@ -110,7 +110,9 @@ class Decoder:
             return False
         wanted_BV = torch.cat(wanted)
         difference = ((found_BV - wanted_BV).norm() / wanted_BV.norm()).item()
-        return bool(difference < (1e-3 if self._model.dtype == torch.float32 else 0.1))
+        place = self._model.device.type
+        dtype = torch.get_autocast_dtype(place) if torch.is_autocast_enabled(place) else self._model.dtype
+        return bool(difference < (1e-3 if dtype == torch.float32 else 0.1))
 
 
 def _is_plain(model: PreTrainedModel) -> bool:

@@ -166,17 +166,19 @@ def _attend(
     scaled_BHTD = query_BHTD.float() * (width**-0.5 if scaling is None else scaling)
     out_BHTD = torch.empty_like(query_BHTD)
     block = max(1, _SCORES_PER_BLOCK // (num_heads * num_new * (num_prefix + num_own)))
-    for first in range(0, num_rows, block):
-        rows = slice(first, min(first + block, num_rows))
-        out_BHTD[rows] = _attend_block(
-            scaled_BHTD[rows].reshape(-1, num_groups, num_heads // num_groups, num_new, width),
-            key_BGLD[rows],
-            value_BGLD[rows],
-            own_mask[rows],
-            prefix.keys[layer] if num_prefix else None,
-            prefix.values[layer] if num_prefix else None,
-            None if prefix_mask is None else prefix_mask[rows],
-        ).flatten(1, 2)
+    # Autocast would compute the scores in its own precision.
+    with torch.autocast(query_BHTD.device.type, enabled=False):
+        for first in range(0, num_rows, block):
+            rows = slice(first, min(first + block, num_rows))
+            out_BHTD[rows] = _attend_block(
+                scaled_BHTD[rows].reshape(-1, num_groups, num_heads // num_groups, num_new, width),
+                key_BGLD[rows],
+                value_BGLD[rows],
+                own_mask[rows],
+                prefix.keys[layer] if num_prefix else None,
+                prefix.values[layer] if num_prefix else None,
+                None if prefix_mask is None else prefix_mask[rows],
+            ).flatten(1, 2)
     return out_BHTD.transpose(1, 2).contiguous(), None
 
 

@@ -6,8 +6,9 @@ trained and saved beside the model, and held-out evaluation reports cross-entrop
 models come from is not known here (`trainer`).
 """
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from fcdistill.config import ObjectiveConfig
 from fcdistill.distillation.checkpoints import seal
@@ -25,7 +27,9 @@ from fcdistill.distillation.forward import forward_rows
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.losses import cross_entropy
 from fcdistill.distillation.objective import SpanRows, StepTotals, components, total_loss
+from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
+from fcdistill.errors import ConfigError
 from fcdistill.students import weight_storage_errors
 
 __all__ = ["DistillTrainer", "PROJECTORS_NAME", "StudentSide"]
@@ -66,7 +70,11 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         held_out_examples: what `evaluate` measures.
         teacher: needed where the objective has a logit or hidden-state term; a cached one is also the collator's.
         projectors: needed where it has a hidden-state term; their pairs are the aligned layers.
+        on_policy: samples what some steps train on; needs a teacher that runs beside the student.
         callbacks: further callbacks.
+
+    Raises:
+        ConfigError: the student would sample, but its weights are split between processes.
     """
 
     # The loss is divided by totals of the optimizer step, whatever the number of micro batches.
@@ -83,19 +91,30 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         held_out_examples: Sequence[Example] = (),
         teacher: OnlineTeacher | CachedTeacher | None = None,
         projectors: Projectors | None = None,
+        on_policy: OnPolicy | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         args._n_gpu = min(args.n_gpu, 1)  # several GPUs are used through a launcher, never through DataParallel
         super().__init__(
             model=student.model,
             args=args,
-            data_collator=collator,
+            # Where answers are yet to be sampled, examples become tensors later, see `get_batch_samples`.
+            data_collator=collator if on_policy is None else list,
             train_dataset=train_examples,
             eval_dataset=held_out_examples,
             callbacks=list(callbacks),
         )
+        if on_policy is not None and (self.is_fsdp_enabled or is_deepspeed_zero3_enabled()):
+            raise ConfigError(
+                "on_policy_fraction is set, but the student's weights are split between processes (FSDP or ZeRO-3)",
+                required="a whole student on each process, since each samples for itself",
+                fix="set on_policy_fraction to 0, or let each process hold the weights (DDP, ZeRO-1 or ZeRO-2)",
+            )
         self._student = student
+        self._collator = collator
+        self._on_policy = on_policy
         self._objective = objective
+        self._sample_objective = objective.model_copy(update={"ce_weight": 0.0})
         self._teacher = teacher
         self._pairs = projectors.pairs if projectors is not None else ()
         self._projectors = projectors
@@ -106,6 +125,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             if self.accelerator.num_processes > 1:
                 self._projector_call = self.accelerator.prepare_model(projectors)
         self._sums: dict[str, Tensor] = {}
+        self._sample_sums: dict[str, Tensor] = {}
         self._since: tuple[int, float] | None = None
 
     def compute_loss(
@@ -126,8 +146,9 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             num_items_in_batch: the step's totals, see `_get_num_items_in_batch`.
         """
         assert not return_outputs and num_items_in_batch is not None
-        if self._since is None:
-            self._since = (self.state.global_step, time.monotonic())
+        self._start_clock()
+        is_sampled = "num_valid" in inputs
+        objective = self._sample_objective if is_sampled else self._objective
         rows = forward_rows(
             model,
             self._student.head,
@@ -139,7 +160,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         )
         vocabulary_map = self._teacher.vocabulary_map if isinstance(self._teacher, OnlineTeacher) else None
         found = components(
-            self._objective,
+            objective,
             rows,
             self._teacher.rows(inputs) if self._teacher is not None else None,
             targets_N=inputs["targets_N"],
@@ -150,14 +171,31 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             spans=SpanRows(inputs["spans"], vocabulary_map) if vocabulary_map is not None else None,
         )
         for name, value in found.items():
-            self._add(name, value.detach())
-        self._add("num_tokens", inputs["num_tokens"])
-        self._add("num_examples", inputs["num_examples"])
+            _add(self._sample_sums if is_sampled else self._sums, name, value.detach())
+        if is_sampled:
+            _add(self._sample_sums, "num_examples", inputs["num_examples"])
+            _add(self._sample_sums, "num_valid", inputs["num_valid"])
+        _add(self._sums, "num_tokens", inputs["num_tokens"])
+        _add(self._sums, "num_examples", inputs["num_examples"])
         num_processes: int = self.accelerator.num_processes
-        return total_loss(self._objective, found) * num_processes
+        return total_loss(objective, found) * num_processes
 
-    def _add(self, name: str, value: Tensor) -> None:
-        self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+    def _start_clock(self) -> None:
+        if self._since is None:
+            self._since = (self.state.global_step, time.monotonic())
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], Tensor | None]:
+        """The micro batches of an optimizer step and its totals; here, before any loss, answers are sampled."""
+        if self._on_policy is None:
+            found: tuple[list[dict[str, Any]], Tensor | None]
+            found = super().get_batch_samples(epoch_iterator, num_batches, device)
+            return found
+        self._start_clock()
+        groups = list(itertools.islice(epoch_iterator, num_batches))
+        batches = self._on_policy.batches(groups, self.state.global_step, self._collator)
+        return batches, self._get_num_items_in_batch(batches, device)
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Tensor | None:
         """The optimizer step's token weight and number of aligned rows, over all micro batches and processes."""
@@ -173,17 +211,27 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         """Add the components and the speed since the last line to the Trainer's log."""
         if "loss" in logs and self._since is not None:
             step, started = self._since
-            num_steps = self.state.global_step - step
+            steps = range(step, self.state.global_step)
+            num_sampled = sum(map(self._on_policy.is_on_policy, steps)) if self._on_policy is not None else 0
             elapsed_s = time.monotonic() - started
-            for name, value in sorted(self._sums.items()):
-                total = self.accelerator.reduce(value, reduction="sum").item()
+            for name, total in self._totals(self._sums).items():
                 if name.startswith("num_"):
                     logs[f"{name.removeprefix('num_')}_per_s"] = total / elapsed_s
                 else:
-                    logs[name] = total / num_steps
-            self._sums.clear()
+                    logs[name] = total / (len(steps) - num_sampled)
+            if num_sampled:
+                totals = self._totals(self._sample_sums)
+                logs["on_policy_examples"] = num_examples = int(totals.pop("num_examples"))
+                logs["on_policy_valid"] = totals.pop("num_valid") / num_examples
+                logs |= {f"on_policy_{name}": total / num_sampled for name, total in totals.items()}
             self._since = (self.state.global_step, time.monotonic())
         super().log(logs, start_time)
+
+    def _totals(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Sums over all processes, which begin anew."""
+        totals = {name: self.accelerator.reduce(value, reduction="sum").item() for name, value in sorted(sums.items())}
+        sums.clear()
+        return totals
 
     @torch.no_grad()
     def evaluate(
@@ -201,7 +249,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         sums = torch.zeros(2, device=self.args.device)
         num_tokens = 0
         for start in range(0, len(examples), size):
-            batch = self._prepare_inputs(self.data_collator(examples[start : start + size]))
+            batch = self._prepare_inputs(self._collator(examples[start : start + size]))
             found = forward_rows(
                 self.model,
                 self._student.head,
@@ -258,3 +306,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         if self._projector_parameters():
             assert self._projectors is not None
             self._projectors.load(Path(resume_from_checkpoint) / PROJECTORS_NAME)
+
+
+def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+    sums[name] = sums[name] + value if name in sums else value.clone()

@@ -4,8 +4,8 @@
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from fcdistill.config import FromTeacherLayers, Signal, TrainConfig
 from fcdistill.distillation.alignment import VocabularyMap
 from fcdistill.distillation.collation import Layout
-from fcdistill.distillation.data import Example, drop_long, hold_out, render_traces, tools_of
+from fcdistill.distillation.data import Example, call_validators, drop_long, hold_out, render_traces, tools_of
 from fcdistill.distillation.forward import packing_is_exact
 from fcdistill.distillation.layers import LayerPair, pair_layers
 from fcdistill.distillation.signals import OnlineTeacher
@@ -31,6 +31,7 @@ from fcdistill.models import (
 )
 from fcdistill.records import FunctionTool, Trace
 from fcdistill.storage import read_jsonl
+from fcdistill.validation import CallValidator
 
 __all__ = ["Prepared", "PreparedTeacher", "layout_of", "load_teacher", "prepare", "teacher_layout"]
 
@@ -61,6 +62,8 @@ class Prepared:
     held_out: list[Example]
     left_out: list[str]
     tools: tuple[FunctionTool, ...]
+    validators: Mapping[str, CallValidator] = field(default_factory=dict)
+    """Per trace id, what judges calls of its tools; none where the student samples no answers."""
 
 
 def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
@@ -71,6 +74,7 @@ def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
         signal: how the teacher is heard; None: none is needed.
 
     Raises:
+        CatalogError: the student samples calls of tools whose schemas can't be used.
         ConfigError: fields that don't fit one another, the models or the machine.
         DataError: the traces are unusable.
         ModelError: a reference, or what it names, is unusable.
@@ -101,7 +105,8 @@ def prepare(config: TrainConfig, *, signal: Signal | None) -> Prepared:
             config.max_example_tokens,
         )
     train, held_out = hold_out(kept, config.held_out_fraction, config.seed)
-    return Prepared(tokenizer, teacher, train, held_out, left_out, tools_of(traces))
+    validators = call_validators(traces) if config.on_policy_fraction else {}
+    return Prepared(tokenizer, teacher, train, held_out, left_out, tools_of(traces), validators)
 
 
 def _prepare_teacher(

@@ -26,6 +26,8 @@ class MetricsLine(Record):
 
     `ce`, `kd` and `hidden` are the components before their weights:
     loss = ce_weight * ce + kd_weight * kd + hidden_weight * hidden.
+    Where some steps train on what the student samples, `loss` is the mean over all steps, and each component that over
+    the steps of its kind.
     """
 
     step: int
@@ -35,6 +37,14 @@ class MetricsLine(Record):
     kd: float | None = None
     """KL(teacher || student) at kd_temperature, times its square."""
     hidden: float | None = None
+    on_policy_kd: float | None = None
+    """`kd` of the steps that train on samples."""
+    on_policy_hidden: float | None = None
+    """`hidden` of these steps."""
+    on_policy_examples: int | None = None
+    """Samples that were trained on."""
+    on_policy_valid: float | None = None
+    """Share of them that can be read and whose calls fit their tools' schemas."""
     learning_rate: float | None = None
     grad_norm: float | None = None
     """Before clipping."""

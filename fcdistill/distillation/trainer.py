@@ -37,6 +37,7 @@ from fcdistill.distillation.data import alignment_statistics, length_statistics
 from fcdistill.distillation.distill_trainer import PROJECTORS_NAME, DistillTrainer, StudentSide
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.lora import fuse_lora
+from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.preparation import (
     Prepared,
     PreparedTeacher,
@@ -175,6 +176,9 @@ def _train(
         hidden_positions=config.objective.hidden_positions,
         cached=cached,
     )
+    on_policy = None
+    if config.on_policy_fraction:
+        on_policy = OnPolicy(student.model, config, prepared, autocast=student.autocast)
     checkpoint = last_sealed(checkpoints)
     metrics = MetricsLog(config.out / "metrics.jsonl", step_of(checkpoint), report)
     stop = GracefulStop()
@@ -187,6 +191,7 @@ def _train(
         held_out_examples=prepared.held_out,
         teacher=cached or online,
         projectors=projectors,
+        on_policy=on_policy,
         callbacks=[metrics, stop],
     )
     trainer.remove_callback(PrinterCallback)
