@@ -14,6 +14,7 @@ from fcdistill.distillation.collation import Collator, Layout
 from fcdistill.distillation.data import Example, render_traces
 from fcdistill.distillation.distill_trainer import DistillTrainer, StudentSide
 from fcdistill.distillation.layers import Projectors
+from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.signals import OnlineTeacher
 from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.models import apply_lora
@@ -72,13 +73,14 @@ def make_trainer(
     vocabulary_size: int = VOCABULARY,
     held_out: Sequence[Example] = (),
     callbacks: Sequence[Any] = (),
+    on_policy: OnPolicy | None = None,
     **args: Any,
 ) -> DistillTrainer:
     """A trainer of a tiny student with, where the objective needs one, a tiny teacher of another depth and width."""
-    model = student if student is not None else tiny_model("llama", VOCABULARY)
+    model = student if student is not None else tiny_model("llama", vocabulary_size)
     teacher, projectors = None, None
     if objective.needs_teacher:
-        teacher_model = tiny_model("llama", VOCABULARY + 4, hidden_size=teacher_width, num_layers=6, seed=1)
+        teacher_model = tiny_model("llama", vocabulary_size + 4, hidden_size=teacher_width, num_layers=6, seed=1)
         if objective.hidden_weight:
             torch.manual_seed(3)
             projectors = Projectors([(2, 3), (4, 6)], 32, teacher_width)
@@ -112,6 +114,7 @@ def make_trainer(
         held_out_examples=held_out,
         teacher=teacher,
         projectors=projectors,
+        on_policy=on_policy,
         callbacks=callbacks,
     )
 
