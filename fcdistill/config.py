@@ -308,7 +308,7 @@ class TrainConfig(_Config):
         description="Share of the optimizer steps, drawn from the seed, that train on what the student answers to the "
         "requests, scored by the teacher, instead of on the traces' answers; needs signal online.",
     )
-    on_policy: OnPolicyConfig = OnPolicyConfig()
+    on_policy: OnPolicyConfig = Field(OnPolicyConfig(), description="How the student answers on these steps.")
     tools_in_prompt: ToolsInPrompt = Field("full", description="How the student's prompt shows the tools.")
     epochs: StrictFloat = Field(3.0, gt=0, description="Passes over the traces.")
     max_steps: StrictInt | None = Field(None, ge=1, description="Stop after so many optimizer steps.")

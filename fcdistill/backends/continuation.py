@@ -35,7 +35,7 @@ class Row:
     """A prompt and what has been written after it."""
 
     id: str
-    prompt: Sequence[int]
+    prompt: list[int]
     """At least one token."""
     num_allowed: int
     """Most tokens that the caller lets it have."""

@@ -81,9 +81,7 @@ class LocalBackend:
             else:
                 rows.append(row)
         with _backend_errors(self.ref, self._batch_size):
-            for row, (reason, text) in continued(
-                self._decoder, rows, settings, self._end, batch_size=self._batch_size
-            ):
+            for row, (reason, text) in continued(self._decoder, rows, settings, self._end, batch_size=self._batch_size):
                 yield Completion(row.id, text, reason, len(row.prompt), len(row.generated), latency_s=row.latency_s)
 
     def close(self) -> None:

@@ -14,7 +14,8 @@ What a term of the objective does on such a step:
     H       aligns the same positions as on traces: both models have read the same text there.
 
 Each is divided by the totals of the step's samples. Class weights apply: a sample's tokens have the classes of its
-text, and what is no call, or a malformed one, is classified as far as it goes.
+text, by the classifier that classifies the traces'; it divides any text, and takes a call that is never closed as
+`structure`.
 
 Which steps are on-policy, and what is sampled, follows from the seed, the step and the trace's id alone; torch's and
 Python's global generators are not touched. A resumed run therefore repeats what the interrupted one would have done.
@@ -28,9 +29,10 @@ import contextlib
 import dataclasses
 import logging
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -55,8 +57,6 @@ log = logging.getLogger(__name__)
 
 _BATCH_ROWS = 32
 """Samples that are decoded together."""
-
-_Ending = Literal["stop", "cut"]
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class OnPolicy:
         rows = [
             Row(
                 str(index),
-                example.student_prompt,
+                list(example.student_prompt),
                 min(longest, self._config.max_example_tokens - _num_prompt_tokens(example)),
                 random.Random(f"{self._config.seed}/{step}/{example.trace_id}"),
             )
@@ -169,21 +169,21 @@ class OnPolicy:
         settings = DecodeSettings(
             sampling_temperature=self._config.on_policy.sampling_temperature, top_p=self._config.on_policy.top_p
         )
-        endings: dict[str, _Ending] = {}
+        is_cut: dict[str, bool] = {}
         with _answering(self._model, self._autocast):
             if self._decoder is None:
                 model = self._model.get_base_model() if isinstance(self._model, PeftModel) else self._model
                 self._decoder = Decoder(model)
             try:
-                for row, ending in continued(
+                for row, was_cut in continued(
                     self._decoder,
                     rows,
                     settings,
-                    self._ending,
+                    self._end,
                     batch_size=_BATCH_ROWS,
                     vocabulary_size=self._vocabulary_size,
                 ):
-                    endings[row.id] = ending
+                    is_cut[row.id] = was_cut
             except FloatingPointError as error:
                 raise ModelError(
                     f"after {step} optimizer steps the student computes numbers that are not finite",
@@ -193,16 +193,16 @@ class OnPolicy:
             finally:
                 self._decoder.close()  # what it remembers is that of this step's weights
         return [
-            self._sample(example, row.generated, endings[row.id]) for example, row in zip(examples, rows, strict=True)
+            self._sample(example, row.generated, is_cut=is_cut[row.id]) for example, row in zip(examples, rows, strict=True)
         ]
 
-    def _ending(self, row: Row) -> _Ending | None:
+    def _end(self, row: Row) -> bool | None:
+        """Whether a row that has ended was cut; None where it goes on."""
         if row.generated[-1] in self._stop_ids:
-            return "stop"
-        return "cut" if len(row.generated) >= row.num_allowed else None
+            return False
+        return True if len(row.generated) >= row.num_allowed else None
 
-    def _sample(self, example: Example, ids: Sequence[int], ending: _Ending) -> Sample:
-        is_cut = ending == "cut"
+    def _sample(self, example: Example, ids: Sequence[int], *, is_cut: bool) -> Sample:
         body = ids if is_cut else ids[:-1]
         text = answer_text(self._tokenizer, body)
         classes = answer_classes(self._tokenizer, body)
@@ -212,7 +212,8 @@ class OnPolicy:
             example, completion=tuple(ids), classes=tuple(CLASS_NAMES.index(name) for name in classes)
         )
         if self._pairs is not None:
-            answered = _aligned(answered, text, is_cut, self._pairs, self._teacher_tokenizer)
+            encoded = _encoded_text(self._tokenizer, body)
+            answered = _aligned(answered, encoded, is_cut, self._pairs, self._teacher_tokenizer)
         return Sample(answered, is_valid_answer(text, self._validators[example.trace_id], is_cut=is_cut))
 
 
@@ -252,6 +253,15 @@ def _aligned(
             paired=alignment.paired[: len(kept)],
         ),
     )
+
+
+def _encoded_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text that these ids encode; decoding keeps the spaces that SentencePiece puts after added tokens."""
+    text = answer_text(tokenizer, ids)
+    added = "|".join(re.escape(token.content) for token in tokenizer.added_tokens_decoder.values())
+    stripped = re.sub(f"({added}) ", r"\1", text)
+    found = (each for each in (text, stripped) if tokenizer.encode(each, add_special_tokens=False) == list(ids))
+    return next(found, text)
 
 
 def _alignment(

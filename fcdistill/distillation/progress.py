@@ -49,7 +49,7 @@ class MetricsLine(Record):
     grad_norm: float | None = None
     """Before clipping."""
     tokens_per_s: float | None = None
-    """Tokens that the student computed, each shared one once."""
+    """Tokens that the student computed for the loss, each shared one once; those of sampling only take time."""
     examples_per_s: float | None = None
     held_out_ce: float | None = None
     """Nats per completion token."""

@@ -195,9 +195,10 @@ def test_an_answer_ends_with_its_stop_token_or_is_cut_without_one() -> None:
         for sample in on_policy.samples(prepared.train, 0):
             assert (sample.example.completion, sample.is_valid) == ((letter,) * 12, True)
             assert {CLASS_NAMES[index] for index in sample.example.classes} == {"text"}
-        longest = max(len(example.teacher_prompt) for example in prepared.train)
-        short = OnPolicy(model, _config(max_example_tokens=longest + 1), prepared).samples(prepared.train, 0)
-        lengths = [longest + 1 - len(example.teacher_prompt) for example in prepared.train]
+        prompts = [max(len(example.student_prompt), len(example.teacher_prompt)) for example in prepared.train]
+        limit = max(prompts) + 1
+        short = OnPolicy(model, _config(max_example_tokens=limit), prepared).samples(prepared.train, 0)
+        lengths = [limit - length for length in prompts]
         assert [len(sample.example.completion) for sample in short] == [min(length, 12) for length in lengths]
         assert 1 in lengths
 
@@ -206,30 +207,36 @@ def test_the_classes_of_a_sample_are_those_of_its_text() -> None:
     prepared = _prepared()
     on_policy = OnPolicy(_student(prepared), _config(), prepared)
     for example in prepared.train:
-        sample = on_policy._sample(example, example.completion, "stop")
+        sample = on_policy._sample(example, example.completion, is_cut=False)
         assert (sample.example, sample.is_valid) == (example, True)
-        cut = on_policy._sample(example, example.completion[:-1], "cut")
+        cut = on_policy._sample(example, example.completion[:-1], is_cut=True)
         assert (cut.example.completion, cut.example.classes) == (example.completion[:-1], example.classes[:-1])
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.1], ids=["fused", "dropout"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=["plain", "autocast"])
+@pytest.mark.parametrize(
+    ("tuning", "dtype", "autocast"),
+    [
+        ("full", torch.float32, None),
+        ("full", torch.float32, torch.bfloat16),
+        ("lora", torch.float32, None),
+        ("lora", torch.bfloat16, torch.bfloat16),
+        ("dropout", torch.float32, None),
+        ("dropout", torch.bfloat16, torch.bfloat16),
+    ],
+)
 def test_sampling_leaves_a_model_as_training_has_it(
-    dropout: float, dtype: torch.dtype, autocast: torch.dtype | None
+    tuning: str, dtype: torch.dtype, autocast: torch.dtype | None
 ) -> None:
-    if dropout and dtype != torch.float32 and autocast is None:
-        pytest.skip("peft's own layers train a bfloat16 base under autocast only")
     prepared = _prepared()
     base = _student(prepared).to(dtype)
-    model = noisy_lora(base, lora_dropout=dropout)
+    model = base if tuning == "full" else noisy_lora(base, lora_dropout=0.1 if tuning == "dropout" else 0.0)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     fuse_lora(model)
     for layer in model.modules():
         if hasattr(layer, "cast_input_dtype_enabled"):
-            layer.cast_input_dtype_enabled = False
+            layer.cast_input_dtype_enabled = autocast is None
     model.train()
     kept_still = base.model.layers[1].eval()
     config = _config(on_policy={"max_new_tokens": 6, "sampling_temperature": 0.0})
@@ -255,8 +262,8 @@ def test_sampling_leaves_a_model_as_training_has_it(
         model.train()
         with torch.autocast("cpu", autocast, enabled=autocast is not None):
             model(torch.tensor([prepared.train[0].student_ids])).logits.float().square().mean().backward()
-    for name, parameter in model.named_parameters():
-        assert (parameter.grad is not None and parameter.grad.isfinite().all()) == ("lora_" in name), name
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert trained and all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in trained)
 
 
 def test_an_error_leaves_a_model_as_training_has_it_too() -> None:
@@ -339,7 +346,9 @@ def test_the_gradient_is_that_of_reverse_kl_alone_on_the_sampled_tokens(
     found = _step(trainer, [examples])
     assert trainer._sums.keys() == {"num_tokens", "num_examples"}
     assert trainer._sample_sums.keys() == {"kd", "num_examples", "num_valid"}
-    assert not any(sample.example.completion == example.completion for sample, example in zip(samples, examples))
+    assert not any(
+        sample.example.completion == example.completion for sample, example in zip(samples, examples, strict=True)
+    )
     _assert_same(found, _reference(trainer, samples, len(prepared.tokenizer)))
 
 
@@ -463,7 +472,7 @@ def test_a_mean_over_several_steps_counts_the_steps_of_its_kind(tmp_path: Path) 
         _trainer(
             tmp_path,
             prepared,
-            OnPolicy(_student(prepared), _config(on_policy_fraction=0.5), prepared),
+            OnPolicy(_student(prepared), _config(on_policy_fraction=0.5, seed=4), prepared),
             ObjectiveConfig(**REVERSE),
             per_device_train_batch_size=2,
             max_steps=4,
@@ -502,12 +511,12 @@ def test_a_teacher_of_another_tokenizer_reads_the_samples_text(kind: TokenizerKi
     assert prepared.teacher is not None
     on_policy = OnPolicy(_student(prepared), _config(), prepared)
     assert [example.alignment for example in prepared.train] == [
-        on_policy._sample(example, example.completion, "stop").example.alignment for example in prepared.train
+        on_policy._sample(example, example.completion, is_cut=False).example.alignment for example in prepared.train
     ]
     for example in prepared.train:
         whole = example.completion
         for count in range(1, len(whole) - 1):
-            cut = on_policy._sample(example, whole[:count], "cut").example
+            cut = on_policy._sample(example, whole[:count], is_cut=True).example
             assert cut.alignment is not None
             tokens = [index for span in cut.alignment.spans for index in span.student]
             assert tokens == list(range(len(cut.completion))) and len(cut.classes) == len(tokens)
@@ -528,8 +537,8 @@ def test_of_a_text_that_can_not_be_aligned_the_position_after_the_prompt_is_left
     pairs = prepared.teacher.string_pairs
     on_policy = OnPolicy(_student(prepared), _config(), prepared)
     half = prepared.tokenizer.encode("\N{EURO SIGN}", add_special_tokens=False)[:1]
-    for ids, ending in ((half, "cut"), ([*half, pairs.student.stop_id], "stop")):
-        found = on_policy._sample(prepared.train[0], ids, ending).example  # type: ignore[arg-type]
+    for ids, is_cut in ((half, True), ([*half, pairs.student.stop_id], False)):
+        found = on_policy._sample(prepared.train[0], ids, is_cut=is_cut).example
         assert found.completion == (pairs.student.stop_id,)
         assert found.teacher_completion == (pairs.teacher.stop_id,)
         assert found.alignment is not None and found.alignment.paired == (True,)
@@ -542,7 +551,7 @@ def test_the_student_may_end_with_either_stop_token_before_a_teacher_of_another_
     other = prepared.tokenizer.convert_tokens_to_ids("<|endoftext|>")
     on_policy = OnPolicy(_student(prepared), _config(), prepared)
     example = prepared.train[0]
-    found = on_policy._sample(example, (*example.completion[:-1], other), "stop").example
+    found = on_policy._sample(example, (*example.completion[:-1], other), is_cut=False).example
     assert found.completion[-1] == stop and found == example
 
 

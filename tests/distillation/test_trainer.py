@@ -474,10 +474,14 @@ def test_a_resumed_run_samples_what_an_uninterrupted_one_does(
         step + 1 for step in range(9) if is_on_policy(step, fraction=0.6, seed=3)
     ]
     assert any(line.on_policy_examples for line in lines[6:]) and not all(line.on_policy_examples for line in lines)
-    for name in ("loss", "on_policy_kd", "on_policy_hidden", "on_policy_valid"):
-        assert [getattr(line, name) for line in _lines(resumed)] == [
-            pytest.approx(getattr(line, name), rel=1e-5) for line in lines
+    for name in ("loss", "on_policy_kd", "on_policy_hidden", "on_policy_valid", "on_policy_examples"):
+        found, expected = ({line.step: getattr(line, name) for line in each} for each in (_lines(resumed), lines))
+        assert [step for step, value in found.items() if value is None] == [
+            step for step, value in expected.items() if value is None
         ]
+        assert [value for value in found.values() if value is not None] == pytest.approx(
+            [value for value in expected.values() if value is not None], rel=1e-5
+        )
 
 
 def test_sampling_in_none_of_the_steps_leaves_training_as_it_is(world: Path, tmp_path: Path) -> None:
@@ -491,8 +495,9 @@ def test_sampling_in_none_of_the_steps_leaves_training_as_it_is(world: Path, tmp
     assert logs[0] == logs[1]
 
 
-@pytest.mark.parametrize("teacher", ["teacher", "stranger", "foreign"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("teacher", "dtype"), [("teacher", "bfloat16"), ("stranger", "float32"), ("foreign", "float32")]
+)
 def test_training_on_samples_alone_brings_the_student_to_its_teacher(
     world: Path, tmp_path: Path, teacher: str, dtype: str
 ) -> None:
@@ -505,13 +510,13 @@ def test_training_on_samples_alone_brings_the_student_to_its_teacher(
         on_policy_fraction=1.0,
         dtype=dtype,
         epochs=20,
-        max_steps=40,
+        max_steps=25,
         save_steps=100,
     )
     run_training(config)
     divergence = _curve(out, "on_policy_kd")
-    assert len(divergence) == 40 and set(_curve(out, "ce")) == {None}
-    assert sum(divergence[-5:]) < 0.8 * sum(divergence[:5])
+    assert len(divergence) == 25 and set(_curve(out, "ce")) == {None}
+    assert sum(divergence[-5:]) < 0.9 * sum(divergence[:5])
 
 
 def test_tools_that_samples_can_not_be_checked_against_are_refused_before_weights_are_loaded(
