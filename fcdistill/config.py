@@ -48,6 +48,7 @@ __all__ = [
     "LoraTuning",
     "MonitorConfig",
     "ObjectiveConfig",
+    "OnPolicyConfig",
     "Pretrained",
     "Quantization",
     "Reporter",
@@ -76,6 +77,9 @@ _DIVERGENCES_WITH: dict[str, tuple[Divergence, ...]] = {
     "ranking_top_k": ("logistic_ranking", "hinge"),
 }
 """Parameters of the logit term that some divergences alone have."""
+
+_SCORES_SAMPLES: tuple[Signal, ...] = ("online", "self")
+"""Signals with which a teacher can say something of answers that did not exist before the step."""
 
 
 class _Config(BaseModel):
@@ -363,6 +367,18 @@ class MonitorConfig(_Config):
         return self
 
 
+class OnPolicyConfig(_Config):
+    """How the student answers for itself, where on_policy_fraction is set."""
+
+    sampling_temperature: StrictFloat = Field(
+        1.0, ge=0, description="Temperature at which the student samples its answers; 0 decodes greedily."
+    )
+    top_p: StrictFloat = Field(1.0, gt=0, le=1, description="Nucleus sampling mass.")
+    max_new_tokens: StrictInt = Field(
+        256, ge=1, description="Longest answer, in tokens; one that is cut here is learned from without an end."
+    )
+
+
 class _TrainingConfig(_Config):
     """What every training has, whoever learns."""
 
@@ -448,6 +464,14 @@ class TrainConfig(_TrainingConfig):
     cache: CacheConfig | None = Field(
         None, description="What `fcdistill cache` writes; needed where signal is cached, and made then where it is not."
     )
+    on_policy_fraction: StrictFloat = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the optimizer steps, drawn from the seed, that train on what the student answers to the "
+        "requests, scored by the teacher, instead of on the traces' answers; needs signal online or self.",
+    )
+    on_policy: OnPolicyConfig = Field(OnPolicyConfig(), description="How the student answers on these steps.")
     tools_in_prompt: ToolsInPrompt = Field("full", description="How the student's prompt shows the tools.")
     augmentation: AugmentationConfig = Field(
         AugmentationConfig(), description="What is drawn anew in the training examples of each pack and epoch."
@@ -484,6 +508,17 @@ class TrainConfig(_TrainingConfig):
             raise ValueError(
                 f"tuning.quantization is {getattr(self.tuning, 'quantization', 'none')}, but student.init is "
                 "from_teacher_layers: layers are cut out of weights as they are; set tuning.quantization to none"
+            )
+        if self.on_policy_fraction and not self.objective.needs_teacher:
+            raise ValueError(
+                f"on_policy_fraction is {self.on_policy_fraction}, but no term of the objective follows a teacher, who "
+                "alone can score what the student samples: set objective.kd_weight, or on_policy_fraction to 0"
+            )
+        if self.on_policy_fraction and self.signal not in _SCORES_SAMPLES:
+            raise ValueError(
+                f"on_policy_fraction is {self.on_policy_fraction}, but signal is {self.signal}, which knows nothing of "
+                f"answers that the student has yet to sample: set signal to {' or '.join(_SCORES_SAMPLES)}, or "
+                "on_policy_fraction to 0"
             )
         if self.signal == "cached" and self.objective.needs_teacher:
             if self.cache is None:

@@ -6,6 +6,7 @@ token. How a chat is laid out belongs to the tokenizer's chat template; a tokeni
 or results gets one of the kit's. Models, padding, packing and losses are not known here.
 """
 
+import itertools
 import os
 import re
 from collections import Counter
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = [
     "LabelledAnswer",
     "RenderedExample",
+    "answer_classes",
+    "answer_text",
     "compact_signature",
     "label_answer",
     "prepare_tokenizer",
@@ -180,6 +183,22 @@ def label_answer(tokenizer: "PreTrainedTokenizerBase", text: str) -> LabelledAns
         for (start, end), kind in zip(offsets, classes, strict=True)
     ]
     return LabelledAnswer([*ids, stop_token_ids(tokenizer)[0]], [*classes, "stop"], [*tools, ""])
+def answer_text(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
+    """The text of an answer that a model wrote; special tokens stay, since for some models the marks of a call are."""
+    text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text
+
+
+def answer_classes(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> list[TokenClass]:
+    """The class of each token of an answer that a model wrote, which need not be a call nor cut as `encode` cuts it.
+
+    Args:
+        tokenizer: of the model.
+        ids: the answer without a stop token.
+    """
+    # The text up to each token, since a text that is encoded again may be cut elsewhere.
+    ends = [len(answer_text(tokenizer, ids[:count])) for count in range(len(ids) + 1)]
+    return _token_classes(answer_text(tokenizer, ids), list(itertools.pairwise(ends)))
 
 
 def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:

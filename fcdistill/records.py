@@ -500,6 +500,8 @@ class MetricsLine(Record):
 
     `ce`, `kd` and `hidden` are the components before their weights:
     loss = ce_weight * ce + kd_weight * kd + hidden_weight * hidden.
+    Where some steps train on what the student samples, `loss` is the mean over all steps, and each component that over
+    the steps of its kind.
     """
 
     step: int
@@ -511,11 +513,19 @@ class MetricsLine(Record):
     hidden: float | None = None
     kd_gate_pass: float | None = None
     """Share of the token weight that `kd_gate` leaves to the teacher's soft labels; none where it is off."""
+    on_policy_kd: float | None = None
+    """`kd` of the steps that train on samples."""
+    on_policy_hidden: float | None = None
+    """`hidden` of these steps."""
+    on_policy_examples: int | None = None
+    """Samples that were trained on."""
+    on_policy_valid: float | None = None
+    """Share of them that can be read and whose calls fit their tools' schemas."""
     learning_rate: float | None = None
     grad_norm: float | None = None
     """Before clipping."""
     tokens_per_s: float | None = None
-    """Tokens that the student computed, each shared one once."""
+    """Tokens that the student computed for the loss, each shared one once; those of sampling only take time."""
     examples_per_s: float | None = None
     held_out_ce: float | None = None
     """Nats per completion token."""

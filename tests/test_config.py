@@ -14,6 +14,7 @@ from fcdistill.config import (
     LocalBackendConfig,
     LoraTuning,
     ObjectiveConfig,
+    OnPolicyConfig,
     Pretrained,
     ScriptedBackendConfig,
     TrainConfig,
@@ -197,6 +198,11 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
         ("augmentation: {num_distractors: -1}", "num_distractors: Input should be greater than or equal to 0"),
         ("augmentation: {num_distractors: 2}", "num_distractors is 2 but distractor_catalogue is not given: name a"),
         ("augmentation: {distractor_catalogue: c.json}", "distractor_catalogue is given but num_distractors is 0: say"),
+        ("on_policy_fraction: 1.5", "on_policy_fraction: Input should be less than or equal to 1 (found 1.5)"),
+        ("on_policy_fraction: 0.5", "on_policy_fraction is 0.5, but no term of the objective follows a teacher"),
+        ("on_policy: {temperature: 1}", "on_policy.temperature: unknown field. Did you mean 'sampling_temperature'?"),
+        ("on_policy: {max_new_tokens: 0}", "on_policy.max_new_tokens: Input should be greater than or equal to 1"),
+        ("on_policy: {top_p: 0}", "on_policy.top_p: Input should be greater than 0 (found 0)"),
         ("device: &loop [*loop]", "device: Input should be a valid string (found [[...]])"),
         ("1: 2", "1: Keys should be strings"),
     ],
@@ -284,6 +290,15 @@ def test_reverse_kl_needs_a_teacher_that_runs(write: Any) -> None:
 def test_the_best_student_is_kept_where_patience_is_set_or_on_request(write: Any, fields: str, kept: bool) -> None:
     train = load_config(write(TRAIN + f"  held_out_fraction: 0.1\n  monitor: {fields}\n"), "train")
     assert train.monitor.keeps_best is kept
+
+
+def test_samples_of_the_student_need_a_teacher_that_runs(write: Any) -> None:
+    train = TRAIN + "  teacher: big\n  cache: {dir: c}\n  on_policy_fraction: 0.25\n  objective: {kd_weight: 1.0}\n"
+    with pytest.raises(ConfigError, match="on_policy_fraction is 0.25, but signal is cached, .*: set signal to online"):
+        load_config(write(train + "  signal: cached\n"), "train")
+    assert load_config(write(train), "train").on_policy == OnPolicyConfig()
+    off = load_config(write(train + "  signal: cached\n"), "train", ["on_policy_fraction=0"])
+    assert (off.on_policy_fraction, off.signal) == (0.0, "cached")
 
 
 @pytest.mark.parametrize("divergence", ["logistic_ranking", "hinge"])

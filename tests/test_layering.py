@@ -40,7 +40,7 @@ LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 STAGES = {"distillation", "evaluation", "generation"}
 
 TORCH_ROOMS = {"distillation", "export", "models", "quantization", "students"}
-TORCH_MODULES = {"backends.decoding", "backends.local", "backends.shared_prefix"}
+TORCH_MODULES = {"backends.continuation", "backends.decoding", "backends.local", "backends.shared_prefix"}
 HEAVY = {"accelerate", "datasets", "peft", "torch", "transformers"}
 
 

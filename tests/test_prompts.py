@@ -12,6 +12,8 @@ from fcdistill.config import CLASS_NAMES
 from fcdistill.errors import ModelError
 from fcdistill.models import load_tokenizer
 from fcdistill.prompts import (
+    answer_classes,
+    answer_text,
     label_answer,
     prepare_tokenizer,
     render_example,
@@ -100,6 +102,42 @@ def test_examples_end_with_a_supervised_stop_token(kind: str, style: str) -> Non
     tokenizer = prepared(kind)
     for answer in ANSWERS:
         require_sound_example(tokenizer, answer, style)
+
+
+@pytest.mark.parametrize("kind", ("unigram", *KINDS))
+def test_an_answer_that_a_model_wrote_has_the_text_and_the_classes_of_a_rendered_one(kind: str) -> None:
+    tokenizer = prepared(kind)
+    stop = tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer)[0])
+    for answer in ANSWERS:
+        example = render_example(tokenizer, [REQUEST, answer], [SPEC], "none")
+        ids = example.completion_ids[:-1]
+        assert answer_text(tokenizer, ids) + stop == example.completion_text
+        assert answer_classes(tokenizer, ids) == example.completion_classes[:-1]
+
+
+def test_the_classes_of_an_answer_do_not_depend_on_how_it_is_cut() -> None:
+    tokenizer = prepared("qwen")
+    body = render_calls([CALL])
+    letters = [token for letter in body for token in tokenizer.encode(letter, add_special_tokens=False)]
+    classes = answer_classes(tokenizer, letters)
+    assert answer_text(tokenizer, letters) == body and len(letters) == len(body)
+    shown = {name: "".join(one for one, kind in zip(body, classes, strict=True) if kind == name) for name in classes}
+    assert (shown["name"], shown["arg_key"], shown["arg_value"]) == ("set_light", "roomlevel", "kitchen30")
+
+
+def test_answers_that_are_no_calls_have_classes_too() -> None:
+    tokenizer = prepared("qwen")
+
+    def classes(text: str) -> list[str]:
+        return answer_classes(tokenizer, tokenizer.encode(text, add_special_tokens=False))
+
+    assert set(classes("Which room do you mean?")) == {"text"}
+    assert answer_classes(tokenizer, []) == []
+    assert set(classes('<tool_call>\n{"name": "set_light", "arguments": {"room": "kit')) == {"structure"}
+    invalid = classes('<tool_call>\n{"name": "set_light", "arguments": {"room": kitchen}}\n</tool_call>')
+    assert {"structure", "name", "arg_key"} <= set(invalid)
+    half = tokenizer.encode("\N{EURO SIGN}", add_special_tokens=False)[:1]
+    assert answer_classes(tokenizer, half) == ["text"]
 
 
 def test_the_stop_token_is_supervised_although_it_pads() -> None:

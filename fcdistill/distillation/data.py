@@ -19,12 +19,15 @@ from fcdistill.distillation.token_strings import StringPairs
 from fcdistill.errors import DataError
 from fcdistill.prompts import RenderedExample, render_example, render_prompt
 from fcdistill.records import FunctionTool, Trace, WorkedExample
+from fcdistill.storage import sha256_json
+from fcdistill.validation import CallValidator
 
 __all__ = [
     "Example",
     "HiddenPositions",
     "Side",
     "alignment_statistics",
+    "call_validators",
     "drop_long",
     "hold_out",
     "length_statistics",
@@ -250,3 +253,19 @@ def tools_of(traces: Sequence[Trace]) -> tuple[FunctionTool, ...]:
         for tool in trace.tools:
             found.setdefault(tool.function.name, tool)
     return tuple(found.values())
+
+
+def call_validators(traces: Sequence[Trace]) -> dict[str, CallValidator]:
+    """Per trace id, what judges calls of its tools; traces with the same tools share it.
+
+    Raises:
+        CatalogError: a tool's schema can't be used.
+    """
+    shared: dict[str, CallValidator] = {}
+    found = {}
+    for trace in traces:
+        key = sha256_json([spec.model_dump(mode="json") for spec in trace.specs])
+        if key not in shared:
+            shared[key] = CallValidator(trace.specs)
+        found[trace.id] = shared[key]
+    return found

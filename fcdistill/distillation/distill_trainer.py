@@ -6,8 +6,9 @@ trained and saved beside the model, and held-out evaluation reports cross-entrop
 monitored, call accuracy. Where examples and models come from is not known here (`trainer`).
 """
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from fcdistill.config import ObjectiveConfig
 from fcdistill.distillation.best_student import BestStudent
@@ -28,8 +30,10 @@ from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.losses import cross_entropy
 from fcdistill.distillation.monitoring import CallMonitor
 from fcdistill.distillation.objective import RowSums, SpanRows, StepTotals, components, total_loss
+from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.sharding import sharded_loader
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
+from fcdistill.errors import ConfigError
 from fcdistill.students import weight_storage_errors
 
 __all__ = ["DistillTrainer", "PROJECTORS_NAME", "StudentSide"]
@@ -71,8 +75,12 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         teacher: needed where the objective has a logit or hidden-state term; a cached one is also the collator's.
         projectors: needed where it has a hidden-state term; their pairs are the aligned layers.
         monitor: measures call accuracy where that is wanted; its config also says which weights are kept.
+        on_policy: samples what some steps train on; needs a teacher that runs beside the student.
         callbacks: further callbacks.
         compiled: `compiled_row_sums`, where the loss is compiled.
+
+    Raises:
+        ConfigError: the student would sample, but its weights are split between processes.
     """
 
     # The loss is divided by totals of the optimizer step, whatever the number of micro batches.
@@ -90,6 +98,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         teacher: OnlineTeacher | CachedTeacher | None = None,
         projectors: Projectors | None = None,
         monitor: CallMonitor | None = None,
+        on_policy: OnPolicy | None = None,
         callbacks: Sequence[TrainerCallback] = (),
         compiled: RowSums | None = None,
     ) -> None:
@@ -97,13 +106,24 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         super().__init__(
             model=student.model,
             args=args,
-            data_collator=collator,
+            # Where answers are yet to be sampled, examples become tensors later, see `get_batch_samples`.
+            data_collator=collator if on_policy is None else list,
             train_dataset=train_examples,
             eval_dataset=held_out_examples,
             callbacks=list(callbacks),
         )
+        if on_policy is not None and (self.is_fsdp_enabled or is_deepspeed_zero3_enabled()):
+            raise ConfigError(
+                "on_policy_fraction is set, but the student's weights are split between processes (FSDP or ZeRO-3)",
+                required="a whole student on each process, since each samples for itself",
+                fix="set on_policy_fraction to 0, or let each process hold the weights (DDP, ZeRO-1 or ZeRO-2)",
+            )
         self._student = student
+        self._collator = collator
+        self._on_policy = on_policy
         self._objective = objective
+        # Nobody has verified what the student samples: there is nothing to imitate, and nothing to gate the teacher by.
+        self._sample_objective = objective.model_copy(update={"ce_weight": 0.0, "kd_gate": "off"})
         self._teacher = teacher
         self._compiled = compiled
         self._pairs = projectors.pairs if projectors is not None else ()
@@ -119,6 +139,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             self.add_callback(monitor)
             self.add_callback(BestStudent(monitor.config))
         self._sums: dict[str, Tensor] = {}
+        self._sample_sums: dict[str, Tensor] = {}
         self._since: tuple[int, float] | None = None
 
     def compute_loss(
@@ -139,8 +160,9 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             num_items_in_batch: the step's totals, see `_get_num_items_in_batch`.
         """
         assert not return_outputs and num_items_in_batch is not None
-        if self._since is None:
-            self._since = (self.state.global_step, time.monotonic())
+        self._start_clock()
+        is_sampled = "num_valid" in inputs
+        objective = self._sample_objective if is_sampled else self._objective
         rows = forward_rows(
             model,
             self._student.head,
@@ -152,7 +174,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         )
         vocabulary_map = self._teacher.vocabulary_map if isinstance(self._teacher, OnlineTeacher) else None
         found = components(
-            self._objective,
+            objective,
             rows,
             self._teacher.rows(inputs) if self._teacher is not None else None,
             targets_N=inputs["targets_N"],
@@ -164,18 +186,35 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             compiled=self._compiled,
         )
         for name, value in found.items():
-            self._add(name, value.detach())
-        self._add("num_tokens", inputs["num_tokens"])
-        self._add("num_examples", inputs["num_examples"])
+            _add(self._sample_sums if is_sampled else self._sums, name, value.detach())
+        if is_sampled:
+            _add(self._sample_sums, "num_examples", inputs["num_examples"])
+            _add(self._sample_sums, "num_valid", inputs["num_valid"])
+        _add(self._sums, "num_tokens", inputs["num_tokens"])
+        _add(self._sums, "num_examples", inputs["num_examples"])
         num_processes: int = self.accelerator.num_processes
-        loss = total_loss(self._objective, found) * num_processes
-        if num_processes > 1 and not self._objective.ce_weight + self._objective.kd_weight:
+        loss = total_loss(objective, found) * num_processes
+        if num_processes > 1 and not objective.ce_weight + objective.kd_weight:
             # Processes average the gradients of all trained weights, also of those that no term reaches here.
             loss = loss + 0.0 * rows.logits_NV.float().sum()
         return loss
 
-    def _add(self, name: str, value: Tensor) -> None:
-        self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+    def _start_clock(self) -> None:
+        if self._since is None:
+            self._since = (self.state.global_step, time.monotonic())
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], Tensor | None]:
+        """The micro batches of an optimizer step and its totals; here, before any loss, answers are sampled."""
+        if self._on_policy is None:
+            found: tuple[list[dict[str, Any]], Tensor | None]
+            found = super().get_batch_samples(epoch_iterator, num_batches, device)
+            return found
+        self._start_clock()
+        groups = list(itertools.islice(epoch_iterator, num_batches))
+        batches = self._on_policy.batches(groups, self.state.global_step, self._collator)
+        return batches, self._get_num_items_in_batch(batches, device)
 
     def get_train_dataloader(self) -> Any:
         """The Trainer's; several processes share out the very micro batches of a single one."""
@@ -204,17 +243,27 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         """Add the components and the speed since the last line to the Trainer's log."""
         if "loss" in logs and self._since is not None:
             step, started = self._since
-            num_steps = self.state.global_step - step
+            steps = range(step, self.state.global_step)
+            num_sampled = sum(map(self._on_policy.is_on_policy, steps)) if self._on_policy is not None else 0
             elapsed_s = time.monotonic() - started
-            for name, value in sorted(self._sums.items()):
-                total = self.accelerator.reduce(value, reduction="sum").item()
+            for name, total in self._totals(self._sums).items():
                 if name.startswith("num_"):
                     logs[f"{name.removeprefix('num_')}_per_s"] = total / elapsed_s
                 else:
-                    logs[name] = total / num_steps
-            self._sums.clear()
+                    logs[name] = total / (len(steps) - num_sampled)
+            if num_sampled:
+                totals = self._totals(self._sample_sums)
+                logs["on_policy_examples"] = num_examples = int(totals.pop("num_examples"))
+                logs["on_policy_valid"] = totals.pop("num_valid") / num_examples
+                logs |= {f"on_policy_{name}": total / num_sampled for name, total in totals.items()}
             self._since = (self.state.global_step, time.monotonic())
         super().log(logs, start_time)
+
+    def _totals(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Sums over all processes, which begin anew."""
+        totals = {name: self.accelerator.reduce(value, reduction="sum").item() for name, value in sorted(sums.items())}
+        sums.clear()
+        return totals
 
     @torch.no_grad()
     def evaluate(
@@ -232,7 +281,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         sums = torch.zeros(2, device=self.args.device)
         num_tokens = 0
         for start in range(0, len(examples), size):
-            batch = self._prepare_inputs(self.data_collator(examples[start : start + size]))
+            batch = self._prepare_inputs(self._collator(examples[start : start + size]))
             found = forward_rows(
                 self.model,
                 self._student.head,
@@ -311,3 +360,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         if self._projector_parameters():
             assert self._projectors is not None
             self._projectors.load(Path(resume_from_checkpoint) / PROJECTORS_NAME)
+
+
+def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+    sums[name] = sums[name] + value if name in sums else value.clone()

@@ -5,8 +5,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -17,7 +17,7 @@ from fcdistill.config import FromTeacherLayers, LoraTuning, Signal, TrainConfig
 from fcdistill.distillation.alignment import VocabularyMap
 from fcdistill.distillation.augmentation import AugmentedExamples, augmented_examples
 from fcdistill.distillation.collation import Layout
-from fcdistill.distillation.data import Example, drop_long, hold_out, render_traces, tools_of
+from fcdistill.distillation.data import Example, call_validators, drop_long, hold_out, render_traces, tools_of
 from fcdistill.distillation.forward import packing_is_exact
 from fcdistill.distillation.layers import LayerPair, pair_layers
 from fcdistill.distillation.placement import teacher_place
@@ -71,6 +71,8 @@ class Prepared:
     tools: tuple[FunctionTool, ...]
     augmented: AugmentedExamples | None = None
     """The training examples as they are fetched, where something is drawn; `train` has them without a draw."""
+    validators: Mapping[str, CallValidator] = field(default_factory=dict)
+    """Per trace id, what judges calls of its tools; none where the student samples no answers."""
 
     @property
     def samples(self) -> list[Example]:
@@ -87,7 +89,7 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
         here: whether the work is done on this machine, which must have the devices then.
 
     Raises:
-        CatalogError: the distractor catalogue is unusable.
+        CatalogError: the distractor catalogue is unusable, or the student samples calls of tools whose schemas are.
         ConfigError: fields that don't fit one another, the models or the machine.
         DataError: the traces are unusable.
         ModelError: a reference, or what it names, is unusable.
@@ -122,7 +124,8 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
     held_out_ids = {example.trace_id for example in held_out}
     held_out_traces = [trace for trace in traces if trace.id in held_out_ids]
     augmented = augmented_examples(config, traces, train, render) if config.augmentation.is_on else None
-    return Prepared(tokenizer, teacher, train, held_out, held_out_traces, left_out, tools, augmented)
+    validators = call_validators(traces) if config.on_policy_fraction else {}
+    return Prepared(tokenizer, teacher, train, held_out, held_out_traces, left_out, tools, augmented, validators)
 
 
 def require_devices(config: TrainConfig, *, needs_teacher: bool) -> None:

@@ -47,6 +47,7 @@ from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.lora import fuse_lora
 from fcdistill.distillation.monitoring import CallMonitor, require_whole_weights
 from fcdistill.distillation.objective import compiled_row_sums
+from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.preparation import (
     Prepared,
     PreparedTeacher,
@@ -256,6 +257,9 @@ def _train(
     teacher = cached or online
     if teacher and processes.is_main:
         report_teacher(config, prepared, teacher, collator.teacher, args.device, report)
+    on_policy = None
+    if config.on_policy_fraction:
+        on_policy = OnPolicy(student.model, config, prepared, autocast=student.autocast)
     checkpoint = processes.from_main(lambda: last_sealed(Path(args.output_dir)))
     metrics = MetricsLog(config.out / "metrics.jsonl", step_of(checkpoint), report) if processes.is_main else None
     stop = GracefulStop(processes.any)
@@ -273,6 +277,7 @@ def _train(
         teacher=teacher,
         projectors=projectors,
         monitor=_monitor(config, student, prepared),
+        on_policy=on_policy,
         callbacks=[*([metrics] if metrics else []), stop, *reporters, *draws],
         compiled=compiled,
     )

@@ -2,17 +2,13 @@
 
 import math
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
-from fcdistill.backends import Completion, Request
-from fcdistill.backends import local as local_module
+from fcdistill.backends import Completion, Request, continuation
 from fcdistill.backends.local import LocalBackend
 from fcdistill.config import DecodeSettings, ToolsInPrompt
 from fcdistill.errors import BackendError
@@ -92,7 +88,7 @@ def test_greedy_answers_equal_generate(family: Family, kind: TokenizerKind, shar
 
 
 def test_several_catalogues_in_one_call_equal_generate_and_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_module, "_MIN_GROUP_TOKENS", 8)
+    monkeypatch.setattr(continuation, "_MIN_GROUP_TOKENS", 8)
     model = loaded("qwen2")
     backend = LocalBackend(model, batch_size=4)
     asked = [*requests(), *requests((TIMER,)), *requests(()), *requests((TIMER, LIGHT), ASKS[:2])]
@@ -117,7 +113,7 @@ class Script:
         }
         self.passes: list[set[str]] = []
 
-    def __call__(self, _: Tensor, rows: Sequence[local_module._Row], __: DecodeSettings) -> list[int]:
+    def __call__(self, _: Tensor, rows: Sequence[continuation.Row], __: DecodeSettings) -> list[int]:
         self.passes.append({row.id for row in rows})
         return [self.ids[row.id][len(row.generated)] for row in rows]
 
@@ -126,7 +122,7 @@ class Script:
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[LoadedModel, dict[str, str | list[int]]], Script]:
     def install(model: LoadedModel, texts: dict[str, str | list[int]]) -> Script:
         script = Script(model, texts)
-        monkeypatch.setattr(local_module, "_chosen", script)
+        monkeypatch.setattr(continuation, "_chosen", script)
         return script
 
     return install
@@ -283,56 +279,6 @@ def test_a_tiny_nucleus_is_greedy() -> None:
     assert texts(LocalBackend(model).complete(asked, settings)) == {
         request.id: reference(model, request, 12) for request in asked
     }
-
-
-@pytest.mark.parametrize(
-    ("sampling_temperature", "top_p", "expected"),
-    [
-        (1.0, 1.0, [0.1, 0.5, 0.0, 0.25, 0.15]),
-        (0.5, 1.0, [0.01 / 0.345, 0.25 / 0.345, 0.0, 0.0625 / 0.345, 0.0225 / 0.345]),
-        (1.0, 0.6, [0.0, 0.5 / 0.75, 0.0, 0.25 / 0.75, 0.0]),
-        (1.0, 0.5, [0.0, 1.0, 0.0, 0.0, 0.0]),
-    ],
-)
-def test_samples_follow_the_distribution(sampling_temperature: float, top_p: float, expected: list[float]) -> None:
-    settings = DecodeSettings(sampling_temperature=sampling_temperature, top_p=top_p)
-    num_draws = 4000
-    logits = torch.tensor([0.1, 0.5, 0.0, 0.25, 0.15]).log().expand(num_draws, -1)
-    rows = [local_module._Row(str(index), [0], 1, random.Random(index)) for index in range(num_draws)]
-    counts = Counter(local_module._chosen(logits, rows, settings))
-    for token, probability in enumerate(expected):
-        # 5 standard deviations of a binomial
-        assert abs(counts[token] / num_draws - probability) <= 5 * math.sqrt(
-            probability * (1 - probability) / num_draws
-        )
-
-
-prompts = st.lists(st.integers(0, 2), min_size=1, max_size=8)
-
-
-@given(st.lists(prompts, max_size=30), st.integers(1, 3))
-def test_groups_hold_every_row_once_and_share_what_they_say(contents: list[list[int]], min_tokens: int) -> None:
-    rows = [local_module._Row(str(index), prompt, 1, random.Random()) for index, prompt in enumerate(contents)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local_module, "_MIN_GROUP_TOKENS", min_tokens)
-        groups = list(local_module._grouped(rows))
-    assert sorted(row.id for _, group in groups for row in group) == sorted(row.id for row in rows)
-    for num_shared, group in groups:
-        assert num_shared < min(len(row.prompt) for row in group)
-        assert len({tuple(row.prompt[:num_shared]) for row in group}) == 1
-
-
-def test_rows_with_much_in_common_are_a_group_of_their_own() -> None:
-    head, a, b = [1] * 10, [2] * 100, [3] * 100
-    contents = [[*head, *a, index] for index in range(4, 9)] + [[*head, *b, index] for index in range(4, 8)]
-    contents += [[*head, *a[:5], 9], [*head, 8, 8]]
-    rows = [local_module._Row(str(index), prompt, 1, random.Random()) for index, prompt in enumerate(contents)]
-    groups = [(num_shared, {row.id for row in group}) for num_shared, group in local_module._grouped(rows)]
-    assert sorted(groups, key=lambda group: min(group[1])) == [
-        (110, {"0", "1", "2", "3", "4"}),
-        (10, {"9", "10"}),
-        (110, {"5", "6", "7", "8"}),
-    ]
 
 
 @pytest.mark.slow

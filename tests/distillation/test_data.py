@@ -7,6 +7,7 @@ from fcdistill.config import CLASS_NAMES
 from fcdistill.distillation.data import (
     Example,
     alignment_statistics,
+    call_validators,
     drop_long,
     hold_out,
     length_statistics,
@@ -15,8 +16,9 @@ from fcdistill.distillation.data import (
 )
 from fcdistill.distillation.spans import Alignment, Span
 from fcdistill.distillation.token_strings import pair_strings, token_strings
-from fcdistill.errors import DataError
+from fcdistill.errors import CatalogError, DataError
 from fcdistill.prompts import prepare_tokenizer, render_example, render_prompt
+from fcdistill.records import FunctionTool, ToolCall, ToolSpec
 from tests.distillation.tiny_data import foreign_examples, random_examples, tiny_traces
 from tests.tiny import tiny_tokenizer
 
@@ -120,3 +122,19 @@ def test_length_statistics() -> None:
 
 def test_tools_of_traces_are_listed_once() -> None:
     assert [tool.function.name for tool in tools_of(tiny_traces(5))] == ["set_light", "set_timer"]
+
+
+def test_calls_are_judged_by_the_tools_of_their_own_trace() -> None:
+    first, second, third = tiny_traces(3)
+    third = third.model_copy(update={"tools": third.tools[1:]})
+    validators = call_validators([first, second, third])
+    call = ToolCall(name="set_light", arguments={"room": "hall"})
+    assert validators[first.id].check_call(call) == []
+    assert [violation.code for violation in validators[third.id].check_call(call)] == ["unknown_function"]
+    assert validators[first.id] is validators[second.id]
+
+
+def test_a_tool_whose_schema_can_not_be_used_is_refused() -> None:
+    broken = FunctionTool(function=ToolSpec(name="broken", description="", parameters={"type": "nothing"}))
+    with pytest.raises(CatalogError, match="tool 'broken'"):
+        call_validators([tiny_traces(1)[0].model_copy(update={"tools": (broken,)})])

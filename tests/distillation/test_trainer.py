@@ -25,11 +25,21 @@ from fcdistill.distillation import trainer as module
 from fcdistill.distillation.collation import Collator
 from fcdistill.distillation.data import Example
 from fcdistill.distillation.distill_trainer import DistillTrainer
+from fcdistill.distillation.on_policy import is_on_policy
 from fcdistill.distillation.trainer import TrainResult, run_training
-from fcdistill.errors import DataError, ModelError
+from fcdistill.errors import CatalogError, DataError, ModelError
 from fcdistill.models import load_model, shared_vocabulary
 from fcdistill.prompts import render_example, render_prompt, stop_token_ids, template_sha256
-from fcdistill.records import Message, MetricsLine, TeacherReport, ToolCall, Trace, WorkedExample
+from fcdistill.records import (
+    FunctionTool,
+    Message,
+    MetricsLine,
+    TeacherReport,
+    ToolCall,
+    ToolSpec,
+    Trace,
+    WorkedExample,
+)
 from fcdistill.storage import iter_jsonl, read_json, write_jsonl
 from tests.distillation.tiny_data import tiny_traces
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -639,6 +649,86 @@ def test_a_cache_of_other_settings_is_refused_and_leaves_the_output_free(world: 
 def test_without_a_teacher_term_the_cache_plays_no_role(world: Path, tmp_path: Path) -> None:
     assert run_training(_cached(world, tmp_path / "run", 8, max_steps=1, objective={"ce_weight": 1.0})).steps == 1
     assert not (tmp_path / "cache-8").exists()
+
+
+def _on_policy(world: Path, out: Path, **fields: Any) -> TrainConfig:
+    sampled = {"on_policy_fraction": 0.6, "on_policy": {"max_new_tokens": 24}, "epochs": 3}
+    return _config(world, out, **{"objective": EVERYTHING | {"kd_divergence": "reverse_kl"}, **sampled, **fields})
+
+
+@pytest.mark.parametrize("tuning", [{"method": "lora", "lora_rank": 4, "lora_dropout": 0.1}, {"method": "full"}])
+def test_a_resumed_run_samples_what_an_uninterrupted_one_does(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuning: dict[str, Any]
+) -> None:
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    run_training(_on_policy(world, whole, tuning=tuning))
+    monkeypatch.setattr(module, "DistillTrainer", _DiesInStep7)
+    with pytest.raises(_DiedError):
+        run_training(_on_policy(world, resumed, tuning=tuning))
+    monkeypatch.undo()
+    run_training(_on_policy(world, resumed, tuning=tuning))
+    _assert_equal(_weights(resumed), _weights(whole))
+    lines = _lines(whole)
+    assert [line.step for line in lines if line.on_policy_examples] == [
+        step + 1 for step in range(9) if is_on_policy(step, fraction=0.6, seed=3)
+    ]
+    assert any(line.on_policy_examples for line in lines[6:]) and not all(line.on_policy_examples for line in lines)
+    for name in ("loss", "on_policy_kd", "on_policy_hidden", "on_policy_valid", "on_policy_examples"):
+        found, expected = ({line.step: getattr(line, name) for line in each} for each in (_lines(resumed), lines))
+        assert [step for step, value in found.items() if value is None] == [
+            step for step, value in expected.items() if value is None
+        ]
+        assert [value for value in found.values() if value is not None] == pytest.approx(
+            [value for value in expected.values() if value is not None], rel=1e-5
+        )
+
+
+def test_sampling_in_none_of_the_steps_leaves_training_as_it_is(world: Path, tmp_path: Path) -> None:
+    fields = {"held_out_fraction": 0.2, "tuning": {"method": "lora", "lora_rank": 4, "lora_dropout": 0.1}}
+    for name, fraction in (("off", 0.0), ("never", 1e-9)):
+        run_training(_on_policy(world, tmp_path / name, on_policy_fraction=fraction, **fields))
+    off, never = _weights(tmp_path / "off"), _weights(tmp_path / "never")
+    assert off.keys() == never.keys() and all(torch.equal(never[name], value) for name, value in off.items())
+    speeds = {"tokens_per_s", "examples_per_s"}
+    logs = [[line.model_dump(exclude=speeds) for line in _lines(tmp_path / name)] for name in ("off", "never")]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "dtype"), [("teacher", "bfloat16"), ("stranger", "float32"), ("foreign", "float32")]
+)
+def test_training_on_samples_alone_brings_the_student_to_its_teacher(
+    world: Path, tmp_path: Path, teacher: str, dtype: str
+) -> None:
+    out = tmp_path / "run"
+    config = _on_policy(
+        world,
+        out,
+        teacher=str(world / teacher),
+        objective={"kd_weight": 1.0},
+        on_policy_fraction=1.0,
+        dtype=dtype,
+        epochs=20,
+        max_steps=25,
+        save_steps=100,
+    )
+    run_training(config)
+    divergence = _curve(out, "on_policy_kd")
+    assert len(divergence) == 25 and set(_curve(out, "ce")) == {None}
+    assert sum(divergence[-5:]) < 0.9 * sum(divergence[:5])
+
+
+def test_tools_that_samples_can_not_be_checked_against_are_refused_before_weights_are_loaded(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = FunctionTool(function=ToolSpec(name="broken", description="", parameters={"type": "nothing"}))
+    traces = [trace.model_copy(update={"tools": (*trace.tools, broken)}) for trace in tiny_traces(5)]
+    write_jsonl(tmp_path / "traces.jsonl", traces)
+    monkeypatch.setattr(module, "load_model", _refuse)
+    monkeypatch.setattr(preparation, "load_model", _refuse)
+    with pytest.raises(CatalogError, match="tool 'broken'"):
+        run_training(_on_policy(world, tmp_path / "run", traces=tmp_path / "traces.jsonl"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_long_traces_are_left_out_and_named(world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from fcdistill.distillation.data import Example, render_traces
 from fcdistill.distillation.distill_trainer import DistillTrainer, StudentSide
 from fcdistill.distillation.layers import LayerPair, Projectors
 from fcdistill.distillation.monitoring import CallMonitor
+from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.signals import OnlineTeacher
 from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.models import apply_lora
@@ -76,16 +77,17 @@ def make_trainer(
     callbacks: Sequence[Any] = (),
     teacher: OnlineTeacher | None = None,
     pairs: Sequence[LayerPair] = ((2, 3), (4, 6)),
+    on_policy: OnPolicy | None = None,
     **args: Any,
 ) -> DistillTrainer:
     """A trainer of a tiny student with, where the objective needs one, a tiny teacher of another depth and width."""
-    model = student if student is not None else tiny_model("llama", VOCABULARY)
+    model = student if student is not None else tiny_model("llama", vocabulary_size)
     projectors = None
     if objective.hidden_weight:
         torch.manual_seed(3)
         projectors = Projectors(pairs, 32, teacher_width)
     if objective.needs_teacher and teacher is None:
-        teacher_model = tiny_model("llama", VOCABULARY + 4, hidden_size=teacher_width, num_layers=6, seed=1)
+        teacher_model = tiny_model("llama", vocabulary_size + 4, hidden_size=teacher_width, num_layers=6, seed=1)
         teacher = OnlineTeacher(
             model=teacher_model,
             head=teacher_model.get_output_embeddings(),
@@ -117,6 +119,7 @@ def make_trainer(
         teacher=teacher,
         projectors=projectors,
         monitor=monitor,
+        on_policy=on_policy,
         callbacks=callbacks,
     )
 
