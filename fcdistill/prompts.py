@@ -183,6 +183,8 @@ def label_answer(tokenizer: "PreTrainedTokenizerBase", text: str) -> LabelledAns
         for (start, end), kind in zip(offsets, classes, strict=True)
     ]
     return LabelledAnswer([*ids, stop_token_ids(tokenizer)[0]], [*classes, "stop"], [*tools, ""])
+
+
 def answer_text(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
     """The text of an answer that a model wrote; special tokens stay, since for some models the marks of a call are."""
     text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -144,7 +144,7 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("epohcs: 3", "epohcs: unknown field. Did you mean 'epochs'?"),
-        ("zzz: 3", "zzz: unknown field. Allowed: augmentation, cache, device, dtype,"),
+        ("zzz: 3", "zzz: unknown field. Allowed: augmentation, cache, compile_loss, device,"),
         ("tuning: {lora_rnk: 3}", "tuning.lora_rnk: unknown field. Did you mean 'lora_rank'?"),
         ("tuning: {method: full, lora_rank: 3}", "tuning.lora_rank: unknown field. Allowed: method."),
         ("tuning: {method: qlora}", "tuning: Input tag 'qlora'"),

@@ -193,7 +193,8 @@ class OnPolicy:
             finally:
                 self._decoder.close()  # what it remembers is that of this step's weights
         return [
-            self._sample(example, row.generated, is_cut=is_cut[row.id]) for example, row in zip(examples, rows, strict=True)
+            self._sample(example, row.generated, is_cut=is_cut[row.id])
+            for example, row in zip(examples, rows, strict=True)
         ]
 
     def _end(self, row: Row) -> bool | None:

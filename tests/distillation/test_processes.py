@@ -211,7 +211,7 @@ def test_ctrl_c_saves_a_checkpoint_from_which_two_processes_go_on(world: Path, t
     [
         ({"examples_per_step": 2}, "examples_per_step is 2, but 2 processes with examples_per_pack 2 take 4 at a time"),
         ({"learning_rate": -1.0}, "section train"),
-        ({"out": "traces.jsonl"}, "output directory traces.jsonl is a file"),
+        ({"out": Path("traces.jsonl")}, "output directory traces.jsonl is a file"),
     ],
     ids=["by-all", "before-torch", "by-the-owner-of-the-directory"],
 )
@@ -220,7 +220,7 @@ def test_what_is_refused_is_said_once(
 ) -> None:
     monkeypatch.chdir(world)
     started = time.monotonic()
-    ended = _together(world, tmp_path / "run", **fields)
+    ended = _together(world, **{"out": tmp_path / "run", **fields})
     assert time.monotonic() - started < 60
     assert ended.code != 0 and _said(ended, "fcdistill: ") == 1, ended
     assert re.search(rf"^fcdistill: .*{re.escape(message)}", ended.err, re.MULTILINE), ended
@@ -253,7 +253,7 @@ def test_a_process_that_fails_alone_says_so_and_ends_the_others(world: Path, tmp
 
 
 FSDP_ON_CPUS = """
-import os
+import os, time
 
 os.environ |= {
     "ACCELERATE_USE_FSDP": "true",
@@ -267,7 +267,18 @@ os.environ |= {
 import torch
 from accelerate.state import DistributedType, PartialState
 from fcdistill import cli
+from fcdistill.distillation import trainer
+from torch.distributed.tensor import DTensor
 
+class Sharded(trainer.DistillTrainer):
+    def compute_loss(self, model, *args, **kwargs):
+        assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+        if self.state.global_step == INTERRUPTED_AT - 1 and self.accelerator.is_main_process:
+            os.kill(os.getppid(), 2)
+            time.sleep(1)
+        return super().compute_loss(model, *args, **kwargs)
+
+trainer.DistillTrainer = Sharded
 # accelerate itself has no FSDP on CPUs.
 torch.distributed.init_process_group("gloo")
 PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_GPU)
@@ -279,8 +290,10 @@ cli.main()
 @pytest.mark.parametrize("tuning", [{"method": "lora", "lora_rank": 4, "lora_alpha": 8}, {"method": "full"}])
 def test_sharded_weights_take_the_steps_of_whole_ones(world: Path, tmp_path: Path, tuning: dict[str, Any]) -> None:
     """FSDP 2, as accelerate sets it up for GPUs, on two CPU processes; a checkpoint in between is taken up again."""
-    fields = {"objective": {"kd_weight": 0.5}, "tuning": tuning}
+    fields = {"objective": {"kd_weight": 0.5}, "tuning": tuning, "save_steps": 100}
     _alone(world, tmp_path / "one", **fields)
-    ended = _end(_start(world, tmp_path / "two", FSDP_ON_CPUS, **fields))
-    assert ended.code == 0, ended
+    ended = _end(_start(world, tmp_path / "two", FSDP_ON_CPUS.replace("INTERRUPTED_AT", "5"), **fields))
+    assert [path.name for path in (tmp_path / "two" / "checkpoints").iterdir()] == ["checkpoint-5"], ended
+    ended = _end(_start(world, tmp_path / "two", FSDP_ON_CPUS.replace("INTERRUPTED_AT", "0"), **fields))
+    assert ended.code == 0 and _said(ended, "going on from ") == 1, ended
     _assert_same_run(tmp_path / "two", tmp_path / "one", names=("ce", "kd"))

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from tokenizers import decoders
 from torch import Tensor
 
+from fcdistill import models
 from fcdistill.backends.base import Request
 from fcdistill.backends.local import LocalBackend
 from fcdistill.config import AdaptConfig, TrainConfig, parse_config
@@ -27,7 +28,7 @@ from fcdistill.distillation.data import Example
 from fcdistill.distillation.distill_trainer import DistillTrainer
 from fcdistill.distillation.on_policy import is_on_policy
 from fcdistill.distillation.trainer import TrainResult, run_training
-from fcdistill.errors import CatalogError, DataError, ModelError
+from fcdistill.errors import CatalogError, ConfigError, DataError, ModelError
 from fcdistill.models import load_model, shared_vocabulary
 from fcdistill.prompts import render_example, render_prompt, stop_token_ids, template_sha256
 from fcdistill.records import (
@@ -359,6 +360,59 @@ def test_a_student_cut_from_its_teacher(world: Path, tmp_path: Path) -> None:
     )
     for reference in (out, out / "adapter"):
         assert load_model(str(reference), dtype="float32").model.config.num_hidden_layers == 3
+
+
+def test_a_quantised_student_is_merged_into_the_weights_as_they_are(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here without a quantisation library: what is loaded stays where it was put, and what is merged is loaded anew."""
+    run_training(_config(world, tmp_path / "plain", objective=EVERYTHING))
+    loaded = []
+
+    def load(ref: str, **options: Any) -> Any:
+        loaded.append((Path(ref).name, options.get("quantization", "none")))
+        return load_model(ref, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "bits_and_bytes", lambda *_: None)
+        patch.setattr(preparation, "require_quantization", lambda *_: None)
+        for part in (module, preparation):
+            patch.setattr(part, "load_model", load)
+        tuning = {"method": "lora", "lora_rank": 4, "lora_alpha": 8, "quantization": "4bit"}
+        run_training(_config(world, tmp_path / "run", objective=EVERYTHING, tuning=tuning, teacher_quantization="8bit"))
+    assert loaded == [("student", "4bit"), ("teacher", "8bit"), ("adapter", "none")]
+    _assert_equal(_weights(tmp_path / "run"), _weights(tmp_path / "plain"))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tuning": {"method": "lora", "quantization": "4bit"}},
+        {"teacher_quantization": "8bit", "objective": EVERYTHING},
+        {"teacher_device": "cuda:7", "objective": EVERYTHING},
+        {"teacher_device": "auto", "objective": EVERYTHING},
+    ],
+    ids=["qlora", "teacher-quantization", "teacher-device", "teacher-auto"],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+def test_what_needs_a_gpu_is_refused_before_weights_are_loaded(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    for part in (module, preparation):
+        monkeypatch.setattr(part, "load_model", _refuse)
+    with pytest.raises(ConfigError):
+        run_training(_config(world, tmp_path / "run", **fields))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_compiled_loss_trains_the_same_student(world: Path, tmp_path: Path) -> None:
+    run_training(_config(world, tmp_path / "plain", objective=EVERYTHING))
+    try:
+        run_training(_config(world, tmp_path / "compiled", objective=EVERYTHING, compile_loss=True))
+    except ConfigError as error:
+        pytest.skip(error.found)
+    _assert_equal(_weights(tmp_path / "compiled"), _weights(tmp_path / "plain"))
 
 
 def test_gradient_checkpointing_changes_nothing(world: Path, tmp_path: Path) -> None:
