@@ -555,6 +555,11 @@ class TrainConfig(_TrainingConfig):
                 "augmentation draws other texts in every epoch, but signal is cached and a cache is of fixed texts: "
                 "set signal to online, or remove augmentation"
             )
+        if self.augmentation.rename_probability and self.on_policy_fraction:
+            raise ValueError(
+                "augmentation.rename_probability and on_policy_fraction are both set, but what the student samples is "
+                "validated against the tools of the traces: set one of them to 0"
+            )
         return self
 
 

@@ -257,6 +257,15 @@ def test_augmentation_needs_tools_in_the_prompt_and_a_teacher_that_runs(write: A
     assert load_config(write(train + "  signal: cached\n"), "train").augmentation.is_on
 
 
+def test_samples_are_not_drawn_for_renamed_tools(write: Any) -> None:
+    train = TRAIN + "  teacher: big\n  objective: {kd_weight: 1.0}\n  on_policy_fraction: 0.5\n  augmentation: "
+    assert load_config(write(train + "{shuffle_tools: true}\n"), "train").on_policy_fraction == 0.5
+    with pytest.raises(
+        ConfigError, match="rename_probability and on_policy_fraction are both set, .*: set one of them"
+    ):
+        load_config(write(train + "{rename_probability: 0.5}\n"), "train")
+
+
 def test_nothing_is_augmented_unless_asked_for(write: Any) -> None:
     off = "  tools_in_prompt: none\n  augmentation: {rename_probability: 0, num_distractors: 0}\n"
     assert not load_config(write(TRAIN + off), "train").augmentation.is_on

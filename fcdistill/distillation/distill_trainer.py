@@ -18,7 +18,6 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
-from transformers.integrations import is_deepspeed_zero3_enabled
 
 from fcdistill.config import ObjectiveConfig
 from fcdistill.distillation.best_student import BestStudent
@@ -33,7 +32,6 @@ from fcdistill.distillation.objective import RowSums, SpanRows, StepTotals, comp
 from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.sharding import sharded_loader
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
-from fcdistill.errors import ConfigError
 from fcdistill.students import weight_storage_errors
 
 __all__ = ["DistillTrainer", "PROJECTORS_NAME", "StudentSide"]
@@ -78,9 +76,6 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         on_policy: samples what some steps train on; needs a teacher that runs beside the student.
         callbacks: further callbacks.
         compiled: `compiled_row_sums`, where the loss is compiled.
-
-    Raises:
-        ConfigError: the student would sample, but its weights are split between processes.
     """
 
     # The loss is divided by totals of the optimizer step, whatever the number of micro batches.
@@ -112,12 +107,6 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             eval_dataset=held_out_examples,
             callbacks=list(callbacks),
         )
-        if on_policy is not None and (self.is_fsdp_enabled or is_deepspeed_zero3_enabled()):
-            raise ConfigError(
-                "on_policy_fraction is set, but the student's weights are split between processes (FSDP or ZeRO-3)",
-                required="a whole student on each process, since each samples for itself",
-                fix="set on_policy_fraction to 0, or let each process hold the weights (DDP, ZeRO-1 or ZeRO-2)",
-            )
         self._student = student
         self._collator = collator
         self._on_policy = on_policy

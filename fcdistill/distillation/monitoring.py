@@ -5,13 +5,11 @@ backend that evaluation uses. Asking draws no random numbers and leaves the mode
 without it. What follows from the figure is not known here.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import parse_flag_from_env
 from peft import PeftModel
 from transformers import (
     PreTrainedModel,
@@ -27,12 +25,11 @@ from fcdistill.backends.local import LocalBackend
 from fcdistill.config import DecodeSettings, MonitorConfig, ToolsInPrompt
 from fcdistill.distillation.answering import answering
 from fcdistill.equality import same_calls
-from fcdistill.errors import ConfigError
 from fcdistill.models import LoadedModel
 from fcdistill.records import ModelRef, Trace
 from fcdistill.toolcalls import parse_output
 
-__all__ = ["CallMonitor", "is_right", "require_whole_weights"]
+__all__ = ["CallMonitor", "is_right"]
 
 
 class CallMonitor(TrainerCallback):  # type: ignore[misc]
@@ -113,18 +110,3 @@ def is_right(trace: Trace, answer: Completion) -> bool:
         return False
     output = parse_output(answer.text)
     return not output.errors and same_calls(trace.answer.calls, output.calls)
-
-
-def require_whole_weights() -> None:
-    """Refuse a launcher that divides the student's weights between processes. Raises `ConfigError`."""
-    strategy = ""
-    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        strategy = "FSDP"
-    elif parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
-        strategy = "DeepSpeed ZeRO-3"
-    if strategy:
-        raise ConfigError(
-            f"monitor.steps is set, but the launcher's strategy is {strategy}, which divides the student's weights",
-            required="a whole student in each process: each asks for a part of the answers, in its own number of steps",
-            fix="launch with plain data parallelism, or remove monitor.steps and evaluate the trained student",
-        )

@@ -25,23 +25,22 @@ cut off, the last span is left out, since it ends where the cut is and not where
 text a tokenizer can't keep (half a character, an uncomposed one), only the position after the prompt is compared.
 """
 
-import contextlib
 import dataclasses
 import logging
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fcdistill.backends.continuation import Row, continued
 from fcdistill.backends.decoding import Decoder
 from fcdistill.config import CLASS_NAMES, DecodeSettings, TrainConfig
+from fcdistill.distillation.answering import answering
 from fcdistill.distillation.data import Example
 from fcdistill.distillation.preparation import Prepared
 from fcdistill.distillation.spans import Alignment, align_example
@@ -170,7 +169,7 @@ class OnPolicy:
             sampling_temperature=self._config.on_policy.sampling_temperature, top_p=self._config.on_policy.top_p
         )
         is_cut: dict[str, bool] = {}
-        with _answering(self._model, self._autocast):
+        with answering(self._model, self._autocast):
             if self._decoder is None:
                 model = self._model.get_base_model() if isinstance(self._model, PeftModel) else self._model
                 self._decoder = Decoder(model)
@@ -277,18 +276,3 @@ def _alignment(
         teacher_prompt=example.teacher_prompt,
         origin=f"a sample for trace {example.trace_id!r}",
     )
-
-
-@contextlib.contextmanager
-def _answering(model: nn.Module, autocast: torch.dtype | None) -> Iterator[None]:
-    """Evaluation mode, in the precision of training; afterwards every module is in the mode in which it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    place = next(model.parameters()).device.type
-    precision = torch.autocast(place, dtype=autocast) if autocast is not None else contextlib.nullcontext()
-    model.eval()
-    try:
-        with precision:
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training

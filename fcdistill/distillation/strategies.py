@@ -50,6 +50,17 @@ def require_strategy(config: TrainConfig, teacher: PreparedTeacher | None) -> No
                 required="weights that can be sharded",
                 fix="set tuning.quantization to none, or launch without FSDP",
             )
+        for name, needs_whole_student in (
+            ("monitor.steps", config.monitor.enabled),
+            ("on_policy_fraction", config.on_policy_fraction > 0),
+            ("signal self", config.signal == "self" and config.objective.needs_teacher),
+        ):
+            if needs_whole_student:
+                raise ConfigError(
+                    f"{name} is set, but the launcher's strategy is FSDP, which divides the student's weights",
+                    required="a whole student in each process, which answers or teaches in its own number of passes",
+                    fix=f"launch with plain data parallelism, or train without {name}",
+                )
     else:
         return
     if teacher is not None and teacher.pairs and _student_width(config) != teacher.shape.width:

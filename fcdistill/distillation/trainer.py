@@ -45,7 +45,7 @@ from fcdistill.distillation.data import alignment_statistics, length_statistics
 from fcdistill.distillation.distill_trainer import PROJECTORS_NAME, DistillTrainer, StudentSide
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.lora import fuse_lora
-from fcdistill.distillation.monitoring import CallMonitor, require_whole_weights
+from fcdistill.distillation.monitoring import CallMonitor
 from fcdistill.distillation.objective import compiled_row_sums
 from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.preparation import (
@@ -125,8 +125,6 @@ def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None
     """
     started = time.monotonic()
     training = config.training() if isinstance(config, AdaptConfig) else config
-    if config.monitor.enabled:
-        require_whole_weights()
     require_reporters(config.report_to)
     prepared = prepare(training, signal=training.signal if training.objective.needs_teacher else None)
     require_strategy(training, prepared.teacher)

@@ -14,9 +14,8 @@ from fcdistill.backends.base import Completion, Request
 from fcdistill.backends.local import LocalBackend
 from fcdistill.config import DecodeSettings, MonitorConfig, ObjectiveConfig, TrainConfig, parse_config
 from fcdistill.distillation import monitoring
-from fcdistill.distillation.monitoring import CallMonitor, is_right, require_whole_weights
+from fcdistill.distillation.monitoring import CallMonitor, is_right
 from fcdistill.distillation.trainer import run_training
-from fcdistill.errors import ConfigError
 from fcdistill.evaluation.predictions import prediction_from_text
 from fcdistill.evaluation.scoring import score_case
 from fcdistill.models import load_model
@@ -308,23 +307,3 @@ def test_an_evaluation_between_measurements_has_no_call_accuracy(tmp_path: Path)
         (4, True),
         (6, True),
     ]
-
-
-@pytest.mark.parametrize(
-    ("variables", "name"),
-    [
-        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP"),
-        ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "DeepSpeed ZeRO-3"),
-    ],
-)
-def test_divided_weights_are_refused_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], name: str
-) -> None:
-    require_whole_weights()
-    for variable, value in variables.items():
-        monkeypatch.setenv(variable, value)
-    with pytest.raises(ConfigError, match=f"strategy is {name}, which"):
-        run_training(_config(tmp_path / "nowhere", tmp_path / "run", monitor={"steps": 1}))
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
-    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
-    require_whole_weights()

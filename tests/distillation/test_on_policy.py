@@ -19,7 +19,7 @@ from fcdistill.distillation.lora import fuse_lora
 from fcdistill.distillation.on_policy import OnPolicy, Sample, is_on_policy, is_valid_answer
 from fcdistill.distillation.preparation import Prepared, PreparedTeacher
 from fcdistill.distillation.token_strings import pair_strings, token_strings
-from fcdistill.errors import ConfigError, ModelError
+from fcdistill.errors import ModelError
 from fcdistill.models import ModelShape
 from fcdistill.prompts import prepare_tokenizer, stop_token_ids
 from fcdistill.records import ModelRef
@@ -43,6 +43,7 @@ def _prepared(kind: TokenizerKind = "qwen", teacher_kind: TokenizerKind | None =
         teacher=PreparedTeacher(teacher, len(teacher), pairs, ModelShape(ModelRef(model="tiny"), 6, 32), ()),
         train=render_traces(traces, tokenizer, "compact", teacher, pairs),
         held_out=[],
+        held_out_traces=[],
         left_out=[],
         tools=(),
         validators=call_validators(traces),
@@ -553,10 +554,3 @@ def test_the_student_may_end_with_either_stop_token_before_a_teacher_of_another_
     example = prepared.train[0]
     found = on_policy._sample(example, (*example.completion[:-1], other), is_cut=False).example
     assert found.completion[-1] == stop and found == example
-
-
-def test_weights_that_are_split_between_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared = _prepared()
-    monkeypatch.setattr(distill_trainer, "is_deepspeed_zero3_enabled", lambda: True)
-    with pytest.raises(ConfigError, match="the student's weights are split between processes"):
-        _trainer(tmp_path, prepared, OnPolicy(_student(prepared), _config(), prepared), ObjectiveConfig(**REVERSE))

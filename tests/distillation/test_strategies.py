@@ -19,6 +19,8 @@ CONFIGS = Path(__file__).parents[2] / "data" / "accelerate"
 DEEPSPEED = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
 
+KD = {"objective": {"kd_weight": 1.0}}
+
 
 def _config(models: Path, **fields: Any) -> TrainConfig:
     values = {"traces": "t", "out": "o", "student": {"model": str(models / "student")}, **fields}
@@ -51,6 +53,9 @@ def test_strategies_that_keep_students_whole_or_shard_them_afterwards_are_used(
         ({**FSDP, "FSDP_VERSION": "1"}, {}, 32, "fsdp_version 1, fsdp_state_dict_type FULL_STATE_DICT"),
         ({**FSDP, "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}, {}, 32, "fsdp_state_dict_type SHARDED_STATE_DICT"),
         (FSDP, {"tuning": {"quantization": "4bit"}}, 32, "tuning.quantization is 4bit, but the launcher's strategy"),
+        (FSDP, {"held_out_fraction": 0.1, "monitor": {"steps": 5}}, 32, "monitor.steps is set, but the launcher's"),
+        (FSDP, {"on_policy_fraction": 0.5, **KD, "teacher": "t"}, 32, "on_policy_fraction is set, but the launcher's"),
+        (FSDP, {"signal": "self", **KD}, 32, "signal self is set, but the launcher's strategy is FSDP"),
         (FSDP, {}, 48, "unequal widths"),
         (DEEPSPEED, {}, 48, "unequal widths"),
     ],
