@@ -54,6 +54,7 @@ def test_an_adaptation_is_a_training_of_the_teacher_with_every_field_that_both_h
         "learning_rate": 0.5, "learning_rate_schedule": "cosine", "warmup_fraction": 0.25, "weight_decay": 0.125,
         "max_grad_norm": 2.0, "held_out_fraction": 0.5, "dtype": "float32", "device": "cpu",
         "gradient_checkpointing": True, "save_steps": 4, "log_steps": 3, "merge": False, "seed": 9,
+        "compile_loss": True, "monitor": {"steps": 2}, "report_to": ("wandb",), "run_name": "r",
     }  # fmt: skip
     adapt = parse_config(values, "adapt", "test")
     assert adapt.model_fields_set == set(AdaptConfig.model_fields), "a field is not covered here"
@@ -260,9 +261,7 @@ def test_augmentation_needs_tools_in_the_prompt_and_a_teacher_that_runs(write: A
 def test_samples_are_not_drawn_for_renamed_tools(write: Any) -> None:
     train = TRAIN + "  teacher: big\n  objective: {kd_weight: 1.0}\n  on_policy_fraction: 0.5\n  augmentation: "
     assert load_config(write(train + "{shuffle_tools: true}\n"), "train").on_policy_fraction == 0.5
-    with pytest.raises(
-        ConfigError, match="rename_probability and on_policy_fraction are both set, .*: set one of them"
-    ):
+    with pytest.raises(ConfigError, match="rename_probability and on_policy_fraction are both set, .*: set one"):
         load_config(write(train + "{rename_probability: 0.5}\n"), "train")
 
 

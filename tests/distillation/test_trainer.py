@@ -772,6 +772,38 @@ def test_training_on_samples_alone_brings_the_student_to_its_teacher(
     assert sum(divergence[-5:]) < 0.9 * sum(divergence[:5])
 
 
+def test_samples_are_scored_by_the_students_own_base_as_by_a_teacher_of_the_same_weights(
+    world: Path, tmp_path: Path
+) -> None:
+    for name, teacher in (("self", None), ("online", str(world / "student"))):
+        run_training(_on_policy(world, tmp_path / name, signal=name, teacher=teacher, on_policy_fraction=1.0))
+    found, expected = (_curve(tmp_path / name, "on_policy_kd") for name in ("self", "online"))
+    assert found == pytest.approx(expected, rel=1e-5) and min(expected) > 0
+
+
+def test_what_draws_measures_gates_and_samples_works_together_and_resumes(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {
+        "objective": EVERYTHING | {"kd_gate": "prob"},
+        "on_policy_fraction": 0.4,
+        "augmentation": {"shuffle_tools": True},
+        "monitor": {"steps": 2, "max_new_tokens": 4},
+        "held_out_fraction": 0.2,
+        "epochs": 4,
+    }
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    run_training(_on_policy(world, whole, **fields))
+    monkeypatch.setattr(module, "DistillTrainer", _DiesInStep7)
+    with pytest.raises(_DiedError):
+        run_training(_on_policy(world, resumed, **fields))
+    monkeypatch.undo()
+    run_training(_on_policy(world, resumed, **fields))
+    _assert_equal(_weights(resumed), _weights(whole))
+    for name in ("kd_gate_pass", "on_policy_valid", "held_out_call_accuracy"):
+        assert any(getattr(line, name) is not None for line in _lines(whole)), name
+
+
 def test_tools_that_samples_can_not_be_checked_against_are_refused_before_weights_are_loaded(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
