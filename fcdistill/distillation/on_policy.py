@@ -191,10 +191,8 @@ class OnPolicy:
                 ) from error
             finally:
                 self._decoder.close()  # what it remembers is that of this step's weights
-        return [
-            self._sample(example, row.generated, is_cut=is_cut[row.id])
-            for example, row in zip(examples, rows, strict=True)
-        ]
+        answered = zip(examples, rows, strict=True)
+        return [self._sample(example, row.generated, is_cut=is_cut[row.id]) for example, row in answered]
 
     def _end(self, row: Row) -> bool | None:
         """Whether a row that has ended was cut; None where it goes on."""
