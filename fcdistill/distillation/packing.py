@@ -49,7 +49,8 @@ def pack_tree(
             the row, so where little is shared several short rows are cheaper than a long one.
 
     Returns:
-        The rows with a 4-dimensional mask.
+        The rows with a 4-dimensional mask. They are at most an eighth wider than the fullest one needs: kernels are
+        compiled and kept for each width, so that a run whose steps all have widths of their own gets slower and larger.
 
     Raises:
         ValueError: there is no sequence, or one is empty.
@@ -61,7 +62,8 @@ def pack_tree(
     lengths = [len(tuples[index]) for index in order]
     cuts = _cheapest_cuts(lengths, shared, max_tokens, attention_tokens)
     rows = [_tree(tuples[index] for index in order[start:end]) for start, end in cuts]
-    width = max(len(row.ids) for row in rows)
+    longest = max(len(row.ids) for row in rows)
+    width = max(longest, min(_few_widths(longest), max_tokens))
     paths: dict[int, Tensor] = {}
     for number, ((start, end), row) in enumerate(zip(cuts, rows, strict=True)):
         for index, path in zip(order[start:end], row.paths, strict=True):
@@ -84,11 +86,13 @@ def pack_tree(
 def pad_rows(sequences: Sequence[Sequence[int]], *, pad_id: int = 0) -> PackedRows:
     """Lay sequences out one a row, padded on the right: right for every causal model, and the slow way.
 
+    Rows are filled up to one of few widths, see `pack_tree`.
+
     Raises:
         ValueError: there is no sequence, or one is empty.
     """
     _require_tokens(sequences)
-    width = max(map(len, sequences))
+    width = _few_widths(max(map(len, sequences)))
     lengths_R = torch.tensor([len(sequence) for sequence in sequences])
     return PackedRows(
         input_ids_RT=torch.tensor([[*sequence, *[pad_id] * (width - len(sequence))] for sequence in sequences]),
@@ -97,6 +101,12 @@ def pad_rows(sequences: Sequence[Sequence[int]], *, pad_id: int = 0) -> PackedRo
         paths=tuple(torch.arange(len(sequence)) + row * width for row, sequence in enumerate(sequences)),
         num_tokens=int(lengths_R.sum()),
     )
+
+
+def _few_widths(width: int) -> int:
+    """The next of eight widths per power of two."""
+    step = 1 << max(width.bit_length() - 4, 0)
+    return -(-width // step) * step
 
 
 def _require_tokens(sequences: Sequence[Sequence[int]]) -> None:

@@ -37,8 +37,17 @@ def test_each_token_sees_exactly_its_own_past(
 def test_in_one_row_every_shared_token_stands_once(sequences: list[list[int]]) -> None:
     rows = pack_tree(sequences, max_tokens=1000, attention_tokens=1 << 70)
     prefixes = {tuple(sequence[: end + 1]) for sequence in sequences for end in range(len(sequence))}
-    assert rows.input_ids_RT.shape == (1, len(prefixes))
-    assert rows.num_tokens == len(prefixes)
+    assert len(rows.input_ids_RT) == 1
+    assert rows.num_tokens == len(prefixes) <= rows.input_ids_RT.shape[1] <= len(prefixes) * 9 / 8
+
+
+def test_rows_have_few_widths_within_the_token_budget() -> None:
+    assert pack_tree([range(300)], max_tokens=4096).input_ids_RT.shape == (1, 320)
+    assert pack_tree([range(300)], max_tokens=310).input_ids_RT.shape == (1, 310)
+    lengths = range(100, 1100)
+    widths = [pad_rows([range(length)]).input_ids_RT.shape[1] for length in lengths]
+    assert len(set(widths)) < 30
+    assert all(length <= width <= length * 9 / 8 for length, width in zip(lengths, widths, strict=True))
 
 
 def test_padding_sees_only_itself_and_is_seen_by_none() -> None:
@@ -53,7 +62,7 @@ def test_padding_sees_only_itself_and_is_seen_by_none() -> None:
 def test_a_long_shared_prefix_keeps_one_row_and_nothing_shared_makes_short_rows() -> None:
     shared = [[7] * 400 + [index] * 20 for index in range(8)]
     apart = [[index] * 60 for index in range(8)]
-    assert pack_tree(shared, max_tokens=4096, attention_tokens=1700).input_ids_RT.shape == (1, 560)
+    assert pack_tree(shared, max_tokens=4096, attention_tokens=1700).input_ids_RT.shape == (1, 576)
     assert pack_tree(apart, max_tokens=4096, attention_tokens=100).input_ids_RT.shape == (8, 60)
     assert pack_tree(apart, max_tokens=4096, attention_tokens=1 << 70).input_ids_RT.shape == (1, 480)
 
