@@ -258,7 +258,7 @@ def test_every_epoch_draws_its_tools_anew_and_held_out_examples_keep_theirs(
         return collate(self, examples)
 
     monkeypatch.setattr(Collator, "__call__", watch)
-    fields = {"epochs": 3, "held_out_fraction": 0.2, "save_steps": 6, "objective": EVERYTHING}
+    fields = {"epochs": 3, "held_out_fraction": 0.2, "save_steps": 6, "examples_per_pack": 1, "objective": EVERYTHING}
     run_training(_config(world, tmp_path / "run", **fields, **_augmented(tmp_path)))
     seen: dict[str, list[Example]] = {}
     for example in (example for pack in packs for example in pack):
