@@ -33,6 +33,10 @@ __all__ = ["main"]
 
 _CONTENDERS: dict[str, Callable[[Settings, Path], dict[str, Any]]] = {
     "fcdistill-sft-packed": lambda settings, _: {"examples_per_pack": settings.examples_per_pack},
+    "fcdistill-sft-checkpointing": lambda settings, _: {
+        "examples_per_pack": settings.examples_per_pack,
+        "gradient_checkpointing": True,
+    },
     "fcdistill-sft-unpacked": lambda settings, _: {"examples_per_pack": settings.micro_batch},
     "fcdistill-kd-online": lambda settings, _: _distilling(settings, settings.teacher),
     "fcdistill-kd-cached": lambda settings, directory: _distilling(settings, settings.teacher, _cache(directory)),

@@ -73,10 +73,11 @@ class _Run:
     def arguments(self, *, examples_per_row: int = 1, gradient_checkpointing: bool = False) -> dict[str, Any]:
         """Arguments of a Trainer; they differ between contenders only where these do."""
         settings = self.settings
+        num_rows = max(1, settings.micro_batch // examples_per_row)
         return {
             "output_dir": str(self.output),
-            "per_device_train_batch_size": settings.micro_batch // examples_per_row,
-            "gradient_accumulation_steps": settings.examples_per_step // settings.micro_batch,
+            "per_device_train_batch_size": num_rows,
+            "gradient_accumulation_steps": settings.examples_per_step // (num_rows * examples_per_row),
             "max_steps": settings.num_steps,
             "learning_rate": settings.learning_rate,
             "lr_scheduler_type": "constant",
@@ -121,14 +122,14 @@ def _timed(trainer_class: Any, run: _Run) -> Any:
     return Timed
 
 
-def _lengths(inputs: dict[str, Any]) -> Tensor:
+def _lengths(inputs: dict[str, Tensor]) -> Tensor:
     if "prompt_mask" in inputs:
         return inputs["prompt_mask"].sum(1) + inputs["completion_mask"].sum(1)
     # Packed rows have no mask but say where their sequences begin.
     return inputs["attention_mask"].sum(1) if "attention_mask" in inputs else inputs["cu_seq_lens_q"].diff()
 
 
-def _num_supervised(inputs: dict[str, Any]) -> int:
+def _num_supervised(inputs: dict[str, Tensor]) -> int:
     if "completion_mask" in inputs:
         return int(inputs["completion_mask"].sum())
     return int((inputs["labels"][:, 1:] != -100).sum())
@@ -153,10 +154,10 @@ def _trl_sft_packed(run: _Run) -> Any:
     lengths = [len(item.prompt) + len(item.completion) for item in run.examples.items]
     # Rows of exactly two, so that an optimizer step has as many examples as everyone else's.
     row = 2 * max(lengths)
-    if 3 * min(lengths) <= row or run.settings.micro_batch % 2:
+    if 3 * min(lengths) <= row or run.settings.examples_per_step % 2:
         sys.exit(
-            f"its rows would hold unequal numbers of examples (of {min(lengths)} to {max(lengths)} tokens, "
-            f"micro batch {run.settings.micro_batch}), and so would its optimizer steps"
+            f"examples of {min(lengths)} to {max(lengths)} tokens, {run.settings.examples_per_step} a step, do not "
+            f"fill rows of two each: its optimizer steps would have other numbers of examples"
         )
     return _timed(SFTTrainer, run)(
         model=run.student(),

@@ -28,6 +28,7 @@ class Contender:
 
 CONTENDERS = {
     "fcdistill-sft-packed": Contender("fcdistill", "sft"),
+    "fcdistill-sft-checkpointing": Contender("fcdistill", "sft"),
     "fcdistill-sft-unpacked": Contender("fcdistill", "sft"),
     "fcdistill-kd-online": Contender("fcdistill", "kd"),
     "fcdistill-kd-cached": Contender("fcdistill", "kd"),
@@ -40,8 +41,8 @@ CONTENDERS = {
     "distillkit-kd": Contender("distillkit", "kd"),
 }
 
-_OURS = {"sft": "fcdistill-sft-packed", "kd": "fcdistill-kd-online"}
-"""Kind to the contender that is compared with TRL's."""
+_SFT = "fcdistill-sft-packed"
+"""What teachers make more costly."""
 
 
 @dataclass
@@ -85,54 +86,38 @@ def figures(measured: Measured, *, examples_per_step: int, matmul_flops_per_s: S
 
 
 def ratio_vs_trl(measured: Mapping[str, Measured]) -> dict[str, Any]:
-    """By kind: fcdistill's packed contender against TRL's fastest, in speed and memory, and TRL's leanest in memory.
+    """By kind: each of fcdistill's contenders against TRL's fastest, and in memory also against TRL's leanest.
 
     Kinds of which one side was not measured are left out.
     """
-    found = {}
-    for kind, ours in _OURS.items():
-        peers = {
-            name: measured[name].results
-            for name, contender in CONTENDERS.items()
-            if contender.side == "trl" and contender.kind == kind and _is_measured(measured, name)
-        }
-        if not peers or not _is_measured(measured, ours):
+    found: dict[str, Any] = {}
+    for kind in ("sft", "kd"):
+        ours, theirs = (_of(measured, side, kind) for side in ("fcdistill", "trl"))
+        if not ours or not theirs:
             continue
-        fastest = min(peers, key=lambda name: median(sum(result["step_s"]) for result in peers[name]))
-        leanest = min(peers, key=lambda name: _middle(peers[name], "peak_bytes"))
-        results = measured[ours].results
-        ratios = [
-            sum(theirs["step_s"]) / sum(result["step_s"])
-            for result, theirs in zip(results, peers[fastest], strict=True)
-        ]
-        peak = _middle(results, "peak_bytes")
-        found[kind] = {
-            "ours": ours,
-            "fastest": fastest,
-            "examples_per_s": round(median(ratios), 3),
-            "examples_per_s_range": [round(min(ratios), 3), round(max(ratios), 3)],
-            "peak_bytes": round(peak / _middle(peers[fastest], "peak_bytes"), 3),
-            "leanest": leanest,
-            "peak_bytes_of_leanest": round(peak / _middle(peers[leanest], "peak_bytes"), 3),
-        }
+        fastest = min(theirs, key=lambda name: median(_seconds(theirs[name])))
+        leanest = min(theirs, key=lambda name: _middle(theirs[name], "peak_bytes"))
+        found[kind] = {"fastest": fastest, "leanest": leanest, "contenders": {}}
+        for name, results in ours.items():
+            ratios = [there / here for here, there in zip(_seconds(results), _seconds(theirs[fastest]), strict=True)]
+            peak = _middle(results, "peak_bytes")
+            found[kind]["contenders"][name] = {
+                "examples_per_s": round(median(ratios), 3),
+                "examples_per_s_range": [round(min(ratios), 3), round(max(ratios), 3)],
+                "peak_bytes": round(peak / _middle(theirs[fastest], "peak_bytes"), 3),
+                "peak_bytes_of_leanest": round(peak / _middle(theirs[leanest], "peak_bytes"), 3),
+            }
     return found
 
 
 def cost_vs_sft(measured: Mapping[str, Measured]) -> dict[str, float]:
     """How many times as long as packed SFT fcdistill's contenders with a teacher take."""
-    if not _is_measured(measured, _OURS["sft"]):
+    plain = _of(measured, "fcdistill", "sft").get(_SFT)
+    if plain is None:
         return {}
-    sft = measured[_OURS["sft"]].results
     return {
-        name: round(
-            median(
-                sum(result["step_s"]) / sum(plain["step_s"])
-                for result, plain in zip(measured[name].results, sft, strict=True)
-            ),
-            3,
-        )
-        for name, contender in CONTENDERS.items()
-        if contender.side == "fcdistill" and contender.kind == "kd" and _is_measured(measured, name)
+        name: round(median(one / sft for one, sft in zip(_seconds(results), _seconds(plain), strict=True)), 3)
+        for name, results in _of(measured, "fcdistill", "kd").items()
     }
 
 
@@ -155,19 +140,30 @@ def markdown_table(report: Mapping[str, Any]) -> str:
             )
     for tuning, kinds in report["ratio_vs_trl"].items():
         for ratio in kinds.values():
-            low, high = ratio["examples_per_s_range"]
-            lines.append(
-                f"\n{tuning}: {ratio['ours']} trains {ratio['examples_per_s']:.3g} ({low:.3g}..{high:.3g}) times as "
-                f"many examples/s as {ratio['fastest']}, in {ratio['peak_bytes']:.0%} of its memory "
-                f"({ratio['peak_bytes_of_leanest']:.0%} of that of {ratio['leanest']})."
-            )
+            for name, row in ratio["contenders"].items():
+                low, high = row["examples_per_s_range"]
+                lines.append(
+                    f"\n{tuning}: {name} trains {row['examples_per_s']:.3g} ({low:.3g}..{high:.3g}) times as many "
+                    f"examples/s as {ratio['fastest']}, in {row['peak_bytes']:.0%} of its memory "
+                    f"({row['peak_bytes_of_leanest']:.0%} of that of {ratio['leanest']})."
+                )
     for tuning, costs in report["cost_vs_sft"].items():
         lines += [f"\n{tuning}: {name} takes {cost:.3g} times as long as packed SFT." for name, cost in costs.items()]
     return "\n".join(lines)
 
 
-def _is_measured(measured: Mapping[str, Measured], name: str) -> bool:
-    return name in measured and measured[name].status == "measured"
+def _of(measured: Mapping[str, Measured], side: str, kind: str) -> dict[str, Sequence[Result]]:
+    """The results of a side's contenders of one kind, of those that were measured."""
+    return {
+        name: one.results
+        for name, one in measured.items()
+        if CONTENDERS[name] == Contender(side, kind) and one.status == "measured"
+    }
+
+
+def _seconds(results: Sequence[Result]) -> list[float]:
+    """Time of the timed steps, round by round."""
+    return [float(sum(result["step_s"])) for result in results]
 
 
 def _examples_per_s(result: Result, examples_per_step: int) -> float:

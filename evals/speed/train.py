@@ -26,8 +26,25 @@ from fcdistill.errors import ConfigError, FcdistillError, InfrastructureError, M
 
 _HERE = Path(__file__).parent
 _TRL = "trl==1.16.0"
-_QUICK = ("fcdistill-sft-packed", "fcdistill-kd-cached", "trl-sft")
-_NOT_BY_DEFAULT = ("fcdistill-kd-aligned",)
+_WHOLE = {
+    "contenders": [name for name in CONTENDERS if name != "fcdistill-kd-aligned"],
+    "tuning": "both",
+    "rounds": 3,
+    "steps": 2,
+    "examples_per_step": 16,
+}
+_QUICK = {
+    "contenders": ["fcdistill-sft-packed", "fcdistill-kd-cached", "trl-sft"],
+    "tuning": "lora",
+    "rounds": 1,
+    "steps": 1,
+    "examples_per_step": 6,
+}
+"""Flags that are not given, with --quick and without."""
+
+_MICRO_BATCH = {"cpu": 1, "cuda": 4}
+"""On two cores the peers were faster with one example than with two, and took half the memory."""
+
 _DISTILLKIT = "no package of that name in the peers' environment; it comes from its own repository, not from an index"
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "fcdistill", "trl", "distillkit")
 
@@ -72,9 +89,11 @@ def parse(arguments: Sequence[str]) -> Plan:
     )
     parser.add_argument("--rounds", type=int, help="times that each contender runs; default 3, with --quick 1")
     parser.add_argument("--steps", type=int, help="timed optimizer steps after the warm-up; default 2, with --quick 1")
-    parser.add_argument("--examples-per-step", type=int, default=16, help="examples of an optimizer step")
+    parser.add_argument("--examples-per-step", type=int, help="of an optimizer step; default 16, with --quick 6")
     parser.add_argument("--examples-per-pack", type=int, help="of fcdistill's packs; default all of a step")
-    parser.add_argument("--micro-batch", type=int, default=4, help="examples per forward pass where none are packed")
+    parser.add_argument(
+        "--micro-batch", type=int, help="examples per forward pass where none are packed; default 1, on CUDA 4"
+    )
     parser.add_argument("--student", default="smollm2-135m-instruct", help="model reference")
     parser.add_argument("--teacher", help="model reference, with the student's tokenizer; default the student")
     parser.add_argument("--aligned-teacher", default="qwen2.5-coder-0.5b-instruct", help="of fcdistill-kd-aligned")
@@ -85,28 +104,28 @@ def parse(arguments: Sequence[str]) -> Plan:
     parser.add_argument("--quick", action="store_true", help="a first look within five minutes on two cores")
     parser.add_argument("--json", action="store_true", help="print the report as one line of JSON, the last one")
     given = parser.parse_args(arguments)
-    names = given.contenders or [
-        name for name in (_QUICK if given.quick else CONTENDERS) if name not in _NOT_BY_DEFAULT
-    ]
-    tuning = given.tuning or ("lora" if given.quick else "both")
+    for name, value in (_QUICK if given.quick else _WHOLE).items():
+        if getattr(given, name) is None:
+            setattr(given, name, value)
+    device = _device(given.device)
     settings = Settings(
         traces=str(given.traces),
         student=given.student,
         teacher=given.teacher or given.student,
         aligned_teacher=given.aligned_teacher,
-        device=_device(given.device),
+        device=device,
         num_threads=given.threads,
         examples_per_step=given.examples_per_step,
-        examples_per_pack=given.examples_per_pack or given.examples_per_step,
-        micro_batch=given.micro_batch,
-        num_steps=1 + (given.steps if given.steps is not None else 1 if given.quick else 2),
+        examples_per_pack=given.examples_per_step if given.examples_per_pack is None else given.examples_per_pack,
+        micro_batch=_MICRO_BATCH[device] if given.micro_batch is None else given.micro_batch,
+        num_steps=1 + given.steps,
         seed=given.seed,
     )
     plan = Plan(
         settings=settings,
-        contenders=tuple(dict.fromkeys(names)),
-        tunings=("lora", "full") if tuning == "both" else (tuning,),
-        rounds=given.rounds if given.rounds is not None else 1 if given.quick else 3,
+        contenders=tuple(dict.fromkeys(given.contenders)),
+        tunings=("lora", "full") if given.tuning == "both" else (given.tuning,),
+        rounds=given.rounds,
         peer_python=given.peer_python,
         as_json=given.json,
     )

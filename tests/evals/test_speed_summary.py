@@ -35,17 +35,18 @@ def test_ratio_is_taken_against_the_fastest_peer_within_each_round_and_against_t
     found = ratio_vs_trl(
         {
             "fcdistill-sft-packed": measured(1.0, 2.0, peak=30),
+            "fcdistill-sft-checkpointing": measured(2.0, 4.0, peak=15),
             "trl-sft": measured(10.0, 16.0, peak=100),
             "trl-sft-checkpointing": measured(20.0, 20.0, peak=60),
             "trl-gkd": measured(1.0, 1.0),
         }
     )
     assert found.keys() == {"sft"}, "no kind of which one side is missing"
-    assert found["sft"]["fastest"] == "trl-sft"
-    assert found["sft"]["examples_per_s"] == 9.0
-    assert found["sft"]["examples_per_s_range"] == [8.0, 10.0]
-    assert found["sft"]["peak_bytes"] == 0.3
-    assert found["sft"]["peak_bytes_of_leanest"] == 0.5
+    assert (found["sft"]["fastest"], found["sft"]["leanest"]) == ("trl-sft", "trl-sft-checkpointing")
+    packed, checkpointing = found["sft"]["contenders"].values()
+    assert (packed["examples_per_s"], packed["examples_per_s_range"]) == (9.0, [8.0, 10.0])
+    assert (packed["peak_bytes"], packed["peak_bytes_of_leanest"]) == (0.3, 0.5)
+    assert (checkpointing["examples_per_s"], checkpointing["peak_bytes_of_leanest"]) == (4.5, 0.25)
 
 
 def test_a_failed_contender_is_neither_compared_nor_left_out_of_the_table() -> None:
@@ -64,6 +65,8 @@ def test_a_failed_contender_is_neither_compared_nor_left_out_of_the_table() -> N
     }
     assert "failed: out of memory" in markdown_table(report)
     assert "1.25 times as long" in markdown_table(report)
+    report["ratio_vs_trl"]["lora"] = ratio_vs_trl({**contenders, "trl-sft": measured(8.0, peak=400)})
+    assert "fcdistill-sft-packed trains 8 (8..8) times" in markdown_table(report)
 
 
 def test_cost_needs_the_plain_contender() -> None:

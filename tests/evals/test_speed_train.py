@@ -68,6 +68,7 @@ def test_quick_is_a_default_that_flags_override(traces: Path) -> None:
         (["--steps", "0"], "--steps is 0"),
         (["--micro-batch", "3"], "--micro-batch is 3, but an optimizer step has 16"),
         (["--examples-per-step", "24", "--examples-per-pack", "16"], "--examples-per-pack is 16"),
+        (["--examples-per-pack", "0"], "--examples-per-pack is 0"),
         (["--peer-python", "/nowhere/python"], "--peer-python /nowhere/python"),
     ],
 )
