@@ -26,6 +26,7 @@ _IN_BAR = {
     "ce": "ce",
     "kd": "kd",
     "hidden": "hidden",
+    "on_policy_kd": "kd of samples",
     "tokens_per_s": "tokens/s",
     "held_out_ce": "held-out ce",
     "held_out_call_accuracy": "held-out calls",

@@ -26,6 +26,12 @@ _FIGURES = {
         "ce": "cross-entropy",
         "kd": "divergence from the teacher",
         "hidden": "distance of hidden states",
+        "on_policy_kd": "divergence on the student's samples",
+        "on_policy_hidden": "distance of hidden states on the student's samples",
+    },
+    "shares": {
+        "kd_gate_pass": "token weight that the gate leaves to the teacher",
+        "on_policy_valid": "valid samples",
     },
     "learning_rate": {"learning_rate": "learning rate"},
     "held_out": {
