@@ -5,6 +5,7 @@ other. Micro batches are laid out as training lays them out, under the assumptio
 The arithmetic is `sizing`'s; how the report is shown is not known here.
 """
 
+import dataclasses
 import math
 import random
 from collections.abc import Sequence
@@ -178,7 +179,10 @@ def run_check(config: TrainConfig, *, num_processes: int = 1) -> CheckReport:
     student_shapes = shapes_of(skeleton)
     student = _student_need(config, skeleton, _has_weights(described.student.model))
     teacher, teacher_shapes = None, None
-    if prepared.teacher is not None:
+    if prepared.teacher is not None and config.signal == "self":
+        # The student without its adapter: it brings passes and logits, but no weights.
+        teacher, teacher_shapes = dataclasses.replace(student, num_trained=0, weight_bytes=0), student_shapes
+    elif prepared.teacher is not None:
         assert described.teacher is not None
         skeleton = load_skeleton(described.teacher)
         teacher_shapes = shapes_of(skeleton)

@@ -12,9 +12,9 @@ from fcdistill.config import TrainConfig, parse_config
 from fcdistill.distillation import trainer
 from fcdistill.distillation.checking import CheckReport, run_check
 from fcdistill.distillation.preparation import prepare
-from fcdistill.distillation.progress import MetricsLine
 from fcdistill.errors import DataError
 from fcdistill.models import load_model
+from fcdistill.records import MetricsLine
 from fcdistill.storage import iter_jsonl, write_jsonl
 from tests.distillation.tiny_data import tiny_traces
 from tests.tiny import tiny_tokenizer
@@ -108,6 +108,12 @@ def test_the_cache_parts_the_teacher_from_the_student(tiny_models: Path, tmp_pat
     assert [need.phase for need in report.devices] == ["caching", "training"]
     assert _part(report, "teacher weights") == 0 < _part(report, "teacher weights", "caching")
     assert _part(report, "student weights", "caching") == 0
+
+
+def test_a_student_that_teaches_itself_brings_passes_but_no_weights(tiny_models: Path, tmp_path: Path) -> None:
+    report = run_check(_config(tiny_models, tmp_path, signal="self", teacher=None))
+    assert report.teacher is not None and report.teacher.weight_bytes == 0 == _part(report, "teacher weights")
+    assert _part(report, "teacher activations") > 0 and _part(report, "teacher logits") > 0
 
 
 def test_a_teacher_elsewhere_counts_there(tiny_models: Path, tmp_path: Path) -> None:
