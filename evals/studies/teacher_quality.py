@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fcdistill.errors import FcdistillError
+from fcdistill.evaluation.stats import wilson_interval
 from fcdistill.records import Report, Score, TeacherReport
 from fcdistill.reporting.tables import comparison_markdown
 from fcdistill.storage import loads_strict, read_json, read_jsonl, write_json, write_text
@@ -96,8 +97,8 @@ def figures(out: Path, arm: str, reference: str, seeds: Sequence[int]) -> dict[s
     passes = [line["kd_gate_pass"] for line in metrics if line["kd_gate_pass"] is not None]
     return {
         "num_cases": len(right),
-        "call_accuracy": mean_with_interval(list(right.values())),
-        "difference": mean_with_interval([right[case] - reference_right[case] for case in right]),
+        "call_accuracy": accuracy(list(right.values())),
+        "difference": difference([right[case] - reference_right[case] for case in right]),
         "by_seed": [read_report(out / f"eval-{arm}-{seed}").call_accuracy.model_dump() for seed in seeds],
         "teacher_nll": teacher.overall.nll if teacher else None,
         "teacher_agreement_rate": teacher.overall.agreement_rate if teacher else None,
@@ -118,8 +119,14 @@ def right_by_case(out: Path, arm: str, seeds: Sequence[int]) -> dict[str, float]
     return {case: statistics.mean(found[case] for found in by_seed) for case in by_seed[0]}
 
 
-def mean_with_interval(values: Sequence[float]) -> dict[str, float]:
-    """The mean over cases with its normal 95% interval."""
+def accuracy(values: Sequence[float]) -> dict[str, float]:
+    """The mean over cases with its Wilson 95% interval, as of so many cases however many seeds there are."""
+    low, high = wilson_interval(round(sum(values)), len(values))
+    return {"value": statistics.mean(values), "low": low, "high": high}
+
+
+def difference(values: Sequence[float]) -> dict[str, float]:
+    """The mean over paired cases with its normal 95% interval."""
     mean = statistics.mean(values)
     half = 1.96 * statistics.stdev(values) / math.sqrt(len(values))
     return {"value": mean, "low": mean - half, "high": mean + half}
