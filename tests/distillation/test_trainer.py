@@ -406,13 +406,14 @@ def test_what_needs_a_gpu_is_refused_before_weights_are_loaded(
 
 
 @pytest.mark.slow
-def test_a_compiled_loss_trains_the_same_student(world: Path, tmp_path: Path) -> None:
+def test_a_compiled_loss_follows_the_curve_of_the_plain_one(world: Path, tmp_path: Path) -> None:
     run_training(_config(world, tmp_path / "plain", objective=EVERYTHING))
     try:
         run_training(_config(world, tmp_path / "compiled", objective=EVERYTHING, compile_loss=True))
     except ConfigError as error:
         pytest.skip(error.found)
-    _assert_equal(_weights(tmp_path / "compiled"), _weights(tmp_path / "plain"))
+    for name in ("loss", "ce", "kd", "hidden", "grad_norm"):
+        assert _curve(tmp_path / "compiled", name) == pytest.approx(_curve(tmp_path / "plain", name), rel=1e-4), name
 
 
 def test_gradient_checkpointing_changes_nothing(world: Path, tmp_path: Path) -> None:
