@@ -69,7 +69,7 @@ def _attend(
     assert attention_mask is not None
     place = query_BHTD.device.type
     dtype = torch.get_autocast_dtype(place) if torch.is_autocast_enabled(place) else query_BHTD.dtype
-    # Autocast itself would compute the softmax, and keep its result, in float32.
+    # Autocast itself would undo the precision that is chosen here.
     with torch.autocast(place, enabled=False):
         attended_BTHD = _grouped(
             query_BHTD.to(dtype),
@@ -82,18 +82,21 @@ def _attend(
 
 
 def _grouped(query_BHTD: Tensor, key_BGTD: Tensor, value_BGTD: Tensor, mask_B1TT: Tensor, scaling: float) -> Tensor:
-    """softmax(scaling * q k^T, where the mask allows it) v, as [B, T, H, D]."""
+    """softmax(scaling * q k^T, where the mask allows it) v, as [B, T, H, D]; scores and softmax in float32.
+
+    Rounded to bfloat16, the large scores of trained heads would let single tokens look elsewhere.
+    """
     num_rows, num_heads, length, width = query_BHTD.shape
     num_groups = key_BGTD.shape[1]
-    blocked_B1TT = torch.zeros(mask_B1TT.shape, dtype=query_BHTD.dtype).masked_fill_(
-        ~mask_B1TT, torch.finfo(query_BHTD.dtype).min
-    )
+    precise = torch.promote_types(query_BHTD.dtype, torch.float32)
+    blocked_B1TT = torch.zeros(mask_B1TT.shape, dtype=precise).masked_fill_(~mask_B1TT, torch.finfo(precise).min)
     # All query heads of a key/value head are rows of one product.
     scores = torch.bmm(
-        query_BHTD.reshape(num_rows * num_groups, -1, width), key_BGTD.reshape(-1, length, width).transpose(1, 2)
+        query_BHTD.to(precise).mul(scaling).reshape(num_rows * num_groups, -1, width),
+        key_BGTD.to(precise).reshape(-1, length, width).transpose(1, 2),
     )
-    scores_BHTT = torch.add(blocked_B1TT, scores.view(num_rows, num_heads, length, length), alpha=scaling)
-    probs = scores_BHTT.softmax(-1).view(num_rows * num_groups, -1, length)
+    scores_BHTT = scores.view(num_rows, num_heads, length, length) + blocked_B1TT
+    probs = scores_BHTT.softmax(-1).to(value_BGTD.dtype).view(num_rows * num_groups, -1, length)
     attended_BHTD = torch.bmm(probs, value_BGTD.reshape(-1, length, value_BGTD.shape[-1])).view(
         num_rows, num_heads, length, -1
     )

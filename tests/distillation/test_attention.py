@@ -54,6 +54,17 @@ def test_under_autocast_it_agrees_to_rounding() -> None:
     assert (fast - fused).norm() < 0.02 * fused.norm()
 
 
+def test_large_scores_are_not_rounded_before_the_softmax() -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 2, 24, 16).bfloat16() for _ in range(3))
+    query += 4  # as where all keys have a direction in common: scores of some hundreds that differ by a few
+    key += 4
+    mask = torch.ones(1, 1, 24, 24, dtype=torch.bool).tril()
+    found = attention._grouped(query, key, value, mask, 1.0).float()
+    exact = (query.double() @ key.double().transpose(2, 3)).masked_fill(~mask, -torch.inf).softmax(-1) @ value.double()
+    assert (found - exact.transpose(1, 2)).abs().max() < 0.02
+
+
 def test_long_rows_go_to_the_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "_LONGEST_ROW", 10)
     monkeypatch.setattr(attention, "_grouped", lambda *_: pytest.fail("a long row"))
