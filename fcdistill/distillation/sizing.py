@@ -132,7 +132,8 @@ def student_activation_bytes(
     products = 2 * shapes.width + 2 * shapes.query_width + 2 * shapes.key_width + 4 * shapes.mlp_width
     layer = width * products + 8 * shapes.width
     stream = width * shapes.width
-    whole_layer = num_tokens * layer + num_scores * shapes.num_heads * width
+    # The softmax keeps its float32 result, the product after it a rounded one.
+    whole_layer = num_tokens * layer + num_scores * shapes.num_heads * (DTYPE_BYTES["float32"] + width)
     if checkpointing:
         return shapes.num_layers * num_tokens * stream + whole_layer
     return shapes.num_layers * (whole_layer + (num_tokens * stream if keeps_hidden else 0))

@@ -68,7 +68,7 @@ def test_activations_are_the_formula_of_the_docstring() -> None:
     again = student_activation_bytes(SHAPES, 10, "bfloat16", keeps_hidden=False, checkpointing=True)
     assert again == 10 * (3 * 2 * 8 + layer)
     scores = student_activation_bytes(SHAPES, 10, "bfloat16", keeps_hidden=False, checkpointing=False, num_scores=100)
-    assert scores == plain + 3 * 100 * 2 * 2
+    assert scores == plain + 3 * 100 * 2 * (4 + 2)
     assert teacher_activation_bytes(SHAPES, 10, "float32", keeps_hidden=False) == 10 * 4 * (4 * 8 + 3 * 16)
 
 
