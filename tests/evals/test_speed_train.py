@@ -120,6 +120,25 @@ def test_all_of_ours_train_on_the_same_tokens(
 
 
 @pytest.mark.slow
+def test_tunings_are_measured_in_every_round_in_opposite_order(
+    traces: Path, tiny_models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student = str(tiny_models / "student")
+    sizes = ["--examples-per-step", "2", "--steps", "2", "--rounds", "2", "--threads", "1"]
+    contenders = ["--contenders", "fcdistill-sft-packed"]
+    assert train.main(flags(traces, "--student", student, *sizes, "--json", *contenders)) == 0
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert {name: rows["fcdistill-sft-packed"]["status"] for name, rows in report["contenders"].items()} == {
+        "lora": "measured",
+        "full": "measured",
+    }
+    assert report["ratio_vs_trl"] == {"lora": {}, "full": {}}
+    said = [line.split(": ")[1].split(",")[0] for line in printed.err.splitlines() if line.startswith("round ")]
+    assert said == ["lora", "full", "full", "lora"]
+
+
+@pytest.mark.slow
 def test_too_few_traces_are_refused(traces: Path, tiny_models: Path) -> None:
     student = ["--student", str(tiny_models / "student"), "--contenders", "fcdistill-sft-packed"]
     with pytest.raises(FcdistillError, match="has 6 traces"):
