@@ -22,7 +22,6 @@ from fcdistill.distillation.placement import teacher_place
 from fcdistill.distillation.preparation import Prepared, prepare, require_devices
 from fcdistill.distillation.sizing import (
     DTYPE_BYTES,
-    LONGEST_GROUPED_ROW,
     ModelShapes,
     available_bytes,
     chunk_bytes,
@@ -130,8 +129,6 @@ class _Batch:
     """With padding."""
     num_computed: int
     """Without padding."""
-    num_scores: int
-    """Pairs of tokens whose attention probabilities a CPU keeps."""
     num_rows: int
     """Supervised tokens."""
 
@@ -265,7 +262,6 @@ def _batch(config: TrainConfig, side: Side, pack: Sequence[Example], shapes: Mod
     return _Batch(
         num_tokens=num_rows * length,
         num_computed=num_computed,
-        num_scores=num_rows * length * length if length <= LONGEST_GROUPED_ROW else 0,
         num_rows=len(batch[f"{side}_logit_rows_N"]),
     )
 
@@ -331,7 +327,6 @@ def _student_parts(
                 config.dtype,
                 keeps_hidden=work.keeps_hidden,
                 checkpointing=config.gradient_checkpointing,
-                num_scores=batch.num_scores if device.type == "cpu" else 0,
             )
             for batch in work.student_batches
         ),

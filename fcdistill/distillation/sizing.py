@@ -25,7 +25,6 @@ from fcdistill.quantization import quantized_bytes
 __all__ = [
     "CHUNK_ROWS",
     "DTYPE_BYTES",
-    "LONGEST_GROUPED_ROW",
     "ModelShapes",
     "available_bytes",
     "chunk_bytes",
@@ -42,9 +41,6 @@ DTYPE_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 CHUNK_ROWS = 512
 """Rows that `objective` and `caching` compare at once."""
-
-LONGEST_GROUPED_ROW = 768
-"""Longest row whose attention probabilities `attention` keeps on a CPU."""
 
 _CHUNK_COPIES = 5
 """[rows, V] float32 tensors of a chunk that exist at once: both sides' log-probabilities, what the divergence keeps of
@@ -116,7 +112,6 @@ def student_activation_bytes(
     *,
     keeps_hidden: bool,
     checkpointing: bool,
-    num_scores: int = 0,
 ) -> int:
     """Bytes that a forward pass over T tokens keeps until its backward pass, logits aside.
 
@@ -126,17 +121,14 @@ def student_activation_bytes(
         dtype: precision of products.
         keeps_hidden: whether the hidden states of all layers are given out.
         checkpointing: whether layers are computed again.
-        num_scores: pairs of tokens whose attention probabilities are kept, per head (`attention` on CPUs).
     """
     width = DTYPE_BYTES[dtype]
     products = 2 * shapes.width + 2 * shapes.query_width + 2 * shapes.key_width + 4 * shapes.mlp_width
     layer = width * products + 8 * shapes.width
     stream = width * shapes.width
-    # The softmax keeps its float32 result, the product after it a rounded one.
-    whole_layer = num_tokens * layer + num_scores * shapes.num_heads * (DTYPE_BYTES["float32"] + width)
     if checkpointing:
-        return shapes.num_layers * num_tokens * stream + whole_layer
-    return shapes.num_layers * (whole_layer + (num_tokens * stream if keeps_hidden else 0))
+        return num_tokens * (shapes.num_layers * stream + layer)
+    return shapes.num_layers * num_tokens * (layer + (stream if keeps_hidden else 0))
 
 
 def teacher_activation_bytes(shapes: ModelShapes, num_tokens: int, dtype: Dtype, *, keeps_hidden: bool) -> int:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fcdistill.distillation import attention
 from fcdistill.distillation.attention import training_attention
@@ -35,12 +35,14 @@ def _outputs(family: Family, inputs: dict[str, Tensor], *, fast: bool, autocast:
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3"])
 @pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("block", [3, 128])
 def test_logits_and_gradients_are_those_of_the_fused_kernel(
-    family: Family, packed: bool, monkeypatch: pytest.MonkeyPatch
+    family: Family, packed: bool, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    grouped = attention._grouped
-    monkeypatch.setattr(attention, "_grouped", lambda *tensors: calls.append(1) or grouped(*tensors))
+    monkeypatch.setattr(attention, "_BLOCK", block)
+    find_blocks = attention._find_blocks
+    monkeypatch.setattr(attention, "_find_blocks", lambda mask: calls.append(1) or find_blocks(mask))
     inputs = _rows(packed=packed)
     fast, fused = (_outputs(family, inputs, fast=fast) for fast in (True, False))
     assert calls and len(fast) == len(fused) > 10
@@ -54,28 +56,93 @@ def test_under_autocast_it_agrees_to_rounding() -> None:
     assert (fast - fused).norm() < 0.02 * fused.norm()
 
 
-def test_large_scores_are_not_rounded_before_the_softmax() -> None:
+def _random_heads(num_positions: int, dtype: torch.dtype) -> list[Tensor]:
+    """Queries of four heads, keys and values of two, of two rows."""
     torch.manual_seed(0)
-    query, key, value = (torch.randn(1, 2, 24, 16).bfloat16() for _ in range(3))
+    return [torch.randn(2, heads, num_positions, 8, dtype=dtype) for heads in (4, 2, 2)]
+
+
+def _tree_mask(num_positions: int, *, shared: int, branch: int) -> Tensor:
+    """Causal masks [2, 1, T, T] of branches behind a shared prefix; the second row's prefix is longer by one branch."""
+    place = torch.arange(num_positions)
+    rows = []
+    for prefix in (shared, shared + branch):
+        ends = torch.where(place < prefix, num_positions, prefix + ((place - prefix) // branch + 1) * branch)
+        rows.append((place[:, None] >= place) & (place[:, None] < ends))
+    return torch.stack(rows)[:, None]
+
+
+def test_gradients_are_those_of_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_BLOCK", 4)
+    heads = [tensor.requires_grad_() for tensor in _random_heads(14, torch.float64)]
+    blocks = attention._blocks(mask := _tree_mask(14, shared=3, branch=4))
+    assert torch.autograd.gradcheck(lambda *tensors: attention._BlockAttention.apply(*tensors, blocks, 0.3), heads)
+    query, key, value = (tensor.detach() for tensor in heads)
+    found = attention._BlockAttention.apply(query, key, value, blocks, 0.3)
+    wanted = nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=0.3, enable_gqa=True)
+    assert torch.allclose(found, wanted, rtol=1e-9)
+
+
+def test_a_block_meets_only_the_keys_that_its_queries_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_BLOCK", 4)
+    blocks = attention._blocks(_tree_mask(16, shared=4, branch=4)[:1])
+    keys = [torch.arange(16)[block.keys].tolist() for block in blocks]
+    shared = [0, 1, 2, 3]
+    assert keys == [shared, [*shared, *range(4, 8)], [*shared, *range(8, 12)], [*shared, *range(12, 16)]]
+
+
+def test_all_layers_share_what_is_found_in_a_mask_and_nothing_outlives_it() -> None:
+    mask = _tree_mask(16, shared=4, branch=4)
+    assert attention._blocks(mask) is attention._blocks(mask)
+    known = len(attention._known_blocks)
+    del mask
+    assert len(attention._known_blocks) == known - 1
+
+
+def test_a_query_that_sees_nothing_gets_zeros_and_gives_no_gradient() -> None:
+    heads = [tensor.requires_grad_() for tensor in _random_heads(6, torch.float32)]
+    mask = _tree_mask(6, shared=2, branch=2)
+    mask[1] = False
+    found = attention._BlockAttention.apply(*heads, attention._blocks(mask), 1.0)
+    assert not found[1].any() and found[0].all()
+    found.sum().backward()
+    assert all(tensor.grad is not None and not tensor.grad[1].any() for tensor in heads)
+
+
+@pytest.mark.parametrize("length", [24, 300])
+def test_large_scores_are_not_rounded_before_the_softmax(length: int) -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 2, length, 16).bfloat16() for _ in range(3))
     query += 4  # as where all keys have a direction in common: scores of some hundreds that differ by a few
     key += 4
-    mask = torch.ones(1, 1, 24, 24, dtype=torch.bool).tril()
-    found = attention._grouped(query, key, value, mask, 1.0).float()
+    mask = torch.ones(1, 1, length, length, dtype=torch.bool).tril()
+    found = attention._BlockAttention.apply(query, key, value, attention._blocks(mask), 1.0).float()
     exact = (query.double() @ key.double().transpose(2, 3)).masked_fill(~mask, -torch.inf).softmax(-1) @ value.double()
-    assert (found - exact.transpose(1, 2)).abs().max() < 0.02
+    assert (found - exact).abs().max() < 0.02
 
 
-def test_long_rows_go_to_the_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "_LONGEST_ROW", 10)
-    monkeypatch.setattr(attention, "_grouped", lambda *_: pytest.fail("a long row"))
-    fast, fused = (_outputs("llama", _rows(), fast=fast)[0] for fast in (True, False))
-    assert torch.equal(fast, fused)
+def test_the_precision_of_other_products_is_left_as_it_was() -> None:
+    left, right = torch.randn(2, 64, 64), torch.randn(2, 64, 64)
+    exact = torch.bmm(left, right)
+    heads = [tensor.requires_grad_() for tensor in _random_heads(6, torch.bfloat16)]
+    blocks = attention._blocks(_tree_mask(6, shared=2, branch=2))
+    attention._BlockAttention.apply(*heads, blocks, 1.0).sum().backward()
+    assert torch.equal(torch.bmm(left, right), exact)
+
+
+@pytest.mark.parametrize("options", [{"softcap": 30.0}, {"dropout": 0.5}])
+def test_what_is_not_plain_goes_to_the_fused_kernel(options: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    handed_on = []
+    monkeypatch.setattr(attention, "sdpa_attention_forward", lambda *_, **given: handed_on.append(given))
+    heads = _random_heads(6, torch.float32)
+    attention._attend(nn.Module(), *heads, _tree_mask(6, shared=2, branch=2), **options)
+    assert len(handed_on) == 1 and options.items() <= handed_on[0].items()
 
 
 def test_the_model_attends_as_before_afterwards_and_other_choices_are_respected() -> None:
     model = tiny_model("llama", 60)
     with training_attention(model):
-        assert model.config._attn_implementation == "fcdistill_grouped"
+        assert model.config._attn_implementation == "fcdistill_blocks"
     assert model.config._attn_implementation == "sdpa"
     model.set_attn_implementation("eager")
     with training_attention(model):
