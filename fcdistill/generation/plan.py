@@ -36,6 +36,9 @@ REGISTERS = ("casual", "terse", "polite", "question", "rambling", "typos")
 # Shares of the call-first items that call at least one tool.
 _PARALLEL, _PARALLEL_MULTIPLE = 0.12, 0.2
 
+_MOST_DECKED = 5
+"""Optional parameters of a tool whose subsets are dealt in turn; of more, each is given half of the time."""
+
 _TOPICS = (
     "history, capital cities, a poem, a joke, a cooking recipe, translation, mathematics, football results, a taxi, "
     "a flight, a hotel, an e-mail, a phone call, film tips, the news, share prices, homework, small talk, a "
@@ -135,6 +138,7 @@ class _Planner:
         self._sampler = ArgumentSampler(validator, book, seed=config.seed, now=config.current_time)
         self._registers = itertools.cycle(REGISTERS)
         self._topics = _foreign_topics(catalog)
+        self._decks: dict[tuple[str, int], list[tuple[str, ...]]] = {}
 
     def call_first(self) -> Iterator[PlanItem]:
         total = self._config.num_call_first
@@ -223,12 +227,19 @@ class _Planner:
         """Arguments from which this one follows: who says them need not be asked for it."""
         return {other for entry in self._book.entries.get(path, ()) for other in entry.implied_by}
 
-    def _optional(self, spec: ToolSpec, most: int | None) -> list[str]:
+    def _optional(self, spec: ToolSpec, most: int | None) -> tuple[str, ...]:
+        """The optional parameters of the next call: each subset has its turn before one comes twice."""
         names = optional_parameters(spec)
-        chosen = [name for name in names if self._random.random() < 0.4]
-        if most is not None:
+        most = len(names) if most is None else min(most, len(names))
+        if len(names) > _MOST_DECKED:
+            chosen = [name for name in names if self._random.random() < 0.5]
             chosen = self._random.sample(chosen, min(most, len(chosen)))
-        return [name for name in names if name in chosen]
+            return tuple(name for name in names if name in chosen)
+        deck = self._decks.setdefault((spec.name, most), [])
+        if not deck:
+            deck += [subset for size in range(most + 1) for subset in itertools.combinations(names, size)]
+            self._random.shuffle(deck)
+        return deck.pop()
 
     def _now(self, calls: Sequence[ToolCall], specs: Sequence[ToolSpec]) -> datetime | None:
         """A current time, where some argument is a date-time and the request shall say it relatively."""

@@ -6,6 +6,7 @@ it once. Nothing here calls a model.
 """
 
 import random
+import re
 from collections.abc import Container, Iterable, Sequence
 
 from fcdistill.backends.base import Request
@@ -57,6 +58,8 @@ _NEUTRAL_QUESTIONS = (
     ("Send some money to Priya", "amount", "How much money should I send to Priya?"),
 )
 _MAX_EXAMPLES = 6
+_ASSENT = re.compile(r"(?:sure|of course|okay|certainly)[,.!] +(?=\w)", re.IGNORECASE)
+"""A model that is asked for a request often agrees first; whether it then speaks as the user is checked later."""
 
 
 class Prompter:
@@ -187,13 +190,14 @@ def _style_of(request: str) -> str:
 
 
 def clean_request(text: str) -> str:
-    """A written request without the quotes and labels that models put around it."""
+    """A written request without the quotes, labels and words of assent that models put around it."""
     text = text.strip()
     for label in ("Request:", "User:"):
         text = text.removeprefix(label).strip()
     if len(text) > 1 and text[0] + text[-1] in ('""', "''", "“”", "””"):
         text = text[1:-1].strip()
-    return text
+    assent = _ASSENT.match(text)
+    return text[assent.end()].upper() + text[assent.end() + 1 :] if assent else text
 
 
 def add_typos(text: str, seed: str, keep: Container[str] = frozenset()) -> str:

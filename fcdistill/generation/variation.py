@@ -2,12 +2,14 @@
 
 A verified request says each value of its calls, and where. Other values, said in the same places, make another request
 whose right calls are known; no teacher is needed, and the result passes the same checks as any other. A student that
-sees one wording with many values learns to copy them instead of learning them by heart.
+sees one wording with many values learns to copy them instead of learning them by heart. What there is little of, such
+as calls with several optional arguments, which teachers tend to leave out, is varied most.
 """
 
 import copy
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +33,8 @@ __all__ = ["vary_traces"]
 _CHANGED, _SPELLED, _MISTYPED = 0.8, 0.2, 0.15
 """Shares: of the values that change, of the new whole numbers in words, of the requests with slips of the finger."""
 _FRUITLESS_ROUNDS = 8
-"""Rounds over all traces without a new request, after which none is to be expected."""
+"""As many tries as this times the traces without a new request, and none is to be expected."""
+_DRAWN_AT_ONCE = 64
 _WHOLE_NUMBER = re.compile(r"(?<![\d.,:])\d{1,3}(?![\d.,:]|th|st|nd|rd)")
 
 
@@ -60,7 +63,8 @@ def vary_traces(
     """Up to `count` traces that repeat the wording of verified ones with other values.
 
     Args:
-        traces: verified traces; those that answer one request with calls, or are in `cut`, are used equally often.
+        traces: verified traces; of those that answer one request with calls, or are in `cut`, the ones are used most
+            whose tool and given arguments are rare.
         verifier: checks what is made; what fails is left out.
         sampler: draws the new values.
         count: most traces to make.
@@ -70,18 +74,42 @@ def vary_traces(
     generator = random.Random(seed)
     usable = [trace for trace in traces if (trace.answer.calls or trace.id in cut) and _has_one_request(trace)]
     known = {request_key(request_text(trace)) for trace in traces}
+    balance = _Balance([trace.answer.calls or (cut[trace.id],) for trace in usable])
     made, fruitless = 0, 0
-    while made < count and fruitless < _FRUITLESS_ROUNDS:
-        fruitless += 1
-        for trace in generator.sample(usable, len(usable)):
+    while made < count and fruitless < _FRUITLESS_ROUNDS * len(usable):
+        for index in balance.draw(generator):
+            trace = usable[index]
             calls = trace.answer.calls or (cut[trace.id],)
             varied = _varied(trace, calls, verifier, sampler, generator, f"varied-{made + 1:05d}")
+            fruitless += 1
             if varied is not None and (key := request_key(request_text(varied))) not in known:
                 known.add(key)
+                balance.count(index)
                 made, fruitless = made + 1, 0
                 yield varied
             if made == count:
                 return
+
+
+class _Balance:
+    """Draws traces to vary, so that all pairs of a tool and the arguments given to it come to be equally many."""
+
+    def __init__(self, answers: Sequence[Sequence[ToolCall]]) -> None:
+        self._cells = [{(call.name, *sorted(call.arguments)) for call in calls} for calls in answers]
+        self._in_cell = Counter(cell for cells in self._cells for cell in cells)
+        self._tries = Counter[int]()
+
+    def draw(self, generator: random.Random) -> list[int]:
+        """Some indices, rare cells and traces that were seldom drawn before others."""
+        rarity = [sum(1 / self._in_cell[cell] for cell in cells) / len(cells) for cells in self._cells]
+        weights = [rare / (1 + self._tries[index]) for index, rare in enumerate(rarity)]
+        drawn = generator.choices(range(len(weights)), weights, k=min(_DRAWN_AT_ONCE, len(weights)))
+        self._tries.update(drawn)
+        return drawn
+
+    def count(self, index: int) -> None:
+        """A trace was varied."""
+        self._in_cell.update(self._cells[index])
 
 
 def _has_one_request(trace: Trace) -> bool:

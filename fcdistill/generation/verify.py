@@ -39,7 +39,8 @@ NUM_CALLS: dict[Category, range] = {
 
 _ASSISTANT_VOICE = re.compile(
     r"(i'm (sorry|starting|setting|going|not sure|turning|locking|playing|sending|adding)|i am (sorry|an ai)"
-    r"|i('ll| will|'ve) |sure[,.! ]|of course|okay[,.! ]|here('s| is| are) |starting |certainly|as an ai|ringing )",
+    r"|i('ll| will|'ve) |sure[,.! ]|of course|okay[,.! ]|here('s| is| are) |starting |certainly|as an ai|ringing "
+    r"|i can (add|lock|play|put|send|set|start|turn) |would you like |do you (need|want) )",
     re.IGNORECASE,
 )
 _MAX_REQUEST_WORDS = 60

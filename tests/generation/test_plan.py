@@ -59,6 +59,21 @@ def test_tools_come_equally_often(plan: list[PlanItem]) -> None:
     assert max(counts.values()) - min(counts.values()) <= 1
 
 
+def test_the_subsets_of_optional_parameters_take_turns(plan: list[PlanItem]) -> None:
+    subsets = Counter(item.cell.split("/")[1] for item in plan if item.category == "simple")
+    music = [count for cell, count in subsets.items() if cell.startswith("play_music[")]
+    assert len(music) == 8 and max(music) - min(music) <= 1
+    assert abs(subsets["set_timer[]"] - subsets["set_timer[label]"]) <= 1
+
+
+def test_of_many_optional_parameters_each_is_given_half_of_the_time() -> None:
+    names = [f"p{index}" for index in range(9)]
+    own = catalog_of(tool("t", {name: {"type": "integer"} for name in names}))
+    calls = [item.calls[0] for item in plan_of(own, num_call_first=200) if item.category == "simple"]
+    given = Counter(name for call in calls for name in call.arguments)
+    assert given.keys() == set(names) and all(0.35 < count / len(calls) < 0.65 for count in given.values())
+
+
 def test_registers_take_turns(plan: list[PlanItem]) -> None:
     counts = Counter(item.register for item in plan)
     assert counts.keys() == set(REGISTERS) and max(counts.values()) - min(counts.values()) <= 1

@@ -152,6 +152,11 @@ def test_refusals_are_shown_where_no_hint_says_that_a_call_is_right() -> None:
         ('play "Imagine"', 'play "Imagine"'),
         ("'", "'"),
         ("", ""),
+        ("Sure, could you dim the light?", "Could you dim the light?"),
+        ("“Of course! Kitchen light on”", "Kitchen light on"),
+        ("sure", "sure"),
+        ("Okay, ", "Okay,"),
+        ("surely not", "surely not"),
     ],
 )
 def test_clean_request(text: str, clean: str) -> None:

@@ -146,6 +146,21 @@ def test_nothing_comes_from_requests_without_calls_or_without_places() -> None:
     assert vary([silent, fixed]) == [] == vary([])
 
 
+def test_rare_sets_of_arguments_are_varied_most() -> None:
+    plain = [
+        trace(f"plain-{room}", f"play Adele in the {room} now", ("play_music", {"query": "Adele", "room": room}))
+        for room in ("kitchen", "bedroom", "office", "hallway", "garage", "nursery")
+    ]
+    full = trace(
+        "full",
+        "play Adele in the kitchen at volume 30",
+        ("play_music", {"query": "Adele", "room": "kitchen", "volume": 30}),
+    )
+    made = Counter(varied.meta.teacher.params["from"][0] for varied in vary([*plain, full], count=20))
+    of_plain = [made[one.id] for one in plain]
+    assert made["full"] > max(of_plain) and made["full"] > 1.5 * sum(of_plain) / len(plain)
+
+
 def test_it_ends_when_all_values_were_used() -> None:
     door = trace("door", "lock the back door", ("lock_door", {"door": "back", "action": "lock"}))
     assert 0 < len(vary([door], count=1000)) < 8
