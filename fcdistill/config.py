@@ -227,8 +227,7 @@ class ObjectiveConfig(_Config):
     kd_gate: KdGate = Field(
         "off",
         description="What a teacher's soft label counts where another token than the verified one is its likeliest: "
-        "all (off), nothing (agree), or the probability that it gives the verified one (prob; nothing for a token "
-        "outside a cache's top_k).",
+        "all (off), nothing (agree), or the probability that it gives the verified one (prob).",
     )
     aligned_top_k: StrictInt = Field(
         64,
@@ -458,8 +457,8 @@ class TrainConfig(_TrainingConfig):
     objective: ObjectiveConfig = ObjectiveConfig()
     signal: Signal = Field(
         "online",
-        description="Whether the teacher runs at every step, or once, into the cache; cached needs a teacher with the "
-        "student's tokenizer. With self it is the student without its adapter, which reads the tools in full.",
+        description="Whether the teacher runs at every step, or once, into the cache. With self it is the student "
+        "without its adapter, which reads the tools in full.",
     )
     cache: CacheConfig | None = Field(
         None, description="What `fcdistill cache` writes; needed where signal is cached, and made then where it is not."

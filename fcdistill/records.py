@@ -318,8 +318,6 @@ class TeacherReport(Record):
     """Per class of the teacher's own tokens; classes without a token are left out."""
     by_tool: dict[str, TokenFigures]
     """Names, keys and values of the calls of each tool; under `(no call)` all tokens of answers without a call."""
-    num_outside_top_k: int = 0
-    """Tokens that a cache did not keep: at least as unlikely as the last that it kept, which is what `nll` counts."""
 
 
 Answer = Annotated[tuple[ToolCall, ...], Field(description="One acceptable list of calls, in any order")]

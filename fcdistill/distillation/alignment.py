@@ -15,10 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fcdistill.distillation.losses import forward_kl
+from fcdistill.distillation.losses import TopK, forward_kl
 from fcdistill.distillation.token_strings import StringPairs
 
 __all__ = ["VocabularyMap", "shared_string_kl", "span_kl", "span_logprobs", "token_logprobs"]
+
+_NEVER = -1e4
+"""A log-probability whose exp is 0: an infinite one would make 0 * inf of terms that do not count."""
 
 _LARGEST_LOGPROB = -1e-30
 """A likelihood of 1 has no logarithm of its complement; this one's has, and a gradient that float32 can hold."""
@@ -45,10 +48,16 @@ class VocabularyMap:
         """Whether every token of each side has its counterpart."""
         return len(self.student_ids_S) == self.student_size == self.teacher_size
 
+    def student_ids_of(self, teacher_ids: Tensor) -> Tensor:
+        """The student's ids of the same strings, -1 where there is none."""
+        of_teacher_V = self.student_ids_S.new_full((self.teacher_size,), -1)
+        of_teacher_V[self.teacher_ids_S] = self.student_ids_S
+        return of_teacher_V[teacher_ids]
+
 
 def shared_string_kl(
     student_NV: Tensor,
-    teacher_NV: Tensor,
+    teacher: Tensor | TopK,
     vocabulary: VocabularyMap,
     *,
     kd_temperature: float = 1.0,
@@ -63,7 +72,8 @@ def shared_string_kl(
 
     Args:
         student_NV: finite student logits; the gradient flows here only. Columns behind the vocabulary are ignored.
-        teacher_NV: finite teacher logits for the same rows.
+        teacher: finite teacher logits for the same rows, or their top k at this temperature, in the teacher's ids and
+            the likeliest first; what is not among these is in the bucket.
         vocabulary: the shared strings.
         kd_temperature: softens both sides, > 0.
         top_k: compares only the teacher's likeliest shared strings of each row; None: all of them.
@@ -78,10 +88,14 @@ def shared_string_kl(
     """
     if kd_temperature <= 0:
         raise ValueError(f"kd_temperature is {kd_temperature}; it must be positive")
-    if len(student_NV) != len(teacher_NV):
-        raise ValueError(f"numbers of rows differ: {len(student_NV)} of the student, {len(teacher_NV)} of the teacher")
+    num_rows = len(teacher.ids_NK if isinstance(teacher, TopK) else teacher)
+    if len(student_NV) != num_rows:
+        raise ValueError(f"numbers of rows differ: {len(student_NV)} of the student, {num_rows} of the teacher")
+    if isinstance(teacher, TopK):
+        compared_NC, kept = _paired(student_NV, teacher, vocabulary, top_k)
+        return forward_kl(compared_NC, kept, kd_temperature=kd_temperature, weights_N=weights_N)
     student_NV = _precise(student_NV[:, : vocabulary.student_size]) / kd_temperature
-    teacher_NV = _precise(teacher_NV[:, : vocabulary.teacher_size].detach()) / kd_temperature
+    teacher_NV = _precise(teacher[:, : vocabulary.teacher_size].detach()) / kd_temperature
     shared_NS = teacher_NV[:, vocabulary.teacher_ids_S]
     num_shared = shared_NS.shape[1]
     top_k = num_shared if top_k is None else min(top_k, num_shared)
@@ -95,6 +109,27 @@ def shared_string_kl(
             _with_bucket(teacher_NV, vocabulary.teacher_ids_S[chosen_NK]),
         )
     return kd_temperature**2 * forward_kl(*compared, weights_N=weights_N)
+
+
+def _paired(student_NV: Tensor, teacher: TopK, vocabulary: VocabularyMap, top_k: int | None) -> tuple[Tensor, TopK]:
+    """The likeliest strings of a top k that the student has, in its ids, beside columns for the others.
+
+    Rows lack different numbers of strings. In place of one that is not compared stands a column behind the vocabulary
+    that has no mass on either side, so that what the string has falls to the tail.
+    """
+    student_ids_NK = vocabulary.student_ids_of(teacher.ids_NK)
+    num_kept = student_ids_NK.shape[1]
+    is_shared_NK = student_ids_NK >= 0
+    # At least one string stays in the bucket: a side without any could give it no mass at all.
+    most = len(vocabulary.student_ids_S) - 1
+    compares_NK = is_shared_NK & (is_shared_NK.cumsum(1) <= (most if top_k is None else min(top_k, most)))
+    student_NV = _precise(student_NV[:, : vocabulary.student_size])
+    padded_NC = F.pad(student_NV, (0, num_kept), value=torch.finfo(student_NV.dtype).min / 2)
+    spare_K = torch.arange(num_kept, device=student_NV.device) + vocabulary.student_size
+    return padded_NC, TopK(
+        torch.where(compares_NK, student_ids_NK, spare_K),
+        _precise(teacher.logprobs_NK.detach()).masked_fill(~compares_NK, _NEVER),
+    )
 
 
 def token_logprobs(logits_NV: Tensor, targets_N: Tensor) -> Tensor:

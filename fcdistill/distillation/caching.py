@@ -22,6 +22,7 @@ import torch
 from tqdm.auto import tqdm
 
 from fcdistill.config import CacheConfig, TrainConfig
+from fcdistill.distillation.alignment import token_logprobs
 from fcdistill.distillation.collation import Layout, lay_out_side, to_device
 from fcdistill.distillation.data import Example, HiddenPositions
 from fcdistill.distillation.preparation import Prepared, PreparedTeacher, load_teacher, prepare, teacher_layout
@@ -45,6 +46,9 @@ from fcdistill.prompts import template_sha256, tokenizer_sha256
 from fcdistill.storage import RunDirectory, find_run, sha256_bytes
 
 __all__ = ["CacheResult", "cached_teacher", "run_caching"]
+
+_FORMAT = 2
+"""Of the shards; the manifest names it, so that a cache of another format is refused."""
 
 _CHUNK_ROWS = 512
 """Rows whose [rows, V] float32 log-probabilities exist at the same time."""
@@ -185,11 +189,15 @@ def _plan(config: TrainConfig, prepared: Prepared, teacher: PreparedTeacher) -> 
         layers=layers,
         positions=positions,
         examples=examples,
-        inputs={trace_id: _input_sha256(example, positions) for trace_id, example in examples.items()},
+        inputs={
+            trace_id: _input_sha256(example, example.hidden_rows("teacher", positions) if layers else ())
+            for trace_id, example in examples.items()
+        },
         identity={
             "stage": "cache",
             "config": {
                 "dtype": config.dtype,
+                "format": _FORMAT,
                 "hidden_layers": list(layers),
                 "hidden_positions": positions,
                 "shard_traces": config.cache.shard_traces,
@@ -224,10 +232,10 @@ def _cached_layers(cache: CacheConfig, teacher: PreparedTeacher) -> tuple[int, .
     return tuple(sorted(declared))
 
 
-def _input_sha256(example: Example, positions: HiddenPositions) -> str:
-    """A hash of what the teacher reads of an example, and of the positions whose rows are kept."""
-    num_hidden_rows = len(example.hidden_rows("teacher", positions))
-    numbers = [len(example.completion), num_hidden_rows, *example.teacher_ids]
+def _input_sha256(example: Example, hidden_rows: Sequence[int]) -> str:
+    """A hash of what the teacher reads of an example, of its completion, and of the positions whose rows are kept."""
+    ids = (*example.teacher_ids, example.teacher_completion[-1])
+    numbers = [len(example.teacher_completion), len(ids), *ids, *hidden_rows]
     return sha256_bytes(np.array(numbers, "<u4").tobytes())
 
 
@@ -321,17 +329,20 @@ def _signals(
 ) -> Iterator[tuple[str, TraceSignals]]:
     batch, _ = lay_out_side("teacher", layout, pack, plan.positions)
     rows = teacher.rows(to_device(batch, device))
+    targets_N = torch.tensor([token for example in pack for token in example.teacher_completion], device=device)
     chunks = [
-        top_k_signals(chunk_NV, plan.cache.top_k, plan.cache.temperatures)
-        for chunk_NV in torch.split(rows.logits_NV, _CHUNK_ROWS)
+        (*top_k_signals(chunk_NV, plan.cache.top_k, plan.cache.temperatures), token_logprobs(chunk_NV, chunk_N))
+        for chunk_NV, chunk_N in zip(
+            torch.split(rows.logits_NV, _CHUNK_ROWS), torch.split(targets_N, _CHUNK_ROWS), strict=True
+        )
     ]
     kept = [torch.cat(parts).cpu() for parts in zip(*chunks, strict=True)]
     hidden_MH = {layer: values_MH.to(torch.bfloat16).cpu() for layer, values_MH in rows.hidden_MH.items()}
     row = hidden_row = 0
     for example in pack:
-        end = row + len(example.completion)
+        end = row + len(example.teacher_completion)
         hidden_end = hidden_row + len(example.hidden_rows("teacher", plan.positions))
-        ids_NK, logprobs_NK, log_z_NT = (values[row:end] for values in kept)
+        ids_NK, logprobs_NK, log_z_NT, target_logprobs_N = (values[row:end] for values in kept)
         if not log_z_NT.isfinite().all():
             raise ModelError(
                 f"the teacher's logits for trace {example.trace_id!r} are not finite",
@@ -339,5 +350,5 @@ def _signals(
                 fix="choose another dtype (float16 overflows in some models)",
             )
         hidden = {layer: values_MH[hidden_row:hidden_end] for layer, values_MH in hidden_MH.items()}
-        yield example.trace_id, TraceSignals(ids_NK, logprobs_NK, log_z_NT, hidden)
+        yield example.trace_id, TraceSignals(ids_NK, logprobs_NK, log_z_NT, target_logprobs_N, hidden)
         row, hidden_row = end, hidden_end

@@ -124,10 +124,10 @@ class Collator:
         if self.teacher is not None:
             teacher_side, _ = lay_out_side("teacher", self.teacher, examples, self.hidden_positions)
             batch |= teacher_side
-            if any(example.alignment is not None for example in examples):
-                batch["spans"] = _span_tensors(examples, batch["weights_N"])
         if self.cached is not None:
             batch |= self.cached.read([example.trace_id for example in examples])
+        if any(example.alignment is not None for example in examples):
+            batch["spans"] = _span_tensors(examples, batch["weights_N"])
         return batch
 
 

@@ -161,7 +161,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             hidden_rows_M=inputs["student_hidden_rows_M"],
             autocast=self._student.autocast,
         )
-        vocabulary_map = self._teacher.vocabulary_map if isinstance(self._teacher, OnlineTeacher) else None
+        vocabulary_map = self._teacher.vocabulary_map if self._teacher is not None else None
         found = components(
             objective,
             rows,

@@ -26,17 +26,20 @@ _CHUNK_ROWS = 512
 
 
 @torch.no_grad()
-def row_gate(kd_gate: KdGate, teacher: Tensor | TopK, targets_N: Tensor) -> Tensor:
+def row_gate(
+    kd_gate: KdGate, teacher: Tensor | TopK, targets_N: Tensor, target_logprobs_N: Tensor | None = None
+) -> Tensor:
     """The gate of each row, in 0..1.
 
     Args:
         kd_gate: the rule; `off` is 1 everywhere.
         teacher: its logits, or its top k at temperature 1 with the most probable token first.
         targets_N: the verified token of each row.
+        target_logprobs_N: their log-probabilities at temperature 1; needed beside a top k, which may lack a token and
+            thereby contradicts it.
 
     Returns:
-        Float32. A token outside a top k is contradicted, and under `prob` its gate is 0: no more is known of its
-        probability than that it is at most that of the last kept token, and 0 trusts the teacher the least.
+        Float32.
     """
     if kd_gate == "off":
         return torch.ones(len(targets_N), device=targets_N.device)
@@ -49,11 +52,17 @@ def row_gate(kd_gate: KdGate, teacher: Tensor | TopK, targets_N: Tensor) -> Tens
     if kd_gate == "agree":
         return agrees_N.float()
     if not isinstance(teacher, TopK):
-        label_N = -F.cross_entropy(teacher.float(), targets_N, reduction="none")
-    return torch.where(agrees_N, 1.0, label_N.float().exp())
+        target_logprobs_N = -F.cross_entropy(teacher.float(), targets_N, reduction="none")
+    assert target_logprobs_N is not None, "a top k comes with the targets' log-probabilities"
+    return torch.where(agrees_N, 1.0, target_logprobs_N.float().exp())
 
 
-def span_gates(kd_gate: KdGate, teacher_UV: Tensor, spans: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+def span_gates(
+    kd_gate: KdGate,
+    teacher: Tensor | TopK,
+    spans: Mapping[str, Tensor],
+    target_logprobs_U: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """The gates of a micro batch between two tokenizers, from the teacher's rows for its own tokens of the text.
 
     A pair is gated like a row, by the teacher's token. Of a longer span the teacher is asked for the likelihood of
@@ -63,15 +72,19 @@ def span_gates(kd_gate: KdGate, teacher_UV: Tensor, spans: Mapping[str, Tensor])
 
     Args:
         kd_gate: the rule.
-        teacher_UV: its logits, padding columns left out.
+        teacher: its logits, padding columns left out, or its top k at temperature 1.
         spans: `spans` of a batch of `collation.Collator`.
+        target_logprobs_U: as for `row_gate`.
 
     Returns:
         The gates of the P pairs and of the Q spans.
     """
     targets_U = spans["teacher_targets_U"]
-    chunks = zip(torch.split(teacher_UV, _CHUNK_ROWS), torch.split(targets_U, _CHUNK_ROWS), strict=True)
-    gate_U = torch.cat([row_gate(kd_gate, *chunk) for chunk in chunks])
+    if isinstance(teacher, TopK):
+        gate_U = row_gate(kd_gate, teacher, targets_U, target_logprobs_U)
+    else:
+        chunks = zip(torch.split(teacher, _CHUNK_ROWS), torch.split(targets_U, _CHUNK_ROWS), strict=True)
+        gate_U = torch.cat([row_gate(kd_gate, *chunk) for chunk in chunks])
     gate_Q = gate_U.new_ones(len(spans["span_weights_Q"]))
     gate_J = gate_U[spans["span_tokens_teacher_J"]]
     return gate_U[spans["paired_teacher_P"]], gate_Q.scatter_reduce(0, spans["span_teacher_J"], gate_J, "prod")

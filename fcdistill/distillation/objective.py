@@ -116,14 +116,14 @@ def components(
         row_sums = _by_chunks(partial(compiled or _row_sums, config, num_shared), *rows)
         found = dict(zip(row_terms, row_sums / token_weight, strict=True))
     if config.kd_weight and spans is not None:
-        assert isinstance(teacher, ModelRows), "cached rows are those of the student's tokens"
+        assert teacher is not None
         weights_P, weights_Q = weights_N[spans.tensors["paired_student_P"]], spans.tensors["span_weights_Q"]
         if config.kd_gate != "off":
-            gate_P, gate_Q = span_gates(config.kd_gate, teacher.logits_NV, spans.tensors)
+            gate_P, gate_Q = _span_gates(config, teacher, spans)
             weights_P, weights_Q = weights_P * gate_P, weights_Q * gate_Q
             num_tokens_Q = torch.bincount(spans.tensors["span_student_I"], minlength=len(weights_Q))
             found["kd_gate_pass"] = (weights_P.sum() + (weights_Q * num_tokens_Q).sum()) / token_weight
-        aligned = _aligned_sum(config, student.logits_NV, teacher.logits_NV, targets_N, weights_P, weights_Q, spans)
+        aligned = _aligned_sum(config, student.logits_NV, teacher, targets_N, weights_P, weights_Q, spans)
         found["kd"] = aligned / token_weight
     if config.hidden_weight:
         assert teacher is not None and projectors is not None
@@ -163,10 +163,13 @@ def compiled_row_sums(device: torch.device) -> RowSums:
 def _known(teacher: ModelRows | CachedRows) -> tuple[list[Tensor], int]:
     """What is known of the teacher's distributions, and of how many columns.
 
-    Its logits; or of a top k the ids, the log-probabilities at kd_temperature and those at temperature 1.
+    Its logits; or of a top k the ids, the log-probabilities at kd_temperature and those at temperature 1, and the
+    targets' log-probabilities at temperature 1.
     """
     if isinstance(teacher, CachedRows):
-        return [teacher.top_k.ids_NK, teacher.top_k.logprobs_NK, teacher.untempered_NK], teacher.vocabulary_size
+        top_k = teacher.top_k
+        known = [top_k.ids_NK, top_k.logprobs_NK, teacher.untempered_NK, teacher.target_logprobs_N]
+        return known, teacher.vocabulary_size
     return [teacher.logits_NV], teacher.logits_NV.shape[1]
 
 
@@ -186,7 +189,7 @@ def _row_sums(
         teacher = known[0] if len(known) == 1 else TopK(*known[:2])
         if config.kd_gate != "off":
             untempered = known[0] if len(known) == 1 else TopK(known[0], known[2])
-            weights_N = weights_N * row_gate(config.kd_gate, untempered, targets_N)
+            weights_N = weights_N * row_gate(config.kd_gate, untempered, targets_N, *known[3:])
         divergence = _divergence(config)
         shared_NV = student_NV[:, :num_shared]
         sums.append(divergence(shared_NV, teacher, kd_temperature=config.kd_temperature, weights_N=weights_N))
@@ -224,10 +227,17 @@ def _of_top_tokens(
     return loss(student_NV, kept, kd_temperature=kd_temperature, weights_N=weights_N)
 
 
+def _span_gates(config: ObjectiveConfig, teacher: ModelRows | CachedRows, spans: SpanRows) -> tuple[Tensor, Tensor]:
+    if isinstance(teacher, CachedRows):
+        untempered = TopK(teacher.top_k.ids_NK, teacher.untempered_NK)
+        return span_gates(config.kd_gate, untempered, spans.tensors, teacher.target_logprobs_N)
+    return span_gates(config.kd_gate, teacher.logits_NV, spans.tensors)
+
+
 def _aligned_sum(
     config: ObjectiveConfig,
     student_NV: Tensor,
-    teacher_UV: Tensor,
+    teacher: ModelRows | CachedRows,
     targets_N: Tensor,
     weights_P: Tensor,
     weights_Q: Tensor,
@@ -240,7 +250,7 @@ def _aligned_sum(
     def strings(student_P: Tensor, teacher_P: Tensor, weights_P: Tensor) -> Tensor:
         return shared_string_kl(
             student_NV[student_P],
-            teacher_UV[teacher_P],
+            _known_rows(teacher, teacher_P),
             vocabulary,
             kd_temperature=config.kd_temperature,
             top_k=config.aligned_top_k,
@@ -258,16 +268,21 @@ def _aligned_sum(
     student_Q = likelihoods(
         student_NV, targets_N, vocabulary.student_size, rows["span_tokens_student_I"], rows["span_student_I"]
     )
-    teacher_Q = likelihoods(
-        teacher_UV,
-        rows["teacher_targets_U"],
-        vocabulary.teacher_size,
-        rows["span_tokens_teacher_J"],
-        rows["span_teacher_J"],
-    )
+    tokens_J, spans_J = rows["span_tokens_teacher_J"], rows["span_teacher_J"]
+    if isinstance(teacher, CachedRows):
+        teacher_Q = span_logprobs(teacher.target_logprobs_N[tokens_J], spans_J, len(weights_Q))
+    else:
+        targets_U = rows["teacher_targets_U"]
+        teacher_Q = likelihoods(teacher.logits_NV, targets_U, vocabulary.teacher_size, tokens_J, spans_J)
     return _by_chunks(strings, student_P, teacher_P, weights_P) + span_kl(
         student_Q, teacher_Q, kd_temperature=config.kd_temperature, weights_Q=weights_Q
     )
+
+
+def _known_rows(teacher: ModelRows | CachedRows, rows_P: Tensor) -> Tensor | TopK:
+    if isinstance(teacher, CachedRows):
+        return TopK(teacher.top_k.ids_NK[rows_P], teacher.top_k.logprobs_NK[rows_P])
+    return teacher.logits_NV[rows_P]
 
 
 def _by_chunks(sums: Callable[..., Tensor], *rows: Tensor) -> Tensor:

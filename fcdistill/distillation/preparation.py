@@ -163,7 +163,7 @@ def _prepare_teacher(
         different = (
             f"student {config.student.model} and teacher {reference} have different tokenizers ({vocabulary.detail})"
         )
-        _require_alignable(config, signal, different)
+        _require_alignable(config, different)
         log.info("%s: their tokens are aligned by bytes", different)
         string_pairs = pair_strings(token_strings(student_tokenizer), token_strings(tokenizer))
         vocabulary_size = len(string_pairs.teacher.strings)
@@ -184,15 +184,8 @@ def _prepare_teacher(
     return PreparedTeacher(tokenizer, vocabulary_size, string_pairs, shape, pairs)
 
 
-def _require_alignable(config: TrainConfig, signal: Signal, different: str) -> None:
+def _require_alignable(config: TrainConfig, different: str) -> None:
     objective = config.objective
-    if signal == "cached":
-        raise ConfigError(
-            f"{different}, but the teacher's signals are to be cached",
-            required="one tokenizer for both: a cache holds what the teacher says at the student's tokens",
-            fix="train with signal online, which aligns the tokenizers and needs no cache, or choose a teacher and a "
-            "student of one family",
-        )
     if objective.kd_weight and objective.kd_divergence != "forward_kl":
         raise ConfigError(
             f"objective.kd_divergence is {objective.kd_divergence}, but {different}",

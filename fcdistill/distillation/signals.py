@@ -70,16 +70,18 @@ class OnlineTeacher:
 
 @dataclass(frozen=True)
 class CachedRows:
-    """What a cache holds for the selected rows."""
+    """What a cache holds for the selected rows; between two tokenizers those of the teacher's own tokens."""
 
     top_k: TopK
     """The likeliest token first."""
     vocabulary_size: int
-    """How many columns of the student's logits the teacher's ids are about."""
+    """How many token ids the teacher's are from; of one tokenizer, so many columns of the student's logits."""
     hidden_MH: dict[int, Tensor]
     """HF hidden_states index to rows."""
     untempered_NK: Tensor
     """Log-probabilities of the top k's tokens at temperature 1, whatever kd_temperature is."""
+    target_logprobs_N: Tensor
+    """Of the completion's tokens, at temperature 1, in or outside the top k."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +90,18 @@ class CachedTeacher:
 
     cache: TeacherCache
     vocabulary_size: int
-    """Of the real vocabulary that both models share, without padding."""
+    """Of the real vocabulary that both models share, or of the teacher's own, without padding."""
     kd_temperature: float
     """One of the cache's temperatures, if the top-k rows are wanted."""
     needs_logits: bool
+    vocabulary_map: VocabularyMap | None = None
+    """As an online teacher's."""
 
     def read(self, trace_ids: Sequence[str]) -> dict[str, Any]:
-        """A batch's `teacher_ids_NK`, `teacher_logprobs_NK`, `teacher_untempered_NK` and `teacher_hidden`.
+        """A batch's keys of a cached teacher.
 
-        The first three have no rows where they are not needed.
+        `teacher_ids_NK`, `teacher_logprobs_NK`, `teacher_untempered_NK` and `teacher_target_logprobs_N`, without rows
+        where they are not needed, and `teacher_hidden`.
 
         Raises:
             DataError: the cache lacks a trace.
@@ -105,14 +110,17 @@ class CachedTeacher:
         found = [self.cache.read(trace_id) for trace_id in trace_ids]
         ids_NK = torch.cat([signals.ids_NK for signals in found])
         logprobs_NK = untempered_NK = torch.empty(0, ids_NK.shape[1])
+        target_logprobs_N = torch.empty(0)
         if self.needs_logits:
             column = self.cache.temperatures.index(self.kd_temperature)
             logprobs_NK = torch.cat([signals.tempered(column, self.kd_temperature) for signals in found])
             untempered_NK = torch.cat([signals.logprobs_NK for signals in found]).float()
+            target_logprobs_N = torch.cat([signals.target_logprobs_N for signals in found])
         return {
             "teacher_ids_NK": ids_NK[: len(logprobs_NK)],
             "teacher_logprobs_NK": logprobs_NK,
             "teacher_untempered_NK": untempered_NK,
+            "teacher_target_logprobs_N": target_logprobs_N,
             "teacher_hidden": {
                 layer: torch.cat([signals.hidden_MH[layer] for signals in found]) for layer in self.cache.layers
             },
@@ -121,4 +129,10 @@ class CachedTeacher:
     def rows(self, batch: Mapping[str, Any]) -> CachedRows:
         """The likeliest tokens and hidden states for a batch of a `Collator` that reads this cache."""
         top_k = TopK(batch["teacher_ids_NK"], batch["teacher_logprobs_NK"])
-        return CachedRows(top_k, self.vocabulary_size, batch["teacher_hidden"], batch["teacher_untempered_NK"])
+        return CachedRows(
+            top_k,
+            self.vocabulary_size,
+            batch["teacher_hidden"],
+            batch["teacher_untempered_NK"],
+            batch["teacher_target_logprobs_N"],
+        )

@@ -5,18 +5,20 @@
     <dir>/shard-00000.json       its SHA-256, written after it (`Seal`)
 
 Columns of a shard: `trace_id`; `pos`, the completion token that the row predicts (negative: a position of the request,
-which has hidden states only); `ids` and `logp`, the K likeliest tokens of the shared vocabulary and their
-log-probabilities at temperature 1, float16; `logZ`, float32, one value per temperature T of the metadata, so that
-logp / T - logZ is the log-probability at T and what these leave of 1 is the mass of all other tokens; `hidden_<layer>`,
-bfloat16 bytes.
+which has hidden states only); `ids` and `logp`, the K likeliest tokens of the vocabulary (that of both models, or the
+teacher's own where the student has another tokenizer) and their log-probabilities at temperature 1, float16; `logZ`,
+float32, one value per temperature T of the metadata, so that logp / T - logZ is the log-probability at T and what these
+leave of 1 is the mass of all other tokens; `target_logp`, float32, the completion token's own log-probability at
+temperature 1; `hidden_<layer>`, bfloat16 bytes of the aligned positions, in a trace's last rows (of one tokenizer they
+are those of the row; of two there may be fewer, since spans are aligned, and null before them).
 
 logZ is that of the stored, rounded values: log(sum of exp(logp / T) over the K + sum of the other tokens' exact
 exp(log-probability / T)). With the exact logZ, the rounding of one likely token would pass for tail mass.
 
 Who the teacher is, and what the numbers are for, is not known here.
 
-Axes: N completion positions, M positions with hidden states (the last N are the N), K tokens, T temperatures,
-V shared vocabulary, H width.
+Axes: N completion positions, M positions with hidden states, K tokens, T temperatures,
+V vocabulary, H width.
 """
 
 import functools
@@ -93,6 +95,8 @@ class TraceSignals:
     """At temperature 1, float16."""
     log_z_NT: Tensor
     """Float32, one column per temperature of the cache."""
+    target_logprobs_N: Tensor
+    """Of the completion's tokens, at temperature 1, float32."""
     hidden_MH: dict[int, Tensor]
     """HF hidden_states index to rows, bfloat16."""
 
@@ -106,7 +110,7 @@ def top_k_signals(logits_NV: Tensor, top_k: int, temperatures: Sequence[float]) 
     """What is kept of whole distributions.
 
     Args:
-        logits_NV: over the shared vocabulary, without padding columns.
+        logits_NV: over the vocabulary, without padding columns.
         top_k: how many tokens are kept, at most V.
         temperatures: those for which the rows can be read later.
 
@@ -196,7 +200,15 @@ class TeacherCache:
         self.directory = directory
         self.temperatures = tuple(temperatures)
         self.layers = tuple(layers)
-        self._columns = ["trace_id", "pos", "ids", "logp", "logZ", *(f"hidden_{layer}" for layer in layers)]
+        self._columns = [
+            "trace_id",
+            "pos",
+            "ids",
+            "logp",
+            "logZ",
+            "target_logp",
+            *(f"hidden_{layer}" for layer in layers),
+        ]
         self._places: dict[str, tuple[int, int]] = {}
         sizes: dict[int, int] = {}
         for line in read_index(directory):
@@ -241,11 +253,9 @@ def _encoded(signals: Mapping[str, TraceSignals], temperatures: Sequence[float])
         pa.field("ids", pa.list_(pa.uint32())),
         pa.field("logp", pa.list_(pa.float16())),
         pa.field("logZ", pa.list_(pa.float32())),
+        pa.field("target_logp", pa.float32()),
     ]
-    fields += [
-        pa.field(f"hidden_{layer}", pa.binary(2 * rows.shape[1]), nullable=False)
-        for layer, rows in first.hidden_MH.items()
-    ]
+    fields += [pa.field(f"hidden_{layer}", pa.binary(2 * rows.shape[1])) for layer, rows in first.hidden_MH.items()]
     schema = pa.schema(fields, metadata={"temperatures": json.dumps(list(temperatures))})
     sink = pa.BufferOutputStream()
     options = {"compression": "zstd", "use_dictionary": ["trace_id"], "write_statistics": False}
@@ -272,10 +282,13 @@ def _table(trace_id: str, signals: TraceSignals, schema: pa.Schema) -> pa.Table:
         lists(signals.ids_NK, np.uint32),
         lists(signals.logprobs_NK, np.float16),
         lists(signals.log_z_NT, np.float32),
+        pa.array([None] * num_before + signals.target_logprobs_N.tolist(), pa.float32()),
     ]
     for rows in signals.hidden_MH.values():
         data = pa.py_buffer(rows.contiguous().view(torch.int16).numpy().tobytes())
-        columns.append(pa.FixedSizeBinaryArray.from_buffers(pa.binary(2 * rows.shape[1]), num_rows, [None, data]))
+        kind = pa.binary(2 * rows.shape[1])
+        aligned = pa.FixedSizeBinaryArray.from_buffers(kind, len(rows), [None, data])
+        columns.append(pa.concat_arrays([pa.nulls(num_rows - len(rows), kind), aligned]))
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -288,7 +301,14 @@ def _decoded(table: pa.Table, layers: Sequence[int]) -> TraceSignals:
 
     hidden_MH = {}
     for layer in layers:
-        data = b"".join(table.column(f"hidden_{layer}").to_pylist())
-        values = torch.frombuffer(bytearray(data), dtype=torch.int16).view(torch.bfloat16)
-        hidden_MH[layer] = values.reshape(table.num_rows, -1)
-    return TraceSignals(rows("ids", np.int64), rows("logp", np.float16), rows("logZ", np.float32), hidden_MH)
+        aligned = table.column(f"hidden_{layer}").drop_null()
+        values = torch.frombuffer(bytearray(b"".join(aligned.to_pylist())), dtype=torch.int16).view(torch.bfloat16)
+        hidden_MH[layer] = values.reshape(len(aligned), -1)
+    targets_N = table.column("target_logp").drop_null().to_numpy().astype(np.float32)
+    return TraceSignals(
+        rows("ids", np.int64),
+        rows("logp", np.float16),
+        rows("logZ", np.float32),
+        torch.from_numpy(targets_N),
+        hidden_MH,
+    )

@@ -59,8 +59,6 @@ class Heard:
     """Of each verified token, at temperature 1."""
     agrees_U: Tensor
     """Whether no other token is likelier; bool."""
-    outside_U: Tensor
-    """Whether a cache did not keep the token, so that `nll_U` is only the least that it can be; bool."""
 
 
 def report_teacher(
@@ -133,20 +131,16 @@ def online_heard(
         lengths = [len(example.teacher_completion) for example in chosen]
         parts = zip(chosen, torch.split(nll_U.cpu(), lengths), torch.split(agrees_U.cpu(), lengths), strict=True)
         for example, nll, agrees in parts:
-            yield Heard(example, nll, agrees, torch.zeros_like(agrees))
+            yield Heard(example, nll, agrees)
 
 
 def cached_heard(cache: TeacherCache, examples: Iterable[Example]) -> Iterator[Heard]:
-    """What a cache holds of a teacher, which has the student's tokenizer then."""
+    """What a cache holds of a teacher."""
     for example in examples:
         signals = cache.read(example.trace_id)
         top_k = TopK(signals.ids_NK, signals.logprobs_NK.float())
-        targets_U = torch.tensor(example.completion)
-        is_target_UK = top_k.ids_NK == targets_U[:, None]
-        kept_U = is_target_UK.any(1)
-        logprobs_U = top_k.logprobs_NK.masked_fill(~is_target_UK, -torch.inf).amax(1)
-        nll_U = -torch.where(kept_U, logprobs_U, top_k.logprobs_NK[:, -1])
-        yield Heard(example, nll_U, row_gate("agree", top_k, targets_U).bool(), ~kept_U)
+        targets_U, logprobs_U = torch.tensor(example.teacher_completion), signals.target_logprobs_N
+        yield Heard(example, -logprobs_U, row_gate("agree", top_k, targets_U, logprobs_U).bool())
 
 
 def summarise_teacher(
@@ -163,12 +157,11 @@ def summarise_teacher(
     tokens: list[tuple[float, bool]] = []
     by_class: dict[str, list[tuple[float, bool]]] = {name: [] for name in CLASS_NAMES}
     by_tool: dict[str, list[tuple[float, bool]]] = {}
-    num_examples = num_outside = 0
+    num_examples = 0
     for each in heard:
         labels = label_answer(tokenizer, each.example.text)
         calls_nothing = not any(labels.tools)
         num_examples += 1
-        num_outside += int(each.outside_U.sum())
         found = list(zip(each.nll_U.tolist(), each.agrees_U.tolist(), strict=True))
         for token, kind, tool in zip(found, labels.classes, labels.tools, strict=True):
             tokens.append(token)
@@ -182,7 +175,6 @@ def summarise_teacher(
         overall=_figures(tokens),
         by_class={name: _figures(found) for name, found in by_class.items() if found},
         by_tool={name: _figures(by_tool[name]) for name in sorted(by_tool, key=lambda name: (name == _NO_CALL, name))},
-        num_outside_top_k=num_outside,
     )
 
 
@@ -205,8 +197,4 @@ def _table(found: TeacherReport, num_train: int) -> str:
         f"  {name:{width}}  {figures.num_tokens:6}  {figures.nll:10.3f}  {figures.agreement_rate:13.1%}"
         for name, figures in rows
     ]
-    if found.num_outside_top_k:
-        lines.append(
-            f"  of {found.num_outside_top_k} tokens, which the cache did not keep, the nats are at least these"
-        )
     return "\n".join(lines)

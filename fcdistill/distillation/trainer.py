@@ -27,7 +27,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -36,6 +36,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, TrainingArguments, set_seed
 
 from fcdistill.config import AdaptConfig, FromTeacherLayers, FullTuning, LoraTuning, Quantization, TrainConfig
+from fcdistill.distillation.alignment import VocabularyMap
 from fcdistill.distillation.attention import training_attention
 from fcdistill.distillation.augmentation import EpochOfDraws
 from fcdistill.distillation.caching import cached_teacher
@@ -231,6 +232,8 @@ def _train(
     use_cache = student.model.config.use_cache
     projectors = _projectors(prepared.teacher, student) if prepared.teacher else None
     online = None
+    if prepared.teacher and cached and prepared.teacher.string_pairs:
+        cached = replace(cached, vocabulary_map=VocabularyMap.of(prepared.teacher.string_pairs, args.device))
     if prepared.teacher and not cached:
         online = _online_teacher(config, prepared.teacher, student, args.device)
     if processes.is_main:

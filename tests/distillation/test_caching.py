@@ -153,6 +153,7 @@ def test_the_result_counts_what_the_shards_hold(make: Make) -> None:
     assert manifest["model"]["revision"].startswith("sampled-sha256:") and manifest["tokenizer_sha256"]
     assert manifest["config"] == {
         "dtype": "float32",
+        "format": 2,
         "hidden_positions": "completion",
         "hidden_layers": [],
         "shard_traces": 4,

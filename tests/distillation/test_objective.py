@@ -64,13 +64,20 @@ def _of_top_five(loss: Callable[..., Tensor], student_NV: Tensor, teacher: Tenso
 
 
 def _teacher(
-    config: ObjectiveConfig, logits_NV: Tensor, num_cached: int | None, hidden_MH: dict[int, Tensor]
+    config: ObjectiveConfig,
+    logits_NV: Tensor,
+    num_cached: int | None,
+    hidden_MH: dict[int, Tensor],
+    targets_N: Tensor | None = None,
 ) -> ModelRows | CachedRows:
     if num_cached is None:
         return ModelRows(logits_NV, hidden_MH)
     kept = top_k(logits_NV, num_cached, kd_temperature=config.kd_temperature)
-    untempered_NK = logits_NV.log_softmax(-1).gather(1, kept.ids_NK)
-    return CachedRows(kept, logits_NV.shape[1], hidden_MH, untempered_NK)
+    logprobs_NV = logits_NV.log_softmax(-1)
+    if targets_N is None:
+        targets_N = torch.arange(len(logits_NV)) % logits_NV.shape[1]
+    target_logprobs_N = logprobs_NV.gather(1, targets_N[:, None])[:, 0]
+    return CachedRows(kept, logits_NV.shape[1], hidden_MH, logprobs_NV.gather(1, kept.ids_NK), target_logprobs_N)
 
 
 def _config(divergence: Divergence, **extra: Any) -> ObjectiveConfig:
@@ -155,13 +162,15 @@ def _aligned_loss(config: ObjectiveConfig, rows: int) -> tuple[float, torch.Tens
     return loss, gradient
 
 
-def _aligned_components(config: ObjectiveConfig, rows: int) -> tuple[dict[str, float], float, torch.Tensor]:
+def _aligned_components(
+    config: ObjectiveConfig, rows: int, num_cached: int | None = None
+) -> tuple[dict[str, float], float, torch.Tensor]:
     logits_NV, teacher_UV, spans = _aligned_rows(rows)
     logits_NV.requires_grad_()
     found = components(
         config,
         ModelRows(logits_NV, {}),
-        ModelRows(teacher_UV, {}),
+        _teacher(config, teacher_UV, num_cached, {}, spans["teacher_targets_U"]),
         targets_N=torch.arange(rows) % 11,
         weights_N=torch.linspace(0, 2, rows),
         pairs=(),
@@ -201,6 +210,25 @@ def test_chunks_do_not_change_the_loss_between_two_tokenizers(monkeypatch: pytes
         chunked, chunked_gradient = _aligned_loss(config, 20)
         assert chunked == pytest.approx(loss, rel=1e-6)
         assert torch.allclose(chunked_gradient, gradient, atol=1e-7)
+
+
+@pytest.mark.parametrize("kd_gate", get_args(KdGate))
+@pytest.mark.parametrize(("aligned_top_k", "num_cached"), [(64, 9), (3, 9), (1, 9), (1, 8)])
+def test_a_cache_teaches_another_tokenizer_as_its_teacher_does(
+    kd_gate: KdGate, aligned_top_k: int, num_cached: int
+) -> None:
+    """Of nine tokens five are shared: among the eight likeliest is always a shared one."""
+    config = ObjectiveConfig(ce_weight=0, kd_weight=1, kd_temperature=2.0, aligned_top_k=aligned_top_k, kd_gate=kd_gate)
+    online, _, gradient = _aligned_components(config, 20)
+    cached, _, cached_gradient = _aligned_components(config, 20, num_cached)
+    assert cached == pytest.approx(online, rel=1e-5)
+    assert torch.allclose(cached_gradient, gradient, atol=1e-6)
+
+
+def test_fewer_cached_tokens_never_increase_the_loss_between_two_tokenizers() -> None:
+    config = ObjectiveConfig(ce_weight=0, kd_weight=1)
+    losses = [_aligned_components(config, 20, num_cached)[1] for num_cached in (1, 2, 4, 9)]
+    assert losses == sorted(losses) and losses[0] < losses[-1]
 
 
 def test_between_two_tokenizers_every_row_is_distilled_and_padding_is_not() -> None:
@@ -286,11 +314,12 @@ def _gated(kd_gate: KdGate, num_cached: int | None, **extra: Any) -> tuple[dict[
     config = ObjectiveConfig(**{"ce_weight": 0, "kd_weight": 1.0, "kd_temperature": 2.0} | extra, kd_gate=kd_gate)
     student_NV, teacher_NV = _ten_rows()
     student_NV.requires_grad_()
+    targets_N = teacher_NV.topk(2).indices[range(10), torch.arange(10) % 2]
     found = components(
         config,
         ModelRows(student_NV, {}),
-        _teacher(config, teacher_NV, num_cached, {}),
-        targets_N=teacher_NV.topk(2).indices[range(10), torch.arange(10) % 2],
+        _teacher(config, teacher_NV, num_cached, {}, targets_N),
+        targets_N=targets_N,
         weights_N=torch.linspace(1, 2, 10),
         pairs=(),
         projectors=None,

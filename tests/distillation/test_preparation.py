@@ -91,15 +91,6 @@ def test_a_teacher_of_another_tokenizer_needs_forward_kl(
         prepare(_foreign(tmp_path, tiny_models, kd_weight=1.0, kd_divergence=divergence), signal="online")
 
 
-@pytest.mark.parametrize("weight", ["kd_weight", "hidden_weight"])
-def test_a_teacher_of_another_tokenizer_is_not_cached(
-    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, weight: str
-) -> None:
-    monkeypatch.setattr(module, "load_model", lambda *_, **__: pytest.fail("no weights are needed"))
-    with pytest.raises(ConfigError, match="have different tokenizers .*, but the teacher's signals are to be cached"):
-        prepare(_foreign(tmp_path, tiny_models, **{weight: 1.0}), signal="cached")
-
-
 @pytest.mark.parametrize("objective", [{"kd_weight": 1.0}, {"hidden_weight": 1.0, "kd_divergence": "tvd"}])
 def test_a_teacher_of_another_tokenizer_is_aligned_before_any_weights(
     tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, objective: dict[str, Any]

@@ -72,7 +72,8 @@ def test_a_cached_teacher_gives_its_rows_in_the_order_that_is_asked_for(tmp_path
     logits = {"a": torch.randn(2, 9), "b": torch.randn(3, 9)}
     hidden = {name: {layer: torch.randn(4, 5).bfloat16() for layer in (1, 2)} for name in logits}
     signals = {
-        name: TraceSignals(*top_k_signals(logits_NV, 4, (1.0, 3.0)), hidden[name]) for name, logits_NV in logits.items()
+        name: TraceSignals(*top_k_signals(logits_NV, 4, (1.0, 3.0)), -logits_NV[:, 0].abs(), hidden[name])
+        for name, logits_NV in logits.items()
     }
     write_index(tmp_path, [IndexLine(id=name, shard=0, input_sha256="") for name in logits])
     write_shard(tmp_path, 0, signals, (1.0, 3.0))
@@ -84,5 +85,6 @@ def test_a_cached_teacher_gives_its_rows_in_the_order_that_is_asked_for(tmp_path
     exact_NK = (logits_NV / 3.0).log_softmax(-1).gather(1, rows.top_k.ids_NK)
     assert torch.allclose(rows.top_k.logprobs_NK, exact_NK, atol=2e-3)
     assert torch.allclose(rows.untempered_NK, logits_NV.log_softmax(-1).gather(1, rows.top_k.ids_NK), atol=2e-3)
+    assert torch.equal(rows.target_logprobs_N, -logits_NV[:, 0].abs())
     assert rows.hidden_MH.keys() == {2}
     assert torch.equal(rows.hidden_MH[2], torch.cat([hidden[name][2] for name in "bab"]))

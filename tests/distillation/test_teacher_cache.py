@@ -34,16 +34,31 @@ def _logits(rows: int, columns: int, seed: int, scale: float = 4.0) -> Tensor:
 def _signals(rows: int, seed: int, *, top_k: int = 5, before: int = 0, layers: Sequence[int] = ()) -> TraceSignals:
     kept = top_k_signals(_logits(rows, 40, seed), top_k, TEMPERATURES)
     hidden = {layer: _logits(rows + before, 6, seed + layer).bfloat16() for layer in layers}
-    return TraceSignals(*kept, hidden)
+    return TraceSignals(*kept, _logits(1, rows, seed)[0], hidden)
 
 
 def _assert_equal(found: TraceSignals, expected: TraceSignals) -> None:
-    for name in ("ids_NK", "logprobs_NK", "log_z_NT"):
+    for name in ("ids_NK", "logprobs_NK", "log_z_NT", "target_logprobs_N"):
         one, other = getattr(found, name), getattr(expected, name)
         assert one.dtype == other.dtype and torch.equal(one, other), name
     assert found.hidden_MH.keys() == expected.hidden_MH.keys()
     for layer, rows in expected.hidden_MH.items():
         assert found.hidden_MH[layer].dtype == torch.bfloat16 and torch.equal(found.hidden_MH[layer], rows)
+
+
+def test_aligned_positions_may_be_fewer_than_tokens(tmp_path: Path) -> None:
+    whole = _signals(6, 0, layers=(1, 3))
+    few = TraceSignals(
+        whole.ids_NK,
+        whole.logprobs_NK,
+        whole.log_z_NT,
+        whole.target_logprobs_N,
+        {layer: rows[:2] for layer, rows in whole.hidden_MH.items()},
+    )
+    _write(tmp_path, [{"few": few, "whole": whole}])
+    cache = TeacherCache(tmp_path, TEMPERATURES, (1, 3))
+    _assert_equal(cache.read("few"), few)
+    _assert_equal(cache.read("whole"), whole)
 
 
 def _write(directory: Path, shards: Sequence[dict[str, TraceSignals]]) -> None:
@@ -75,7 +90,7 @@ def test_tempered_rows_and_their_tail_are_those_of_the_whole_distribution_up_to_
     seed: int, top_k: int, scale: float
 ) -> None:
     logits_NV = _logits(3, 40, seed, scale)
-    signals = TraceSignals(*top_k_signals(logits_NV, top_k, TEMPERATURES), {})
+    signals = TraceSignals(*top_k_signals(logits_NV, top_k, TEMPERATURES), torch.zeros(len(logits_NV)), {})
     # Half the distance of neighbouring float16 numbers at the least likely token that is kept.
     rounding = logits_NV.double().log_softmax(-1).gather(1, signals.ids_NK).abs().max().item() * 2**-11 + 1e-7
     for column, temperature in enumerate(TEMPERATURES):
@@ -96,7 +111,15 @@ def test_the_rounding_of_a_likely_token_does_not_pass_for_tail_mass() -> None:
     ids_NK, logprobs_NK, log_z_NT = top_k_signals(logits_NV, 4, (1.0,))
     exact_tail = logits_NV.double().softmax(-1)[0].scatter(0, ids_NK[0], 0.0).sum().item()
     assert abs(1 - logprobs_NK.double().exp().sum().item()) > 20 * exact_tail
-    tail = 1 - TraceSignals(ids_NK, logprobs_NK, log_z_NT, {}).tempered(0, 1.0).double().exp().sum().item()
+    tail = (
+        1
+        - TraceSignals(ids_NK, logprobs_NK, log_z_NT, torch.zeros(len(ids_NK)), {})
+        .tempered(0, 1.0)
+        .double()
+        .exp()
+        .sum()
+        .item()
+    )
     assert tail == pytest.approx(exact_tail, abs=1e-7)
 
 
@@ -106,7 +129,7 @@ def test_float16_changes_a_loss_by_less_than_two_thousandths(
     loss: Callable[..., Tensor], kd_temperature: float
 ) -> None:
     teacher_NV, student_NV = _logits(200, 400, 0), _logits(200, 400, 1)
-    signals = TraceSignals(*top_k_signals(teacher_NV, 32, TEMPERATURES), {})
+    signals = TraceSignals(*top_k_signals(teacher_NV, 32, TEMPERATURES), torch.zeros(len(teacher_NV)), {})
     exact_NK = (teacher_NV.double() / kd_temperature).log_softmax(-1).gather(1, signals.ids_NK)
     found, expected = (
         loss(student_NV.double(), TopK(signals.ids_NK, rows), kd_temperature=kd_temperature).item()
@@ -120,7 +143,9 @@ def test_logits_that_stand_for_minus_infinity_stay_numbers() -> None:
     logits_NV = torch.tensor([[1.0, 2.0, torch.finfo(torch.float32).min]])
     ids_NK, logprobs_NK, log_z_NT = top_k_signals(logits_NV, 3, TEMPERATURES)
     assert logprobs_NK.isfinite().all() and log_z_NT.isfinite().all()
-    assert TraceSignals(ids_NK, logprobs_NK, log_z_NT, {}).tempered(0, 1.0).exp().sum().item() == pytest.approx(1)
+    assert TraceSignals(ids_NK, logprobs_NK, log_z_NT, torch.zeros(len(ids_NK)), {}).tempered(
+        0, 1.0
+    ).exp().sum().item() == pytest.approx(1)
 
 
 def test_what_was_written_is_read_by_trace_id(tmp_path: Path) -> None:
@@ -141,7 +166,7 @@ def test_what_was_written_is_read_by_trace_id(tmp_path: Path) -> None:
 def test_a_shard_is_plain_parquet_that_says_its_positions_and_temperatures(tmp_path: Path) -> None:
     _write(tmp_path, [{"a": _signals(2, 0, before=3, layers=(4,)), "b": _signals(3, 1, layers=(4,))}])
     table = pq.read_table(tmp_path / "shard-00000.parquet")
-    assert table.schema.names == ["trace_id", "pos", "ids", "logp", "logZ", "hidden_4"]
+    assert table.schema.names == ["trace_id", "pos", "ids", "logp", "logZ", "target_logp", "hidden_4"]
     assert table.schema.metadata[b"temperatures"] == b"[1.0, 0.5, 2.0, 7.0]"
     assert table.column("trace_id").to_pylist() == ["a"] * 5 + ["b"] * 3
     assert table.column("pos").to_pylist() == [-3, -2, -1, 0, 1, 0, 1, 2]
@@ -165,7 +190,8 @@ def test_the_same_signals_give_the_same_bytes(tmp_path: Path) -> None:
 def test_a_shard_costs_about_200_bytes_a_token(tmp_path: Path) -> None:
     kept = top_k_signals(_logits(800, 1000, 0), 32, (1.0, 2.0, 4.0))
     traces = {
-        f"trace-{start}": TraceSignals(*(each[start : start + 40] for each in kept), {}) for start in range(0, 800, 40)
+        f"trace-{start}": TraceSignals(*(each[start : start + 40] for each in (*kept, _logits(1, 800, 0)[0])), {})
+        for start in range(0, 800, 40)
     }
     seal = write_shard(tmp_path, 0, traces, (1.0, 2.0, 4.0))
     assert seal.num_tokens == 800
