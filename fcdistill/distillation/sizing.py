@@ -54,7 +54,6 @@ class ModelShapes:
     num_parameters: int
     num_layers: int
     width: int
-    num_heads: int
     query_width: int
     key_width: int
     mlp_width: int
@@ -75,7 +74,6 @@ def shapes_of(model: PreTrainedModel) -> ModelShapes:
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         num_layers=config.num_hidden_layers,
         width=config.hidden_size,
-        num_heads=config.num_attention_heads,
         query_width=head_width * config.num_attention_heads,
         key_width=head_width * num_key_heads,
         mlp_width=mlp_width,

@@ -49,13 +49,13 @@ def test_adapters_are_counted_exactly_without_weights() -> None:
 def test_shapes_of_grouped_heads_and_experts() -> None:
     model = tiny_model("llama", 100, hidden_size=32)
     shapes = shapes_of(model)
-    assert (shapes.query_width, shapes.key_width, shapes.mlp_width, shapes.num_heads) == (32, 16, 64, 4)
+    assert (shapes.query_width, shapes.key_width, shapes.mlp_width) == (32, 16, 64)
     model.config.num_experts_per_tok, model.config.moe_intermediate_size = 3, 10
     assert shapes_of(model).mlp_width == 30
 
 
 SHAPES = ModelShapes(
-    num_parameters=0, num_layers=3, width=8, num_heads=2, query_width=8, key_width=4, mlp_width=16, vocabulary_size=50
+    num_parameters=0, num_layers=3, width=8, query_width=8, key_width=4, mlp_width=16, vocabulary_size=50
 )
 
 
