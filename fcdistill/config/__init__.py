@@ -1,0 +1,56 @@
+"""Configuration: one YAML file with a section per stage, checked before any work starts.
+
+The sections are `generate`, `adapt`, `train` and `eval`; each stands for itself (YAML anchors serve to share values).
+Relative paths start at the current directory. Every field has a description, which is also its documentation. Nothing
+here opens the files that are named.
+"""
+
+from fcdistill.config.backends import BackendConfig, DecodeSettings, LocalBackendConfig, ScriptedBackendConfig
+from fcdistill.config.base import Dtype, ToolsInPrompt
+from fcdistill.config.evaluate import EvalConfig
+from fcdistill.config.fields import describe_fields
+from fcdistill.config.generate import GenerateConfig
+from fcdistill.config.loading import load_config, parse_config
+from fcdistill.config.objective import CLASS_NAMES, CacheConfig, Divergence, KdGate, ObjectiveConfig, TokenClass
+from fcdistill.config.student import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
+from fcdistill.config.train import (
+    AdaptConfig,
+    AugmentationConfig,
+    MonitorConfig,
+    OnPolicyConfig,
+    Reporter,
+    Signal,
+    TrainConfig,
+)
+
+__all__ = [
+    "AdaptConfig",
+    "AugmentationConfig",
+    "BackendConfig",
+    "CLASS_NAMES",
+    "CacheConfig",
+    "DecodeSettings",
+    "Divergence",
+    "Dtype",
+    "EvalConfig",
+    "FromTeacherLayers",
+    "FullTuning",
+    "GenerateConfig",
+    "KdGate",
+    "LocalBackendConfig",
+    "LoraTuning",
+    "MonitorConfig",
+    "ObjectiveConfig",
+    "OnPolicyConfig",
+    "Pretrained",
+    "Quantization",
+    "Reporter",
+    "ScriptedBackendConfig",
+    "Signal",
+    "TokenClass",
+    "ToolsInPrompt",
+    "TrainConfig",
+    "describe_fields",
+    "load_config",
+    "parse_config",
+]

@@ -1,0 +1,39 @@
+"""The section `eval`."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, StrictBool, StrictInt, model_validator
+
+from fcdistill.config.backends import BackendConfig, DecodeSettings, with_default_backend
+from fcdistill.config.base import ConfigModel
+
+__all__ = [
+    "EvalConfig",
+]
+
+
+class EvalConfig(ConfigModel):
+    """`fcdistill eval`: predictions on gold cases become a report."""
+
+    cases: Path = Field(description="cases.jsonl of EvalCase records.")
+    tools: Path | None = Field(None, description="The suite's catalogue; not needed where every case holds its tools.")
+    out: Path = Field(description="Output directory.")
+    model: BackendConfig | None = Field(None, description="Who answers; alternatively give predictions.")
+    predictions: Path | None = Field(None, description="Saved predictions: JSONL of {id, text} or {id, tool_calls}.")
+    decode: DecodeSettings = DecodeSettings()
+    default_equals_omitted: StrictBool = Field(
+        False, description="An optional argument that equals its schema default counts as left out."
+    )
+    limit: StrictInt | None = Field(None, ge=1, description="Only the first so many cases.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_backend(cls, value: Any) -> Any:
+        return with_default_backend(value, "model")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "EvalConfig":
+        if (self.model is None) == (self.predictions is None):
+            raise ValueError("give exactly one of model and predictions")
+        return self

@@ -1,0 +1,52 @@
+"""The section `generate`."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, StrictFloat, StrictInt, model_validator
+
+from fcdistill.config.backends import BackendConfig, with_default_backend
+from fcdistill.config.base import ConfigModel
+
+__all__ = [
+    "GenerateConfig",
+]
+
+
+class GenerateConfig(ConfigModel):
+    """`fcdistill generate`: a teacher writes traces, verified against the schemas."""
+
+    tools: Path = Field(description="Tool catalogue: OpenAI tools JSON, MCP tools/list JSON.")
+    out: Path = Field(description="Output directory.")
+    teacher: BackendConfig
+    seeds: Path | None = Field(None, description="JSONL of unlabelled user requests for the request-first road.")
+    values: Path | None = Field(None, description="JSON of realistic values and phrases per argument.")
+    examples: Path | None = Field(None, description="JSONL of WorkedExample records that show the teacher the domain.")
+    decontaminate: tuple[Path, ...] = Field((), description="Eval case files whose requests must not be generated.")
+    seed: StrictInt = Field(0, description="Seed of the plan and of all sampling.")
+    num_call_first: StrictInt = Field(400, ge=0, description="Planned call-first traces.")
+    num_request_first: StrictInt | None = Field(None, ge=0, description="Seeds to answer; unset: all of them.")
+    num_varied: StrictInt = Field(
+        0, ge=0, description="Requests that repeat the wording of kept ones with other values."
+    )
+    num_joined: StrictInt = Field(0, ge=0, description="Requests for several calls, joined from kept requests for one.")
+    no_call_fraction: StrictFloat = Field(
+        0.15, ge=0, le=0.5, description="Share of call-first plans that call no tool."
+    )
+    sampling_temperature: StrictFloat = Field(0.8, ge=0, description="Temperature at which requests are written.")
+    attempts: StrictInt = Field(2, ge=1, description="Tries per planned trace before it is given up as a reject.")
+    no_call_answer: str = Field(
+        "I can't help with that: none of my tools does it.",
+        min_length=1,
+        description="The answer that traces give to requests which no tool serves.",
+    )
+    current_time: datetime = Field(
+        datetime(2027, 5, 2, 9, 15, tzinfo=UTC), description="The now of sampled dates and relative times."
+    )
+    max_new_tokens: StrictInt = Field(160, ge=1, description="Longest answer of the teacher, in tokens.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_backend(cls, value: Any) -> Any:
+        return with_default_backend(value, "teacher")

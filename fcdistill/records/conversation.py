@@ -1,0 +1,98 @@
+"""What is said and called: messages, tools and calls, in OpenAI's shape."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from fcdistill.records.base import Frozen
+
+__all__ = [
+    "Behaviour",
+    "Category",
+    "FinishReason",
+    "FunctionCall",
+    "FunctionTool",
+    "Message",
+    "ModelRef",
+    "ToolCall",
+    "ToolSpec",
+]
+
+Category = Literal["simple", "multiple", "parallel", "parallel_multiple", "irrelevance", "clarify"]
+"""BFCL's words, and `clarify` for requests that lack a required value."""
+
+
+Behaviour = Literal["call", "no_call", "clarify"]
+
+
+FinishReason = Literal["stop", "call_complete", "length", "error", "unknown"]
+
+
+class ToolSpec(Frozen):
+    """One tool: a name, what it does, and a JSON Schema of its arguments."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str = ""
+    parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
+    """JSON Schema 2020-12 of the arguments object, unless its `$schema` says otherwise."""
+
+
+class ToolCall(Frozen):
+    """One call. `arguments` is an object, never a JSON string."""
+
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class FunctionTool(Frozen):
+    """A `ToolSpec` in OpenAI's wrapping, as chat templates expect it."""
+
+    type: Literal["function"] = "function"
+    function: ToolSpec
+
+
+class FunctionCall(Frozen):
+    """A `ToolCall` in OpenAI's wrapping, as chat templates expect it."""
+
+    id: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    type: Literal["function"] = "function"
+    function: ToolCall
+
+
+class Message(Frozen):
+    """One chat message. `content` is never null, since several chat templates break on null."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    tool_calls: tuple[FunctionCall, ...] = Field(default=(), exclude_if=lambda value: not value)
+    tool_call_id: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    name: str | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _null_is_empty(cls, value: object) -> object:
+        return "" if value is None else value
+
+    @model_validator(mode="after")
+    def _calls_are_the_assistants(self) -> Self:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"a message of role {self.role!r} holds tool_calls; only the assistant calls tools")
+        return self
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The bare calls of this message."""
+        return tuple(call.function for call in self.tool_calls)
+
+    @classmethod
+    def calling(cls, calls: "tuple[ToolCall, ...] | list[ToolCall]") -> "Message":
+        """An assistant message that makes these calls."""
+        return cls(role="assistant", tool_calls=tuple(FunctionCall(function=call) for call in calls))
+
+
+class ModelRef(Frozen):
+    """Which model answered or was trained, and with which decode parameters."""
+
+    model: str
+    revision: str = ""
+    params: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,218 @@
+"""Gold cases, answers to them, verdicts, and what these add up to."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fcdistill.records.base import Frozen, Record
+from fcdistill.records.conversation import Behaviour, Category, FinishReason, FunctionTool, Message, ModelRef, ToolCall
+
+__all__ = [
+    "Answer",
+    "CALL_ERRORS",
+    "CallConfusion",
+    "CallError",
+    "Distribution",
+    "EvalCase",
+    "ParseError",
+    "Prediction",
+    "Rate",
+    "Report",
+    "SavedPrediction",
+    "Score",
+    "ScoreError",
+]
+
+CallError = Literal[
+    "no_output",
+    "truncated",
+    "parse_error",
+    "unexpected_call",
+    "missing_call",
+    "wrong_count",
+    "unknown_function",
+    "wrong_function",
+    "missing_required",
+    "extra_arg",
+    "wrong_type",
+    "enum_violation",
+    "constraint_violation",
+    "wrong_value",
+]
+
+
+CALL_ERRORS: tuple[CallError, ...] = CallError.__args__  # type: ignore[attr-defined]
+"""All error codes; a case's primary error is the one that stands first here."""
+
+
+Answer = Annotated[tuple[ToolCall, ...], Field(description="One acceptable list of calls, in any order")]
+
+
+class EvalCase(Record):
+    """A gold case: matching any one acceptable answer is right."""
+
+    id: str
+    messages: tuple[Message, ...] = Field(min_length=1)
+    tools: tuple[FunctionTool, ...] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """None: the suite's catalogue."""
+    behaviour: Behaviour
+    expected: tuple[Answer, ...] = Field(min_length=1)
+    comparators: dict[str, str] = Field(default_factory=dict)
+    """`tool.param` to `exact`, `casefold`, `numeric(TOL)`, `set`, `date`, `any_of` or `ignore`; `set` and `any_of` take
+    a rule for what they hold, as in `any_of(casefold)`. Under `any_of` the expected value lists acceptable ones."""
+    category: Category
+    tags: tuple[str, ...] = ()
+    critical: bool = False
+
+    @model_validator(mode="after")
+    def _behaviour_matches_expected(self) -> Self:
+        if self.behaviour == "call" and not all(self.expected):
+            raise ValueError("behaviour is 'call' but an expected answer holds no call")
+        if self.behaviour != "call" and self.expected != ((),):
+            raise ValueError(f"behaviour is {self.behaviour!r}: expected must be [[]]")
+        if self.messages[-1].role not in ("user", "tool"):
+            raise ValueError(f"the last message has role {self.messages[-1].role!r}; a case ends with user or tool")
+        return self
+
+
+class ParseError(Frozen):
+    """A region of model output that looks like a call and is not one."""
+
+    kind: Literal["invalid_json", "duplicate_key", "not_finite", "unclosed", "not_a_call"]
+    detail: str
+    start: int
+    """Character offset of the region in the raw text; `end` is exclusive."""
+    end: int
+
+
+class Prediction(Record):
+    """What a model answered to one case. `error` means that it was not asked successfully: the case is unscored."""
+
+    id: str
+    text: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    parse_errors: tuple[ParseError, ...] = ()
+    finish_reason: FinishReason = "unknown"
+    latency_s: float | None = None
+    """Seconds of the batch that answered this case, divided by the batch's size."""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    error: str | None = None
+
+
+class SavedPrediction(Record):
+    """A line of a file of saved answers: an output text, an API's `tool_calls`, or what an earlier eval wrote."""
+
+    id: str
+    text: str | None = None
+    """The raw output; calls are read from it where `tool_calls` and `calls` hold none."""
+    tool_calls: tuple[Any, ...] | None = None
+    """`{name, arguments}`, also in OpenAI's wrapping and with arguments as a JSON string."""
+    calls: tuple[ToolCall, ...] | None = None
+    parse_errors: tuple[ParseError, ...] = ()
+    finish_reason: str | None = None
+    latency_s: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    error: str | None = None
+    """Why there is no answer; the case stays unscored."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.text is None and self.tool_calls is None and self.calls is None and self.error is None:
+            raise ValueError("neither text nor tool_calls is given")
+        return self
+
+
+class ScoreError(Frozen):
+    """One way in which an answer is wrong."""
+
+    code: CallError
+    path: str
+    """`tool.param` with a JSON pointer below it, or empty for the whole answer."""
+    detail: str
+
+
+class Score(Record):
+    """The verdict on one case."""
+
+    id: str
+    category: Category
+    behaviour: Behaviour
+    tools: tuple[str, ...]
+    """Names of the tools in the first expected answer."""
+    correct: bool
+    primary_error: CallError | None
+    errors: tuple[ScoreError, ...] = ()
+    parsed: bool
+    """No region failed to parse, and there was an output."""
+    schema_valid: bool
+    """Parsed, and every call names a known tool and satisfies its schema."""
+    names_correct: bool
+    """The multiset of called names equals that of an acceptable answer."""
+    arguments_matched: int = 0
+    arguments_predicted: int = 0
+    arguments_expected: int = 0
+    """Top-level arguments of the best-matching answer, for precision, recall and F1."""
+    called: bool = False
+
+
+class Rate(Frozen):
+    """A share of cases with its 95% interval (Wilson); all three are null where there is no case."""
+
+    value: float | None
+    successes: int
+    n: int
+    low: float | None
+    high: float | None
+
+
+class Distribution(Frozen):
+    """A quantity over the cases that have it; null where none has."""
+
+    n: int
+    mean: float | None
+    p50: float | None
+    p95: float | None
+
+
+class CallConfusion(Frozen):
+    """Whether the case wants a call, by whether the model attempted one (a malformed attempt is an attempt)."""
+
+    call_wanted_and_made: int
+    call_wanted_not_made: int
+    no_call_wanted_but_made: int
+    no_call_wanted_none_made: int
+
+
+class Report(Record):
+    """What an evaluation found. Every rate is over all scored cases; unscored ones are counted apart."""
+
+    num_cases: int
+    num_unscored: int
+    unscored_ids: tuple[str, ...]
+    """Cases without an answer: the backend failed on them, or the saved predictions lack them."""
+    call_accuracy: Rate
+    """The headline: right behaviour, right names, right arguments."""
+    parse_rate: Rate
+    schema_valid_rate: Rate
+    name_accuracy: Rate
+    argument_precision: float | None
+    argument_recall: float | None
+    argument_f1: float | None
+    """Over top-level arguments: right ones among all predicted, among all expected, and their harmonic mean."""
+    call_confusion: CallConfusion
+    errors: dict[CallError, int]
+    """Wrong cases by their primary error; the values add up to the number of wrong cases."""
+    by_category: dict[str, Rate]
+    by_tool: dict[str, Rate]
+    """Call accuracy of the cases whose first expected answer calls the tool."""
+    latency_s: Distribution
+    prompt_tokens: Distribution
+    completion_tokens: Distribution
+    model: ModelRef | None
+    cases_sha256: str
+    tools_sha256: str | None
+    decode_sha256: str | None
+    default_equals_omitted: bool
+    scorer_version: int

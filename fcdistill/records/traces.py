@@ -1,0 +1,158 @@
+"""Requests, verified traces, what failed, and what a generation counted."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from fcdistill.records.base import Frozen, Record
+from fcdistill.records.conversation import Category, FunctionTool, Message, ModelRef, ToolCall, ToolSpec
+
+__all__ = [
+    "Check",
+    "GenerationStats",
+    "Outcome",
+    "PlannedKept",
+    "Reject",
+    "SeedRequest",
+    "StageCount",
+    "Trace",
+    "TraceMeta",
+    "WorkedExample",
+]
+
+
+class Check(Frozen):
+    """The outcome of one verification stage."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class SeedRequest(Record):
+    """An unlabelled request of a user."""
+
+    id: str
+    text: str = Field(min_length=1)
+    category: Category | None = None
+    """A hint, where its author gave one."""
+    system: str = ""
+    """Context that the request needs, for example the current time."""
+
+
+class TraceMeta(Frozen):
+    """Where a trace comes from."""
+
+    source: Literal["call_first", "request_first", "varied", "joined", "import"]
+    category: Category
+    plan_cell: str
+    teacher: ModelRef
+    checks: tuple[Check, ...] = ()
+    attempt: int = Field(default=0, ge=0)
+
+
+class WorkedExample(Record):
+    """A request with its right answer, written by the team: it shows the teacher how requests and answers look."""
+
+    id: str
+    request: str = Field(min_length=1)
+    category: Category
+    system: str = ""
+    """Context that the request needs, for example the current time."""
+    calls: tuple[ToolCall, ...] = ()
+    text: str = ""
+    """The answer where no call is right."""
+
+    @model_validator(mode="after")
+    def _calls_or_text(self) -> Self:
+        if bool(self.calls) == bool(self.text):
+            raise ValueError("give exactly one of calls and text")
+        return self
+
+
+class Trace(Record):
+    """A conversation that ends with the assistant's answer: calls, or a text without calls."""
+
+    id: str
+    messages: tuple[Message, ...] = Field(min_length=2)
+    tools: tuple[FunctionTool, ...]
+    split_group: str
+    """Rows of one group share arguments or a seed: they stay on one side of any split."""
+    meta: TraceMeta
+
+    @model_validator(mode="after")
+    def _ends_with_the_assistant(self) -> Self:
+        if self.messages[-1].role != "assistant":
+            raise ValueError(f"the last message has role {self.messages[-1].role!r}; a trace ends with the assistant")
+        return self
+
+    @property
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """The bare tools."""
+        return tuple(tool.function for tool in self.tools)
+
+    @property
+    def answer(self) -> Message:
+        """The final assistant message, which training supervises."""
+        return self.messages[-1]
+
+
+class Reject(Record):
+    """A trace candidate that failed a check. Its final message holds the raw text where no call could be parsed."""
+
+    id: str
+    check: str
+    detail: str
+    candidate: Trace
+
+
+class Outcome(Record):
+    """A line of the generation journal: one attempt at one planned trace, with the verdicts in its checks."""
+
+    id: str
+    attempt: int
+    candidate: Trace
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    """Wall time of the chunk that made it, divided by the chunk's size."""
+
+    @property
+    def failed(self) -> Check | None:
+        """The first check that failed, or None for a trace to keep."""
+        return next((check for check in self.candidate.meta.checks if not check.ok), None)
+
+
+class StageCount(Frozen):
+    """How many candidates met a check, and how many passed it."""
+
+    checked: int
+    passed: int
+
+
+class PlannedKept(Frozen):
+    """How many traces were planned, and how many were kept."""
+
+    planned: int
+    kept: int
+
+
+class GenerationStats(Record):
+    """What a generation made: `stats.json`."""
+
+    planned: int
+    kept: int
+    rejected: int
+    attempts: int
+    """Attempts in all; a reject is tried again before it is given up."""
+    stages: dict[str, StageCount]
+    """Per check, over all attempts."""
+    by_source: dict[str, PlannedKept]
+    by_category: dict[str, PlannedKept]
+    calls_by_tool: dict[str, int]
+    """Calls in kept traces; a tool that stays at 0 was not covered."""
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    """Seconds that the teacher worked."""
+    completion_tokens_per_s: float | None
