@@ -14,6 +14,9 @@ __all__ = [
     "CallError",
     "Distribution",
     "EvalCase",
+    "GateCheck",
+    "GateVerdict",
+    "PairedComparison",
     "ParseError",
     "Prediction",
     "Rate",
@@ -185,6 +188,48 @@ class CallConfusion(Frozen):
     no_call_wanted_none_made: int
 
 
+class PairedComparison(Frozen):
+    """Two answers to each case, of a baseline and of a candidate: who was right where the other was not."""
+
+    num_pairs: int
+    both_right: int
+    baseline_only: int
+    """Right before and wrong now: regressions."""
+    candidate_only: int
+    difference: float
+    """Call accuracy of the candidate less that of the baseline."""
+    low: float
+    high: float
+    """95% interval of the difference (paired bootstrap over cases)."""
+    p_worse: float
+    """Exact one-sided McNemar: how likely so many regressions are where the candidate is as good."""
+    p_differs: float
+    """The same, two-sided."""
+
+
+class GateCheck(Frozen):
+    """One rule of the gate and whether the run satisfies it."""
+
+    rule: Literal["min_accuracy", "max_drop", "critical"]
+    passed: bool
+    detail: str
+    """What was found and what is required, in one sentence."""
+
+
+class GateVerdict(Frozen):
+    """Whether a run passes the gate: what is printed, every file and the exit code follow from this alone."""
+
+    passed: bool
+    checks: tuple[GateCheck, ...]
+    comparison: PairedComparison | None = None
+    """Against the baseline, where one is given."""
+    regressed_ids: tuple[str, ...] = ()
+    fixed_ids: tuple[str, ...] = ()
+    mismatches: tuple[str, ...] = ()
+    """What differs between baseline and run and was allowed to; a mismatch that is not allowed is no verdict."""
+    warnings: tuple[str, ...] = ()
+
+
 class Report(Record):
     """What an evaluation found. Every rate is over all scored cases; unscored ones are counted apart."""
 
@@ -216,3 +261,5 @@ class Report(Record):
     decode_sha256: str | None
     default_equals_omitted: bool
     scorer_version: int
+    gate: GateVerdict | None = None
+    """The verdict, where a floor or a baseline was given."""
