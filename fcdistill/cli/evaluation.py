@@ -1,5 +1,7 @@
 """The command `eval`."""
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +10,7 @@ import typer
 
 from fcdistill.cli.console import Overrides, fail, opened, print_rich, progress
 from fcdistill.errors import ConfigError, FcdistillError
+from fcdistill.storage import storage_errors
 
 if TYPE_CHECKING:
     from fcdistill.records import Prediction, Report
@@ -31,13 +34,27 @@ def evaluate(
     default_equals_omitted: Annotated[
         bool | None, typer.Option("--default-equals-omitted", help="A default value counts as left out.")
     ] = None,
+    baseline: Annotated[Path | None, typer.Option(help="Baseline to compare with; a regression fails.")] = None,
+    write_baseline: Annotated[
+        Path | None, typer.Option(help="Record this run as the baseline of later ones, unless its own gate fails.")
+    ] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Lowest call accuracy that passes, 0 to 1.")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Tolerated drop against the baseline, 0 to 1.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="A larger drop fails where its p is below this.")] = None,
+    allow_mismatch: Annotated[
+        bool | None, typer.Option("--allow-mismatch", help="Compare with a baseline of other cases or settings.")
+    ] = None,
 ) -> None:
-    """Score a model, or saved predictions, on gold cases: exact-call accuracy with intervals and error kinds."""
+    """Score a model, or saved predictions, on gold cases: exact-call accuracy with intervals and error kinds.
+
+    Exit codes: 0 passed, 1 the gate failed, 2 usage or configuration, 3 some case has no answer.
+    """
     from fcdistill.config import load_config, parse_config
-    from fcdistill.evaluation.runner import exit_code, run_eval
-    from fcdistill.evaluation.suites import read_suite
+    from fcdistill.evaluation.gate import baseline_of
+    from fcdistill.evaluation.runner import check_inputs, exit_code, run_eval
+    from fcdistill.reporting.junit import render_junit
     from fcdistill.reporting.tables import render_markdown, render_terminal
-    from fcdistill.storage import write_text
+    from fcdistill.storage import write_json, write_text
 
     given = {
         "predictions": predictions,
@@ -48,6 +65,14 @@ def evaluate(
         "default_equals_omitted": default_equals_omitted,
     }
     backend = {"model": model, "tools_in_prompt": tools_in_prompt, "batch_size": batch_size}
+    rules = {
+        "baseline": None if baseline is None else str(baseline),
+        "min_accuracy": min_accuracy,
+        "max_drop": max_drop,
+        "alpha": alpha,
+        "allow_mismatch": allow_mismatch,
+    }
+    gate = {name: value for name, value in rules.items() if value is not None}
     flags: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     answerer = {name: value for name, value in backend.items() if value is not None}
     if config is not None:
@@ -58,7 +83,9 @@ def evaluate(
                 required="one of them",
                 fix=f"use --set {fields[0]}=... beside the config file",
             )
-        settings = load_config(config, "eval", overrides or ())
+        # CI adds its gate to the configuration that people use.
+        gate_overrides = [f"gate.{name}={json.dumps(value)}" for name, value in gate.items()]
+        settings = load_config(config, "eval", [*(overrides or ()), *gate_overrides])
     else:
         if overrides:
             raise ConfigError(
@@ -74,9 +101,11 @@ def evaluate(
             )
         if answerer:
             flags["model"] = answerer
+        if gate:
+            flags["gate"] = gate
         settings = parse_config(flags, "eval", "the given options")
     if settings.model is not None:
-        read_suite(settings.cases, settings.tools)  # a defect there shows before a model is loaded
+        check_inputs(settings)
     answering = None if settings.model is None else opened(settings.model)
     try:
         with progress("cases") as update:
@@ -84,19 +113,35 @@ def evaluate(
     finally:
         if answering is not None:
             answering.close()
-    markdown = render_markdown(
-        evaluation.report, evaluation.scores, evaluation.predictions, evaluation.suite.cases, max_failures=200
-    )
+    report, scores, cases = evaluation.report, evaluation.scores, evaluation.suite.cases
+    markdown = render_markdown(report, scores, evaluation.predictions, cases, max_failures=200)
     write_text(settings.out / "report.md", markdown)
-    print_rich(render_terminal(evaluation.report))
-    print(f"Report: {settings.out / 'report.md'}, {settings.out / 'report.json'}")
-    code = exit_code(evaluation.report)
+    write_text(settings.out / "junit.xml", render_junit(report, scores, evaluation.predictions, cases))
+    _write_step_summary(render_markdown(report, scores, evaluation.predictions, cases, max_failures=20))
+    print_rich(render_terminal(report))
+    print(f"Report: {settings.out / 'report.md'}, {settings.out / 'report.json'}, {settings.out / 'junit.xml'}")
+    code = exit_code(report)
+    if write_baseline is not None and code == 0:
+        write_json(write_baseline, baseline_of(report, scores).model_dump(mode="json"))
+        print(f"Baseline: {write_baseline}")
+    if report.num_unscored:
+        fail(_unscored(report, evaluation.predictions, saved=settings.model is None), code)
     if code:
-        fail(_unscored(evaluation.report, evaluation.predictions, saved=settings.model is None), code)
+        assert report.gate is not None
+        broken = "; ".join(check.detail for check in report.gate.checks if not check.passed)
+        fail(f"the gate failed: {broken}", code)
 
 
 def _option(field: str) -> str:
     return "--" + field.removeprefix("model.").replace("_", "-")
+
+
+def _write_step_summary(markdown: str) -> None:
+    """Show the report on the page of a GitHub Actions run, where this is one."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        with storage_errors(Path(path), "write"), Path(path).open("a", encoding="utf-8") as summary:
+            summary.write(f"{markdown}\n")
 
 
 def _unscored(report: "Report", predictions: "Mapping[str, Prediction]", *, saved: bool) -> str:

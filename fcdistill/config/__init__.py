@@ -7,7 +7,7 @@ here opens the files that are named.
 
 from fcdistill.config.backends import BackendConfig, DecodeSettings, LocalBackendConfig, ScriptedBackendConfig
 from fcdistill.config.base import Dtype, ToolsInPrompt
-from fcdistill.config.evaluate import EvalConfig
+from fcdistill.config.evaluate import EvalConfig, GateConfig
 from fcdistill.config.fields import describe_fields
 from fcdistill.config.generate import GenerateConfig
 from fcdistill.config.loading import load_config, parse_config
@@ -35,6 +35,7 @@ __all__ = [
     "EvalConfig",
     "FromTeacherLayers",
     "FullTuning",
+    "GateConfig",
     "GenerateConfig",
     "KdGate",
     "LocalBackendConfig",

@@ -3,14 +3,33 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, StrictBool, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from fcdistill.config.backends import BackendConfig, DecodeSettings, with_default_backend
 from fcdistill.config.base import ConfigModel
 
-__all__ = [
-    "EvalConfig",
-]
+__all__ = ["EvalConfig", "GateConfig"]
+
+
+class GateConfig(ConfigModel):
+    """When an evaluation fails, so that CI stops."""
+
+    min_accuracy: StrictFloat | None = Field(None, ge=0, le=1, description="Lowest call accuracy that passes.")
+    baseline: Path | None = Field(None, description="Baseline of an earlier run, as --write-baseline wrote it.")
+    max_drop: StrictFloat = Field(
+        0.02, ge=0, le=1, description="Drop of call accuracy against the baseline that is tolerated, 0 to 1."
+    )
+    alpha: StrictFloat = Field(
+        0.05, gt=0, lt=1, description="A larger drop fails where its exact one-sided McNemar p is below this."
+    )
+    allow_mismatch: StrictBool = Field(
+        False, description="Compare although cases, tools, decode settings or scorer differ; the report says what does."
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is anything to judge by."""
+        return self.min_accuracy is not None or self.baseline is not None
 
 
 class EvalConfig(ConfigModel):
@@ -25,6 +44,7 @@ class EvalConfig(ConfigModel):
     default_equals_omitted: StrictBool = Field(
         False, description="An optional argument that equals its schema default counts as left out."
     )
+    gate: GateConfig = GateConfig()
     limit: StrictInt | None = Field(None, ge=1, description="Only the first so many cases.")
 
     @model_validator(mode="before")

@@ -4,22 +4,24 @@ A run directory holds `predictions.jsonl` (appended while the run goes on, so th
 `scores.jsonl`, `report.json` and `manifest.json`. How a report is shown is not known here (`reporting`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fcdistill.backends.base import Backend, Completion, Request
 from fcdistill.config import EvalConfig
+from fcdistill.evaluation.gate import judge, read_baseline, require_comparable
 from fcdistill.evaluation.predictions import prediction_from_text, read_predictions
-from fcdistill.evaluation.scoring import Scorer
+from fcdistill.evaluation.scoring import SCORER_VERSION, Scorer
 from fcdistill.evaluation.stats import summarise
 from fcdistill.evaluation.suites import Suite, read_suite
-from fcdistill.records import Prediction, Report, Score
+from fcdistill.records import Baseline, Prediction, Report, Score
 from fcdistill.storage import Journal, RunDirectory, sha256_json, write_json, write_jsonl
 
-__all__ = ["Evaluation", "exit_code", "run_eval"]
+__all__ = ["Evaluation", "check_inputs", "exit_code", "run_eval"]
 
-_VOLATILE = frozenset({"default_equals_omitted", "limit", "out"})
+_VOLATILE = frozenset({"default_equals_omitted", "gate", "limit", "out"})
 """Config fields that change no answer: with others, the answers that are there already still stand."""
 
 
@@ -41,8 +43,20 @@ class Evaluation:
 
 
 def exit_code(report: Report) -> int:
-    """0 where every case was scored, 3 where the run is incomplete."""
-    return 3 if report.num_unscored else 0
+    """0 where every case was scored and the gate passes, 1 where it fails, 3 where the run is incomplete."""
+    if report.num_unscored:
+        return 3
+    return 1 if report.gate is not None and not report.gate.passed else 0
+
+
+def check_inputs(config: EvalConfig) -> None:
+    """Refuse what can be refused before a model is loaded: a defect of the suite, a baseline of other conditions.
+
+    Raises:
+        DataError: the suite, or the baseline, is unusable.
+        CatalogError: the suite's catalogue is unusable.
+    """
+    _comparable_baseline(config, read_suite(config.cases, config.tools).first(config.limit))
 
 
 def run_eval(
@@ -58,7 +72,7 @@ def run_eval(
         on_progress: is told how many of how many cases have an answer, at the start and whenever that changes.
 
     Raises:
-        DataError: the suite, the predictions or the run directory are unusable.
+        DataError: the suite, the predictions, the baseline or the run directory are unusable.
         CatalogError: the suite's catalogue is unusable.
         BackendError: the backend stopped answering; what it answered is kept.
         StorageError: the disk refused, or another process works in the directory.
@@ -68,6 +82,7 @@ def run_eval(
         raise ValueError("run_eval needs a backend exactly where config.predictions is not given")
     whole_suite = read_suite(config.cases, config.tools)
     suite = whole_suite.first(config.limit)
+    conditions, baseline = _conditions(config, suite), _comparable_baseline(config, suite)
     saved = None
     if config.predictions is not None:
         known_ids = frozenset(case.id for case in whole_suite.cases)
@@ -91,14 +106,32 @@ def run_eval(
         else:
             assert backend is not None
             predictions = _ask(config, backend, suite, run.path / "predictions.jsonl", on_progress)
-        evaluation = _evaluate(config, backend, suite, predictions)
+        evaluation = _evaluate(config, backend, suite, predictions, conditions, baseline)
         ordered = [predictions[case.id] for case in whole_suite.cases if case.id in predictions]
         write_jsonl(run.path / "predictions.jsonl", ordered)
         write_jsonl(run.path / "scores.jsonl", evaluation.scores)
         write_json(run.path / "report.json", evaluation.report.model_dump(mode="json"))
-        if exit_code(evaluation.report) == 0:
+        if not evaluation.report.num_unscored:
             run.mark_complete()
     return evaluation
+
+
+def _conditions(config: EvalConfig, suite: Suite) -> dict[str, Any]:
+    """Under what the run's verdicts are found, as `Report` and `Baseline` name it."""
+    return {
+        "cases_sha256": suite.cases_sha256,
+        "tools_sha256": suite.tools_sha256,
+        "decode_sha256": None if config.model is None else sha256_json(config.decode.model_dump(mode="json")),
+        "default_equals_omitted": config.default_equals_omitted,
+    }
+
+
+def _comparable_baseline(config: EvalConfig, suite: Suite) -> Baseline | None:
+    if config.gate.baseline is None:
+        return None
+    baseline = read_baseline(config.gate.baseline)
+    require_comparable(config.gate, baseline, {**_conditions(config, suite), "scorer_version": SCORER_VERSION})
+    return baseline
 
 
 def _ask(
@@ -145,7 +178,12 @@ def _prediction(completion: Completion) -> Prediction:
 
 
 def _evaluate(
-    config: EvalConfig, backend: Backend | None, suite: Suite, predictions: dict[str, Prediction]
+    config: EvalConfig,
+    backend: Backend | None,
+    suite: Suite,
+    predictions: dict[str, Prediction],
+    conditions: Mapping[str, Any],
+    baseline: Baseline | None,
 ) -> Evaluation:
     scorers: dict[int, Scorer] = {}  # by identity: cases of one catalogue share one tuple of specs
     scores: list[Score] = []
@@ -164,9 +202,9 @@ def _evaluate(
         predictions,
         unscored_ids=unscored_ids,
         model=None if backend is None else backend.ref,
-        cases_sha256=suite.cases_sha256,
-        tools_sha256=suite.tools_sha256,
-        decode_sha256=None if backend is None else sha256_json(config.decode.model_dump(mode="json")),
-        default_equals_omitted=config.default_equals_omitted,
+        **conditions,
     )
+    if config.gate.is_on and not unscored_ids:
+        verdict = judge(config.gate, report, scores, suite.cases, baseline)
+        report = report.model_copy(update={"gate": verdict})
     return Evaluation(report=report, suite=suite, scores=tuple(scores), predictions=predictions)

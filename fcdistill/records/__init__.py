@@ -22,6 +22,7 @@ from fcdistill.records.conversation import (
 from fcdistill.records.evaluation import (
     CALL_ERRORS,
     Answer,
+    Baseline,
     CallConfusion,
     CallError,
     Distribution,
@@ -54,6 +55,7 @@ from fcdistill.records.training import MetricsLine, TeacherReport, TokenFigures
 
 __all__ = [
     "Answer",
+    "Baseline",
     "Behaviour",
     "CALL_ERRORS",
     "CallConfusion",
@@ -97,6 +99,7 @@ __all__ = [
 ]
 
 RECORD_TYPES: dict[str, type[BaseModel]] = {
+    "baseline": Baseline,
     "eval_case": EvalCase,
     "generation_stats": GenerationStats,
     "manifest": Manifest,

@@ -9,6 +9,7 @@ from fcdistill.records.conversation import Behaviour, Category, FinishReason, Fu
 
 __all__ = [
     "Answer",
+    "Baseline",
     "CALL_ERRORS",
     "CallConfusion",
     "CallError",
@@ -263,3 +264,17 @@ class Report(Record):
     scorer_version: int
     gate: GateVerdict | None = None
     """The verdict, where a floor or a baseline was given."""
+
+
+class Baseline(Record):
+    """What later runs are judged against: the verdict on each case, and under which conditions it was found."""
+
+    scores: tuple[Score, ...]
+    cases_sha256: str
+    tools_sha256: str | None
+    decode_sha256: str | None
+    """Null where saved predictions were scored."""
+    default_equals_omitted: bool
+    scorer_version: int
+    model: ModelRef | None = None
+    """Who answered; another model may be judged against it."""

@@ -13,7 +13,17 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from fcdistill.records import Distribution, EvalCase, GenerationStats, Prediction, Rate, Report, Score, ToolCall
+from fcdistill.records import (
+    Distribution,
+    EvalCase,
+    GateVerdict,
+    GenerationStats,
+    Prediction,
+    Rate,
+    Report,
+    Score,
+    ToolCall,
+)
 
 __all__ = ["comparison_markdown", "render_comparison", "render_generation", "render_markdown", "render_terminal"]
 
@@ -29,6 +39,10 @@ def render_terminal(report: Report) -> Group:
     parts: list[Text | Table] = [Text(_headline(report), style="bold")]
     if report.num_unscored:
         parts.append(Text(_unscored_notice(report), style="bold red"))
+    if report.gate is not None:
+        parts.append(Text(_gate_headline(report.gate), style="bold green" if report.gate.passed else "bold red"))
+        parts.append(_rich_table("Gate", _GATE_HEAD, _gate_rows(report.gate)))
+        parts += [Text(_visible(note), style="yellow") for note in _gate_notes(report.gate)]
     parts.append(_rich_table("Figures", ("figure", "value", "95% interval", "cases"), _figures(report)))
     parts.append(_rich_table("Calls", _CONFUSION_HEAD, _confusion(report)))
     for title, head, rows in _breakdowns(report):
@@ -56,6 +70,9 @@ def render_markdown(
     lines = ["# Evaluation", "", f"**{_escaped(_headline(report))}**", ""]
     if report.num_unscored:
         lines += [f"**{_escaped(_unscored_notice(report))}**", ""]
+    if report.gate is not None:
+        lines += [f"**{_gate_headline(report.gate)}**", "", *_markdown_table(_GATE_HEAD, _gate_rows(report.gate)), ""]
+        lines += [line for note in _gate_notes(report.gate) for line in (_escaped(note), "")]
     lines += [*_markdown_table(("figure", "value", "95% interval", "cases"), _figures(report)), ""]
     lines += ["## Calls", "", *_markdown_table(_CONFUSION_HEAD, _confusion(report)), ""]
     for title, head, rows in _breakdowns(report):
@@ -108,6 +125,26 @@ def _headline(report: Report) -> str:
     if rate.value is None:
         return f"Call accuracy: {_NOTHING}, since none of {report.num_cases} cases was scored"
     return f"Call accuracy {_percent(rate.value)} ({_interval(rate)}), {rate.successes} of {rate.n} cases right"
+
+
+_GATE_HEAD = ("rule", "verdict", "why")
+
+
+def _gate_headline(gate: GateVerdict) -> str:
+    return "Gate: passed" if gate.passed else "Gate: FAILED"
+
+
+def _gate_rows(gate: GateVerdict) -> _Rows:
+    return [(check.rule, "passed" if check.passed else "FAILED", check.detail) for check in gate.checks]
+
+
+def _gate_notes(gate: GateVerdict) -> list[str]:
+    notes = [f"Warning: {warning}" for warning in gate.warnings]
+    notes += [f"Allowed mismatch with the baseline: {mismatch}" for mismatch in gate.mismatches]
+    for what, ids in (("Turned wrong", gate.regressed_ids), ("Turned right", gate.fixed_ids)):
+        if ids:
+            notes.append(f"{what}: {', '.join(ids[:20])}{', …' if len(ids) > 20 else ''}")
+    return notes
 
 
 def _unscored_notice(report: Report) -> str:
