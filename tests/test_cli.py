@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from fcdistill import __version__, cli
+from fcdistill import __version__
 from fcdistill.backends.scripted import ScriptedBackend
+from fcdistill.cli import calling, console
 from fcdistill.config import EvalConfig, GenerateConfig, TrainConfig
 from fcdistill.generation import pipeline
 from fcdistill.records import RECORD_TYPES, FunctionTool, Report, Trace
@@ -252,7 +253,7 @@ def test_a_process_beside_the_main_one_lets_it_speak_first(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(cli.time, "sleep", waited.append)
+    monkeypatch.setattr(console.time, "sleep", waited.append)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     ended = run("train", "nope.yaml")
@@ -311,6 +312,49 @@ def test_saved_predictions_are_scored(run: Run, project: Path) -> None:
     assert limited.code == 0 and "1 of 1 cases right" in limited.out, limited
 
 
+def test_a_gate_fails_the_command_and_all_that_it_writes_says_so(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project / "summary.md"))
+    suite = ["--cases", "cases.jsonl", "--tools", "tools.json", "--out", "o", "--predictions", "predictions.jsonl"]
+    ended = run("eval", *suite, "--min-accuracy", "0.5")
+    assert ended.code == 0 and "Gate: passed" in ended.out, ended
+    ended = run("eval", *suite, "--min-accuracy", "0.6", "--write-baseline", "base.json")
+    assert ended.code == 1 and "Gate: FAILED" in ended.out and not (project / "base.json").exists(), ended
+    assert "fcdistill: the gate failed: call accuracy is 50.0%, and at least 60.0% is required" in ended.err
+    assert Report.model_validate(read_json(project / "o/report.json")).gate is not None
+    assert "Gate: FAILED" in (project / "o/report.md").read_text()
+    assert 'type="min_accuracy"' in (project / "o/junit.xml").read_text()
+    summary = (project / "summary.md").read_text()
+    assert summary.index("Gate: passed") < summary.index("Gate: FAILED")
+
+
+def test_a_run_is_judged_against_a_baseline(run: Run, project: Path) -> None:
+    suite = ["--cases", "cases.jsonl", "--tools", "tools.json"]
+    first = run("eval", *suite, "--out", "a", "--predictions", "predictions.jsonl", "--write-baseline", "base.json")
+    assert first.code == 0 and "Baseline: base.json" in first.out, first
+    # The configuration's model gives the same answers; CI adds its gate to it.
+    ended = run("eval", "config.yaml", "--baseline", "base.json", "--max-drop", "0")
+    assert ended.code == 0 and "Gate: passed" in ended.out and "Warning: the suite is small" in ended.out, ended
+    cases = (project / "cases.jsonl").read_text()
+    (project / "cases.jsonl").write_text(cases.replace("on the clock", "on a clock"))
+    (project / "predictions.jsonl").write_text(json_lines([{"id": f"c{n}", "text": "no"} for n in (2, 3)]))
+    other = ["--out", "b", "--predictions", "predictions.jsonl", "--baseline", "base.json"]
+    ended = run("eval", *suite, *other)
+    assert ended.code == 2 and "cases_sha256 was" in ended.err and "--write-baseline" in ended.err, ended
+    ended = run("eval", *suite, *other, "--allow-mismatch")
+    assert ended.code == 0 and "Allowed mismatch with the baseline: cases_sha256" in ended.out, ended
+
+
+def test_a_baseline_of_other_cases_is_refused_before_a_model_is_loaded(run: Run, project: Path) -> None:
+    suite = ["--cases", "cases.jsonl", "--tools", "tools.json"]
+    run("eval", *suite, "--out", "a", "--predictions", "predictions.jsonl", "--write-baseline", "base.json")
+    ended = run("eval", *suite, "--out", "b", "--model", "no-such-model", "--limit", "1", "--baseline", "base.json")
+    assert ended.code == 2 and "cases_sha256 was" in ended.err and "no-such-model" not in ended.err, ended
+    missing = run("eval", *suite, "--out", "b", "--model", "no-such-model", "--baseline", "none.json")
+    assert missing.code == 2 and "baseline none.json does not exist" in missing.err, missing
+
+
 @pytest.mark.parametrize(
     ("answer", "code", "out", "err"),
     [
@@ -337,7 +381,7 @@ def test_a_call_is_printed_and_judged(
 ) -> None:
     backend = ScriptedBackend({} if answer is None else {"5 minutes": answer})
     tools = tuple(FunctionTool.model_validate(tool) for tool in read_json(project / "tools.json"))
-    monkeypatch.setattr(cli, "_local_backend", lambda config: (backend, tools if config.model == "trained" else ()))
+    monkeypatch.setattr(calling, "_local_backend", lambda config: (backend, tools if config.model == "trained" else ()))
     for arguments in (["--model", "trained"], ["--model", "plain", "--tools", "tools.json", "--system", "It is noon."]):
         ended = run("call", "5 minutes", *arguments)
         assert (ended.code, ended.out) == (code, out), ended

@@ -44,7 +44,7 @@ class EvalConfig(ConfigModel):
     default_equals_omitted: StrictBool = Field(
         False, description="An optional argument that equals its schema default counts as left out."
     )
-    gate: GateConfig = GateConfig()
+    gate: GateConfig = Field(GateConfig(), description="When the run fails, so that CI stops.")
     limit: StrictInt | None = Field(None, ge=1, description="Only the first so many cases.")
 
     @model_validator(mode="before")

@@ -231,8 +231,9 @@ def _critical_check(regressed: Sequence[str], num_critical: int) -> GateCheck:
 def _warnings(comparison: PairedComparison, config: GateConfig) -> Iterator[str]:
     churn = min(comparison.baseline_only, comparison.candidate_only) / comparison.num_pairs or _USUAL_CHURN
     churn = min(churn, 0.25)
+    beyond = config.max_drop + _USUAL_DROP if config.max_drop >= _USUAL_DROP else _USUAL_DROP
+    drop = min(beyond, 1 - 2 * churn)
     rules = {"max_drop": config.max_drop, "alpha": config.alpha, "churn": churn}
-    drop = max(_USUAL_DROP, config.max_drop)
     power = gate_power(comparison.num_pairs, drop, **rules)
     if power >= _WANTED_POWER:
         return

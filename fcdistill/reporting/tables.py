@@ -41,8 +41,10 @@ def render_terminal(report: Report) -> Group:
         parts.append(Text(_unscored_notice(report), style="bold red"))
     if report.gate is not None:
         parts.append(Text(_gate_headline(report.gate), style="bold green" if report.gate.passed else "bold red"))
-        parts.append(_rich_table("Gate", _GATE_HEAD, _gate_rows(report.gate)))
-        parts += [Text(_visible(note), style="yellow") for note in _gate_notes(report.gate)]
+        # Sentences wrap; a table would cut them.
+        parts += [Text(_visible(f"  {name} {verdict}: {why}")) for name, verdict, why in _gate_rows(report.gate)]
+        parts += [Text(_visible(f"  {note}"), style="yellow") for note in _gate_notes(report.gate)]
+        parts.append(Text(""))
     parts.append(_rich_table("Figures", ("figure", "value", "95% interval", "cases"), _figures(report)))
     parts.append(_rich_table("Calls", _CONFUSION_HEAD, _confusion(report)))
     for title, head, rows in _breakdowns(report):
