@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fcdistill import __version__
+from fcdistill import __version__, cli
 from fcdistill.backends.scripted import ScriptedBackend
 from fcdistill.cli import calling, console
 from fcdistill.config import EvalConfig, GenerateConfig, TrainConfig

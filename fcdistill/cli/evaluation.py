@@ -113,16 +113,16 @@ def evaluate(
     finally:
         if answering is not None:
             answering.close()
-    report, scores, cases = evaluation.report, evaluation.scores, evaluation.suite.cases
-    markdown = render_markdown(report, scores, evaluation.predictions, cases, max_failures=200)
-    write_text(settings.out / "report.md", markdown)
-    write_text(settings.out / "junit.xml", render_junit(report, scores, evaluation.predictions, cases))
-    _write_step_summary(render_markdown(report, scores, evaluation.predictions, cases, max_failures=20))
+    report = evaluation.report
+    judged = (report, evaluation.scores, evaluation.predictions, evaluation.suite.cases)
+    write_text(settings.out / "report.md", render_markdown(*judged, max_failures=200))
+    write_text(settings.out / "junit.xml", render_junit(*judged))
+    _write_step_summary(render_markdown(*judged, max_failures=20))
     print_rich(render_terminal(report))
     print(f"Report: {settings.out / 'report.md'}, {settings.out / 'report.json'}, {settings.out / 'junit.xml'}")
     code = exit_code(report)
     if write_baseline is not None and code == 0:
-        write_json(write_baseline, baseline_of(report, scores).model_dump(mode="json"))
+        write_json(write_baseline, baseline_of(report, evaluation.scores).model_dump(mode="json"))
         print(f"Baseline: {write_baseline}")
     if report.num_unscored:
         fail(_unscored(report, evaluation.predictions, saved=settings.model is None), code)
