@@ -36,6 +36,7 @@ def evaluate(
     from fcdistill.config import load_config, parse_config
     from fcdistill.evaluation.runner import exit_code, run_eval
     from fcdistill.evaluation.suites import read_suite
+    from fcdistill.reporting.html import render_html
     from fcdistill.reporting.tables import render_markdown, render_terminal
     from fcdistill.storage import write_text
 
@@ -88,8 +89,16 @@ def evaluate(
         evaluation.report, evaluation.scores, evaluation.predictions, evaluation.suite.cases, max_failures=200
     )
     write_text(settings.out / "report.md", markdown)
+    page = render_html(
+        evaluation.report,
+        evaluation.scores,
+        evaluation.predictions,
+        evaluation.suite.cases,
+        title=settings.out.resolve().name,
+    )
+    write_text(settings.out / "report.html", page)
     print_rich(render_terminal(evaluation.report))
-    print(f"Report: {settings.out / 'report.md'}, {settings.out / 'report.json'}")
+    print(f"Report: {settings.out / 'report.md'}, {settings.out / 'report.json'}, {settings.out / 'report.html'}")
     code = exit_code(evaluation.report)
     if code:
         fail(_unscored(evaluation.report, evaluation.predictions, saved=settings.model is None), code)
