@@ -103,8 +103,9 @@ def _source(environment: Environment, name: str) -> str:
 
 def _points(comparison: PairedComparison) -> str:
     """The difference between two runs with its interval, in percentage points."""
-    low, high = (f"{100 * bound:+.1f}" for bound in (comparison.low, comparison.high))
-    return f"{100 * comparison.difference:+.1f} points ({low} to {high})"
+    figures = (comparison.difference, comparison.low, comparison.high)
+    difference, low, high = (f"{100 * figure:+.1f}".replace("-", "\N{MINUS SIGN}") for figure in figures)
+    return f"{difference} points ({low} to {high})"
 
 
 def _rates(report: Report) -> list[tuple[str, Rate]]:

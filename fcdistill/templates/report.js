@@ -161,12 +161,12 @@
     list.children[first].firstChild.focus();
   });
   for (const button of document.querySelectorAll("[data-filter]")) {
+    const select = byId(button.dataset.filter);
+    const value = button.dataset.value;
+    button.disabled = ![...select.options].some((option) => option.value === value);  // no case of it is wrong
     button.addEventListener("click", () => {
       form.reset();
-      const select = byId(button.dataset.filter);
-      // A category or tool without a wrong case has no option.
-      select.value = button.dataset.value;
-      if (select.selectedIndex < 0) select.selectedIndex = 0;
+      select.value = value;
       byId("failures").scrollIntoView();
       select.focus({ preventScroll: true });
     });
