@@ -206,7 +206,9 @@ def _literal(value: Any) -> Any:
         return visible(value)
     if isinstance(value, dict):
         return {
-            key: _cut(_literal(item), _LONGEST_VALUE) if key in ("expected", "got", "detail") and item else _literal(item)
+            key: _cut(_literal(item), _LONGEST_VALUE)
+            if key in ("expected", "got", "detail") and item
+            else _literal(item)
             for key, item in value.items()
         }
     return [_literal(item) for item in value] if isinstance(value, list | tuple) else value

@@ -10,7 +10,7 @@ from fcdistill.records import GateVerdict, Prediction, Report, Score
 from fcdistill.reporting.html import render_html
 from tests.reporting.test_tables import case, report_of, score
 
-HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror=\"window.hacked = 1\">'"
+HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">\''
 
 
 class Page(HTMLParser):
@@ -118,7 +118,10 @@ def test_what_models_wrote_stays_text() -> None:
     errors = [{"code": "unknown_function", "path": HOSTILE, "detail": HOSTILE}]
     wrong = score("d", correct=False, primary_error="unknown_function", errors=errors, tools=[HOSTILE])
     prediction = Prediction.model_validate({"id": "d", "text": HOSTILE, "calls": [call]})
-    clean, hostile = page(FOUR), page([*FOUR[:3], wrong], {"d": prediction} | {name: Prediction(id=name) for name in "abc"})
+    clean, hostile = (
+        page(FOUR),
+        page([*FOUR[:3], wrong], {"d": prediction} | {name: Prediction(id=name) for name in "abc"}),
+    )
     assert [kind for kind, _ in hostile.scripts] == ["application/json", None]
     assert hostile.scripts[1] == clean.scripts[1]
     assert not {"img", "iframe", "object"} & {tag for tag, _ in hostile.elements}
@@ -138,7 +141,9 @@ def test_the_policy_allows_this_one_script_and_loads_nothing() -> None:
     assert policy is not None
     digest = base64.b64encode(hashlib.sha256(shown.scripts[1][1].encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in policy and "default-src 'none'" in policy
-    links = [value or "" for _, attributes in shown.elements for name, value in attributes.items() if name in ("src", "href")]
+    links = [
+        value or "" for _, attributes in shown.elements for name, value in attributes.items() if name in ("src", "href")
+    ]
     assert all(link.startswith(("#", "data:")) for link in links)
 
 
