@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from fcdistill.equality import same_value
 from fcdistill.evaluation.comparators import EXACT, assign, compare, escape_pointer, parse_rule
-from fcdistill.records import EvalCase, Score, ToolCall
+from fcdistill.records import EvalCase, Score, ScoreError, ToolCall
 
 __all__ = ["ArgumentDiff", "CallDiff", "diff_calls"]
 
@@ -42,9 +42,10 @@ class CallDiff:
 
 
 def diff_calls(case: EvalCase, calls: Sequence[ToolCall], score: Score) -> tuple[CallDiff, ...]:
-    """The calls against the acceptable answer that needs the fewest marks: expected order first, then surplus calls."""
-    candidates = [_against(answer, calls, case, score) for answer in case.expected]
-    return min(candidates, key=_num_marks)
+    """The calls against the closest acceptable answer: expected order first, then surplus calls."""
+    # Which answer is closest is asked before the verdict has a say, since its errors are about that answer only.
+    answer = min(case.expected, key=lambda answer: _num_marks(_against(answer, calls, case, None)))
+    return _against(answer, calls, case, score.errors)
 
 
 def _num_marks(diffs: Sequence[CallDiff]) -> tuple[int, int]:
@@ -54,39 +55,47 @@ def _num_marks(diffs: Sequence[CallDiff]) -> tuple[int, int]:
 
 
 def _against(
-    answer: Sequence[ToolCall], calls: Sequence[ToolCall], case: EvalCase, score: Score
+    answer: Sequence[ToolCall], calls: Sequence[ToolCall], case: EvalCase, errors: Sequence[ScoreError] | None
 ) -> tuple[CallDiff, ...]:
+    """The calls against one answer; without errors, whatever the case's rules do not forgive is wrong."""
     pairs: dict[int, int] = {}
     for name in dict.fromkeys(call.name for call in answer):
         rows = [row for row, call in enumerate(answer) if call.name == name]
         columns = [column for column, call in enumerate(calls) if call.name == name]
         if columns:
             costs = [
-                [_num_marks([_pair(answer[row], calls[column], case, score)])[1] for column in columns] for row in rows
+                [_num_marks([_pair(answer[row], calls[column], case, None)])[1] for column in columns] for row in rows
             ]
             pairs |= {rows[i]: columns[j] for i, j in assign(costs)}
     # What is left on both sides was called in place of one another.
     surplus = [column for column in range(len(calls)) if column not in pairs.values()]
     diffs = []
     for row, expected in enumerate(answer):
-        if row in pairs:
-            diffs.append(_pair(expected, calls[pairs[row]], case, score))
-        else:
-            diffs.append(_pair(expected, calls[surplus.pop(0)] if surplus else None, case, score))
-    return (*diffs, *(_pair(None, calls[column], case, score) for column in surplus))
+        column = pairs[row] if row in pairs else surplus.pop(0) if surplus else None
+        diffs.append(_pair(expected, None if column is None else calls[column], case, errors))
+    return (*diffs, *(_pair(None, calls[column], case, errors) for column in surplus))
 
 
-def _pair(expected: ToolCall | None, got: ToolCall | None, case: EvalCase, score: Score) -> CallDiff:
+def _pair(
+    expected: ToolCall | None, got: ToolCall | None, case: EvalCase, errors: Sequence[ScoreError] | None
+) -> CallDiff:
     wanted = {} if expected is None else expected.arguments
     given = {} if got is None else got.arguments
     same_tool = expected is not None and got is not None and expected.name == got.name
     arguments = []
     for name in dict.fromkeys([*wanted, *given]):
-        tool = expected.name if expected is not None and name in wanted else (got.name if got is not None else "")
-        rule = case.comparators.get(f"{tool}.{name}", "")
-        mark: Mark = "missing" if name not in given else "extra" if name not in wanted else "differs"
-        if same_tool:
-            mark = _judged(mark, tool, name, wanted, given, rule, score)
+        mark: Mark = "differs"
+        if name not in given:
+            mark = "missing"
+        elif name not in wanted:
+            mark = "extra"
+        elif same_value(wanted[name], given[name]):
+            mark = "same"
+        rule = ""
+        if expected is not None and same_tool:
+            rule = case.comparators.get(f"{expected.name}.{name}", "")
+            if mark != "same" and _is_forgiven(expected.name, name, wanted, given, rule, errors):
+                mark = "accepted"
         arguments.append(
             ArgumentDiff(
                 name=name,
@@ -104,16 +113,22 @@ def _pair(expected: ToolCall | None, got: ToolCall | None, case: EvalCase, score
     )
 
 
-def _judged(
-    mark: Mark, tool: str, name: str, wanted: dict[str, Any], given: dict[str, Any], rule: str, score: Score
-) -> Mark:
-    """The mark of an argument of two calls of one tool, where the case's rule and the verdict may forgive it."""
+def _is_forgiven(
+    tool: str,
+    name: str,
+    wanted: dict[str, Any],
+    given: dict[str, Any],
+    rule: str,
+    errors: Sequence[ScoreError] | None,
+) -> bool:
+    """Whether the case's rule accepts the difference, or the verdict blames no call of the tool for the argument."""
     parsed_rule = parse_rule(rule) if rule else EXACT
+    if parsed_rule.kind == "ignore":
+        return True
     if name in wanted and name in given and not compare(wanted[name], given[name], parsed_rule):
-        return "same" if same_value(wanted[name], given[name]) else "accepted"
+        return True
     path = f"{tool}.{escape_pointer(name)}"
-    blamed = any(error.path == path or error.path.startswith(f"{path}/") for error in score.errors)
-    return mark if blamed and parsed_rule.kind != "ignore" else "accepted"
+    return errors is not None and not any(error.path == path or error.path.startswith(f"{path}/") for error in errors)
 
 
 def _json(value: Any) -> str:

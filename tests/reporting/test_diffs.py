@@ -70,7 +70,7 @@ def test_calls_of_one_tool_are_paired_by_their_arguments() -> None:
 
 def test_another_tool_stands_in_place_of_the_expected_one() -> None:
     found = diff([[("f", {"a": "1"})]], [("g", {"a": "1"})])
-    assert marks(found) == [("f", "g", "differs", {"a": "differs"})]
+    assert marks(found) == [("f", "g", "differs", {"a": "same"})]
 
 
 def test_missing_and_surplus_calls_have_no_counterpart() -> None:
@@ -83,3 +83,8 @@ def test_missing_and_surplus_calls_have_no_counterpart() -> None:
 def test_the_closest_acceptable_answer_is_shown() -> None:
     found = diff([[("g", {"a": "1"})], [("f", {"a": "1", "b": "2"})]], [("f", {"a": "1", "b": "3"})])
     assert marks(found) == [("f", "f", "same", {"a": "same", "b": "differs"})]
+
+
+def test_errors_against_one_answer_do_not_whitewash_another() -> None:
+    answers: list[list[Call]] = [[("f", {"b": "2", "c": "9"})], [("f", {"a": "1"})]]
+    assert marks(diff(answers, [("f", {"a": "2"})])) == [("f", "f", "same", {"a": "differs"})]

@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import json
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -160,3 +161,29 @@ def test_bars_follow_the_rates() -> None:
     assert low is not None and high is not None
     text = render_html(report, [], {}, [], title="t")
     assert f'<i style="width:75.00%"></i><b style="left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%">' in text
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_stands_out_from_its_background(theme: str) -> None:
+    text = render_html(report_of(FOUR), [], {}, [], title="t")
+    found = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", text)
+    colours = {name: light if theme == "light" else dark for name, light, dark in found}
+    on_cards = [
+        (ink, ground) for ink in ("text", "soft", "accent", "good", "bad", "warn") for ground in ("card", "page")
+    ]
+    in_boxes = [("good", "good-bg"), ("bad", "bad-bg"), ("warn", "warn-bg"), ("soft", "code"), ("soft", "track")]
+    for ink, ground in on_cards + in_boxes:
+        # WCAG 2.2, 1.4.3: 4.5 to 1 for text.
+        assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of two colours (WCAG 2.2, definition of contrast ratio)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
