@@ -307,7 +307,8 @@ def test_saved_predictions_are_scored(run: Run, project: Path) -> None:
     suite = ["--cases", "cases.jsonl", "--tools", "tools.json", "--out", "o", "--predictions", "predictions.jsonl"]
     ended = run("eval", *suite)
     assert ended.code == 0 and "1 of 2 cases right" in ended.out, ended
-    assert "Report: o/report.md, o/report.json" in ended.out and (project / "o/report.md").is_file()
+    assert "Report: o/report.md, o/report.json, o/report.html, o/junit.xml" in ended.out, ended
+    assert "<h1>o</h1>" in (project / "o/report.html").read_text()
     limited = run("eval", *suite, "--limit", "1")
     assert limited.code == 0 and "1 of 1 cases right" in limited.out, limited
 

@@ -24,11 +24,14 @@ from fcdistill.records import (
     Score,
     ToolCall,
 )
+from fcdistill.reporting.wording import NOTHING as _NOTHING
+from fcdistill.reporting.wording import interval as _interval
+from fcdistill.reporting.wording import percent as _percent
+from fcdistill.reporting.wording import quantity as _quantity
+from fcdistill.reporting.wording import visible as _visible
 
 __all__ = ["comparison_markdown", "render_comparison", "render_generation", "render_markdown", "render_terminal"]
 
-_NOTHING = "n/a"
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _LONGEST_TEXT = 2000
 _Row = tuple[str, ...]
 _Rows = list[_Row]
@@ -285,11 +288,6 @@ def _block(text: str) -> list[str]:
     return [f"{fence}text", _visible(text), fence]
 
 
-def _visible(text: str) -> str:
-    """The text with control and bidirectional characters replaced: they could hide or move what stands there."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
-
-
 def _escaped(text: str) -> str:
     """The text as one line of Markdown that means nothing but itself."""
     return re.sub(r"([\\`*_{}\[\]<>#|~!])", r"\\\1", " ".join(_visible(text).split()))
@@ -313,21 +311,5 @@ def _rich_table(title: str | None, head: Sequence[str], rows: Iterable[Sequence[
     return table
 
 
-def _percent(value: float | None) -> str:
-    return _NOTHING if value is None else f"{100 * value:.1f}%"
-
-
-def _interval(rate: Rate) -> str:
-    if rate.low is None or rate.high is None:
-        return _NOTHING
-    return f"{100 * rate.low:.1f}–{100 * rate.high:.1f}%"
-
-
 def _cases(rate: Rate) -> str:
     return f"{rate.successes}/{rate.n}"
-
-
-def _quantity(value: float | None, unit: str) -> str:
-    if value is None:
-        return _NOTHING
-    return f"{value:.3g}\N{NO-BREAK SPACE}{unit}" if unit else f"{value:.0f}"

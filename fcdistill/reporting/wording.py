@@ -1,0 +1,36 @@
+"""How figures and foreign text are worded wherever a report is shown: shares, intervals, quantities, literal text."""
+
+import re
+
+from fcdistill.records import Rate
+
+__all__ = ["NOTHING", "interval", "percent", "quantity", "visible"]
+
+NOTHING = "n/a"
+"""Stands where there is no figure."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def percent(value: float | None) -> str:
+    """A share with one decimal."""
+    return NOTHING if value is None else f"{100 * value:.1f}%"
+
+
+def interval(rate: Rate) -> str:
+    """The 95% interval of a rate."""
+    if rate.low is None or rate.high is None:
+        return NOTHING
+    return f"{100 * rate.low:.1f}–{100 * rate.high:.1f}%"
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A measured quantity with its unit; counts, which have none, as whole numbers."""
+    if value is None:
+        return NOTHING
+    return f"{value:.3g}\N{NO-BREAK SPACE}{unit}" if unit else f"{value:.0f}"
+
+
+def visible(text: str) -> str:
+    """The text with control and bidirectional characters replaced: they could hide or move what stands there."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
