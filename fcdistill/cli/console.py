@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
+import click
 import typer
 
 from fcdistill.launcher import is_main_process, num_processes, process_index
@@ -41,9 +42,20 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def opened(config: "BackendConfig") -> "Backend":
-    """The backend that a config names; a local model loads without its libraries' chatter."""
+    """The backend that a config names; a local model loads without its libraries' chatter.
+
+    What was asked of a server, and its cost, is said when the command ends, however it ends.
+    """
     from fcdistill.backends import open_backend
 
+    if config.backend == "openai_http":
+        from fcdistill.backends.openai_http import OpenAIBackend
+
+        server = OpenAIBackend.from_config(config)
+        context = click.get_current_context(silent=True)
+        if context is not None:
+            context.call_on_close(lambda: print(f"{config.model}: {server.usage}", file=sys.stderr))
+        return server
     if config.backend == "local":
         quiet_libraries()
     return open_backend(config)
