@@ -67,6 +67,7 @@ class OpenAIBackend:
         config: which server and model, and how they are asked.
         api_key: the key; None where the server asks for none.
         render_prompt: for the completions API, the token ids of a request's prompt.
+        report: is told the totals when the backend is closed.
         first_wait_s: the wait after the first failure of a request, see `Retrying`.
     """
 
@@ -76,6 +77,7 @@ class OpenAIBackend:
         *,
         api_key: str | None,
         render_prompt: RenderPrompt | None = None,
+        report: Callable[[Usage], None] | None = None,
         first_wait_s: float = 0.5,
     ) -> None:
         import openai
@@ -83,6 +85,7 @@ class OpenAIBackend:
         self._config = config
         self._api_key = api_key
         self._render_prompt = render_prompt
+        self._report = report
         self._retrying = Retrying(config.max_retries, first_wait_s=first_wait_s)
         self._usage = Usage()
         self._client = openai.AsyncOpenAI(
@@ -92,8 +95,8 @@ class OpenAIBackend:
         self._closed = False
 
     @classmethod
-    def from_config(cls, config: OpenAIBackendConfig) -> Self:
-        """The backend of a config; nothing is asked yet.
+    def from_config(cls, config: OpenAIBackendConfig, report: Callable[[Usage], None] | None = None) -> Self:
+        """The backend of a config; nothing is asked yet. `report` is told the totals when it is closed.
 
         Raises:
             MissingDependencyError: the package openai is not installed.
@@ -107,14 +110,12 @@ class OpenAIBackend:
                 fix="pip install 'fcdistill[http]'",
             )
         api_key = _api_key(config.api_key_env)
-        return cls(config, api_key=api_key, render_prompt=_prompt_renderer(config))
+        return cls(config, api_key=api_key, render_prompt=_prompt_renderer(config), report=report)
 
     @property
     def ref(self) -> ModelRef:
         """The model that answers, and where."""
-        return ModelRef(
-            model=self._config.model, params={"base_url": self._config.base_url, "api": self._config.api}
-        )
+        return ModelRef(model=self._config.model, params={"base_url": self._config.base_url, "api": self._config.api})
 
     @property
     def usage(self) -> Usage:
@@ -146,11 +147,13 @@ class OpenAIBackend:
             yield completion
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections and report the totals; to do so twice changes nothing."""
         if not self._closed:
             self._closed = True
             self._loop.run(self._client.close())
             self._loop.close()
+            if self._report is not None:
+                self._report(self.usage)
 
     async def _answer(self, request: Request, settings: DecodeSettings) -> Completion:
         path, body = self._body(request, settings)

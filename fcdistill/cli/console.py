@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import click
 import typer
 
 from fcdistill.launcher import is_main_process, num_processes, process_index
@@ -44,21 +43,13 @@ def fail(message: str, code: int) -> NoReturn:
 def opened(config: "BackendConfig") -> "Backend":
     """The backend that a config names; a local model loads without its libraries' chatter.
 
-    What was asked of a server, and its cost, is said when the command ends, however it ends.
+    What was asked of a server, and its cost, is said on stderr when the backend is closed.
     """
     from fcdistill.backends import open_backend
 
-    if config.backend == "openai_http":
-        from fcdistill.backends.openai_http import OpenAIBackend
-
-        server = OpenAIBackend.from_config(config)
-        context = click.get_current_context(silent=True)
-        if context is not None:
-            context.call_on_close(lambda: print(f"{config.model}: {server.usage}", file=sys.stderr))
-        return server
     if config.backend == "local":
         quiet_libraries()
-    return open_backend(config)
+    return open_backend(config, report=lambda usage: print(f"Asked of the server: {usage}", file=sys.stderr))
 
 
 def quiet_libraries() -> None:

@@ -204,9 +204,7 @@ def test_a_wait_that_is_too_long_gives_the_request_up(serve: Serve, opened: Open
         (Reply(body=chat("x").body, delay_s=0.3), "no answer within 0.1 s"),
     ],
 )
-def test_tries_are_counted_and_the_last_failure_is_told(
-    serve: Serve, opened: Open, reply: Reply, message: str
-) -> None:
+def test_tries_are_counted_and_the_last_failure_is_told(serve: Serve, opened: Open, reply: Reply, message: str) -> None:
     server = serve(lambda body, earlier: reply if question(body) == "bad" else chat("x"))
     backend = opened(server, max_retries=2, timeout_s=0.1)
     by_id = {each.id: each for each in backend.complete([request("bad"), request("good")], GREEDY)}
@@ -218,7 +216,16 @@ def test_tries_are_counted_and_the_last_failure_is_told(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b'{"choices": [{"mess', b"<html>busy</html>", b"[]", b"null", b'{"choices": []}', b'{"choices": [{}]}', b"\xff"],
+    [
+        b"",
+        b'{"choices": [{"mess',
+        b"<html>busy</html>",
+        b"[]",
+        b"null",
+        b'{"choices": []}',
+        b'{"choices": [{}]}',
+        b"\xff",
+    ],
 )
 def test_a_malformed_body_is_an_error_of_its_request_alone(serve: Serve, opened: Open, body: bytes) -> None:
     server = serve(lambda sent, earlier: Reply(body=body) if question(sent) == "bad" else chat("x"))
