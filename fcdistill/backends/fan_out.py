@@ -1,4 +1,4 @@
-"""Many awaited answers behind a plain iterator: an event loop in a thread, and bounded room between it and the consumer.
+"""Many awaited answers behind a plain iterator: an event loop in a thread, bounded room between it and the consumer.
 
 Of however many items there are, only so many are under way or wait to be taken; a slow consumer slows the work instead
 of piling up answers. What is awaited is not known here.
@@ -8,7 +8,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["LoopThread"]
 
@@ -74,7 +74,7 @@ class LoopThread:
             self._loop.close()
 
 
-class _End(Generic[Answer]):
+class _End:
     """Stands behind the last answer."""
 
     def __init__(self, task: asyncio.Task[None]) -> None:

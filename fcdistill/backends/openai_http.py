@@ -22,7 +22,7 @@ from fcdistill.backends.openai_wire import (
     wire_messages,
     wire_tools,
 )
-from fcdistill.backends.retrying import Retrying, Transient, retry_after_s
+from fcdistill.backends.retrying import Retrying, TransientError, retry_after_s
 from fcdistill.config import DecodeSettings, OpenAIBackendConfig
 from fcdistill.errors import BackendError, ConfigError, MissingDependencyError
 from fcdistill.records import ModelRef
@@ -166,7 +166,7 @@ class OpenAIBackend:
         try:
             content, latency_s = await self._retrying.run(attempt)
             answer = read_answer(content, request.specs)
-        except Transient as failure:
+        except TransientError as failure:
             if failure.unreachable:
                 raise self._unreachable(failure.reason) from None
             asked = failure.retry_after_s
@@ -199,7 +199,7 @@ class OpenAIBackend:
         return "chat", body
 
     async def _post(self, path: str, body: dict[str, Any]) -> bytes:
-        """The body of a successful response. Raises `Transient`, `_RefusedError` or `BackendError`."""
+        """The body of a successful response. Raises `TransientError`, `_RefusedError` or `BackendError`."""
         import openai
 
         api = self._client.completions if path == "completions" else self._client.chat.completions
@@ -211,13 +211,13 @@ class OpenAIBackend:
                 content: bytes = response.content
                 return content
         except (TimeoutError, openai.APITimeoutError):
-            raise Transient(f"no answer within {self._config.timeout_s:g} s") from None
+            raise TransientError(f"no answer within {self._config.timeout_s:g} s") from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             # By name: the client brings its own HTTP library, which is not the same in all its versions.
             unreachable = type(cause).__name__ == "ConnectError"
             detail = self._redacted(str(cause)) or type(cause).__name__
-            raise Transient(f"the connection failed: {detail}", unreachable=unreachable) from None
+            raise TransientError(f"the connection failed: {detail}", unreachable=unreachable) from None
         except openai.APIStatusError as error:
             raise self._status_error(error) from None
         except openai.OpenAIError as error:
@@ -250,12 +250,13 @@ class OpenAIBackend:
                 fix="add to its quota, then run the same command again; finished answers are kept",
             )
         if status in _PASSING_STATUS or status >= 500:
-            return Transient(f"HTTP {status}: {said}", retry_after_s=retry_after_s(error.response.headers))
+            return TransientError(f"HTTP {status}: {said}", retry_after_s=retry_after_s(error.response.headers))
         return _RefusedError(f"the server refuses the request (HTTP {status}): {said}")
 
     def _unreachable(self, reason: str) -> BackendError:
+        tries = f"tried {self._config.max_retries + 1} times"
         return BackendError(
-            f"no server can be reached at {self._config.base_url}: {reason} (tried {self._config.max_retries + 1} times)",
+            f"no server can be reached at {self._config.base_url}: {reason} ({tries})",
             required="a running server at base_url",
             fix="start it or correct base_url, then run the same command again; finished answers are kept",
         )

@@ -1,6 +1,6 @@
 """When a failed request is tried again: exponential waits with jitter, or as long as the server asks.
 
-What counts as a failure that passes is decided by the caller, which raises `Transient`.
+What counts as a failure that passes is decided by the caller, which raises `TransientError`.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-__all__ = ["Retrying", "Transient", "retry_after_s"]
+__all__ = ["Retrying", "TransientError", "retry_after_s"]
 
 _LONGEST_OWN_WAIT_S = 60.0
 _LONGEST_ASKED_WAIT_S = 600.0
@@ -19,7 +19,7 @@ _LONGEST_ASKED_WAIT_S = 600.0
 Answer = TypeVar("Answer")
 
 
-class Transient(Exception):
+class TransientError(Exception):
     """A failure that may pass.
 
     Args:
@@ -53,12 +53,12 @@ class Retrying:
         """Further tries so far, of all requests."""
 
     async def run(self, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
-        """What the first attempt that succeeds returns. Raises the last attempt's `Transient` where none does."""
+        """What the first attempt that succeeds returns. Raises the last attempt's `TransientError` where none does."""
         for number in range(self._max_retries + 1):
             await self._until_open()
             try:
                 return await attempt()
-            except Transient as failure:
+            except TransientError as failure:
                 asked = failure.retry_after_s
                 if number == self._max_retries or (asked is not None and asked > _LONGEST_ASKED_WAIT_S):
                     raise

@@ -166,7 +166,7 @@ def test_retry_after_is_honoured(serve: Serve, opened: Open, spelling: str) -> N
     headers = {
         "seconds": {"retry_after": "0.3"},
         "milliseconds": {"retry_after_ms": "300"},
-        "date": {"retry_after": formatdate(time.time() + 2, usegmt=True)},
+        "date": {"retry_after": formatdate(time.time() + 1.5, usegmt=True)},
     }[spelling]
     server = serve(lambda body, earlier: failure(429, **headers) if earlier == 0 else chat("x"))
     assert only(opened(server).complete([request("a")], GREEDY)).text == "x"

@@ -111,7 +111,7 @@ def test_arguments_that_are_no_object_are_one_parse_error(arguments: str) -> Non
     [
         ('{"a": 1, "a": 2}', "duplicate_key"),
         ('{"a": NaN}', "not_finite"),
-        ('{"a": 1', "unclosed"),
+        ('{"a": 1', "invalid_json"),
         ("[1]", "not_a_call"),
         ({"a": float("nan")}, "not_finite"),
     ],

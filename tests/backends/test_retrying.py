@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from fcdistill.backends.retrying import Retrying, Transient, retry_after_s
+from fcdistill.backends.retrying import Retrying, TransientError, retry_after_s
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ def test_waits_grow_up_to_a_limit_with_jitter(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(asyncio, "sleep", sleep)
 
     async def fails() -> None:
-        raise Transient("no")
+        raise TransientError("no")
 
     retrying = Retrying(12, first_wait_s=1.0)
-    with pytest.raises(Transient, match="no"):
+    with pytest.raises(TransientError, match="no"):
         asyncio.run(retrying.run(fails))
     assert retrying.num_retries == len(waits) == 12
     for number, wait_s in enumerate(waits):
@@ -58,8 +58,8 @@ def test_without_retries_there_is_one_try() -> None:
 
     async def fails() -> None:
         tries.append(1)
-        raise Transient("no")
+        raise TransientError("no")
 
-    with pytest.raises(Transient):
+    with pytest.raises(TransientError):
         asyncio.run(Retrying(0).run(fails))
     assert len(tries) == 1
