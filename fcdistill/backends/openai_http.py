@@ -133,7 +133,8 @@ class OpenAIBackend:
         A consumer that stops early cancels the requests under way.
 
         Raises:
-            BackendError: the server refuses the key or the model, or can't be reached; no request could be answered.
+            BackendError: the server refuses the key or the model, or can't be reached: no request could be answered.
+            ModelError: for the completions API, a message can't be rendered.
         """
 
         async def answer(request: Request) -> Completion:

@@ -102,6 +102,7 @@ class FaultyServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else every answer waits 40 ms for an acknowledgement
 
             def do_POST(self) -> None:
                 raw = self.rfile.read(int(self.headers["content-length"]))
