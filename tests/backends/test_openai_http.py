@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from email.utils import formatdate
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
@@ -17,6 +18,8 @@ from fcdistill.backends import Completion, Request, open_backend
 from fcdistill.backends.openai_http import OpenAIBackend
 from fcdistill.config import DecodeSettings, OpenAIBackendConfig
 from fcdistill.errors import BackendError, ConfigError, MissingDependencyError
+from fcdistill.models import load_tokenizer
+from fcdistill.prompts import render_prompt
 from fcdistill.records import Message, ToolCall, ToolSpec
 from fcdistill.toolcalls import parse_output
 from tests.backends.faulty_server import FaultyServer, Reply, chat, failure, question
@@ -131,7 +134,7 @@ def test_no_more_are_under_way_than_allowed(serve: Serve, opened: Open, max_conc
 
 
 def test_a_slow_answer_does_not_hold_up_the_others(serve: Serve, opened: Open) -> None:
-    server = serve(lambda body, earlier: Reply(body=chat("x").body, delay_s=0.3 if question(body) == "r0" else 0))
+    server = serve(lambda body, earlier: Reply(body=chat("x").body, delay_s=0.5 if question(body) == "r0" else 0))
     order = [completion.id for completion in opened(server, max_concurrency=2).complete(requests(6), GREEDY)]
     assert order[-1] == "r0" and len(order) == 6
 
@@ -163,15 +166,15 @@ def test_a_consumer_that_stops_early_cancels_what_is_under_way(serve: Serve, ope
 
 @pytest.mark.parametrize("spelling", ["seconds", "milliseconds", "date"])
 def test_retry_after_is_honoured(serve: Serve, opened: Open, spelling: str) -> None:
-    headers = {
-        "seconds": {"retry_after": "0.3"},
-        "milliseconds": {"retry_after_ms": "300"},
-        "date": {"retry_after": formatdate(time.time() + 1.5, usegmt=True)},
-    }[spelling]
-    server = serve(lambda body, earlier: failure(429, **headers) if earlier == 0 else chat("x"))
+    def busy() -> Reply:
+        if spelling == "milliseconds":
+            return failure(429, retry_after_ms="300")
+        return failure(429, retry_after="0.3" if spelling == "seconds" else formatdate(time.time() + 1.5, usegmt=True))
+
+    server = serve(lambda body, earlier: busy() if earlier == 0 else chat("x"))
     assert only(opened(server).complete([request("a")], GREEDY)).text == "x"
     first, second = server.times
-    assert 0.3 <= second - first < 2.5
+    assert second - first >= 0.3
 
 
 def test_in_a_storm_the_others_wait_too_and_use_up_no_tries(serve: Serve, opened: Open) -> None:
@@ -201,14 +204,14 @@ def test_a_wait_that_is_too_long_gives_the_request_up(serve: Serve, opened: Open
         (failure(429, "slow down"), "HTTP 429: .*slow down"),
         (Reply(drop=True), "connection failed"),
         (Reply(body=b"{", cut=9), "connection failed"),
-        (Reply(body=chat("x").body, delay_s=0.3), "no answer within 0.1 s"),
+        (Reply(body=chat("x").body, delay_s=0.4), "no answer within 0.25 s"),
     ],
 )
 def test_tries_are_counted_and_the_last_failure_is_told(serve: Serve, opened: Open, reply: Reply, message: str) -> None:
     server = serve(lambda body, earlier: reply if question(body) == "bad" else chat("x"))
-    backend = opened(server, max_retries=2, timeout_s=0.1)
+    backend = opened(server, max_retries=2, timeout_s=0.25 if reply.delay_s else 30.0)
     by_id = {each.id: each for each in backend.complete([request("bad"), request("good")], GREEDY)}
-    assert server.num_asked("bad") == 3 and server.num_asked("good") == 1
+    assert server.num_asked("bad") == 3
     assert by_id["bad"].finish_reason == "error" and by_id["bad"].text == "" and by_id["good"].text == "x"
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(by_id["bad"].error)
@@ -332,6 +335,27 @@ def test_the_completions_api_is_asked_with_the_kits_own_prompt(serve: Serve) -> 
     assert server.bodies == [{"model": "m", "max_tokens": 256, "temperature": 0.0, "prompt": [1, 3]}]
     assert (completion.text, completion.finish_reason) == (choice["text"], "length")
     assert completion.prompt_tokens is None
+
+
+@pytest.mark.parametrize("style", ["full", "none"])
+def test_the_prompt_of_the_completions_api_is_the_one_that_models_train_on(
+    serve: Serve, tiny_models: Path, style: Literal["full", "none"]
+) -> None:
+    server = serve(lambda body, earlier: Reply(body=b'{"choices": [{"text": "x"}]}'))
+    student = str(tiny_models / "student")
+    config = OpenAIBackendConfig(
+        backend="openai_http",
+        base_url=server.base_url,
+        model="m",
+        api="completions",
+        tokenizer=student,
+        tools_in_prompt=style,
+    )
+    backend = open_backend(config)
+    asked = request("a", "hi", ToolSpec(name="t"))
+    assert only(backend.complete([asked], GREEDY)).text == "x"
+    backend.close()
+    assert server.bodies[0]["prompt"] == render_prompt(load_tokenizer(student), asked.messages, asked.specs, style)
 
 
 def test_open_backend_takes_the_key_from_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
