@@ -149,17 +149,13 @@ def test_what_is_asked_does_not_run_ahead_of_the_consumer(serve: Serve, opened: 
 
 
 def test_a_consumer_that_stops_early_cancels_what_is_under_way(serve: Serve, opened: Open) -> None:
-    server = serve(lambda body, earlier: Reply(body=chat("x").body, delay_s=0 if question(body) == "r0" else 1.0))
+    server = serve(lambda body, earlier: Reply(body=chat("x").body, delay_s=0 if question(body) == "r0" else 0.3))
     backend = opened(server, max_concurrency=2)
     completions = backend.complete(requests(50), GREEDY)
     next(completions)
-    started = time.monotonic()
     completions.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - started < 0.5
-    num_asked = len(server.bodies)
-    assert num_asked <= 5
-    time.sleep(0.05)
-    assert len(server.bodies) == num_asked
+    time.sleep(0.5)
+    assert len(server.bodies) <= 3, "the answered one and the two that were under way"
     server.behaviour = echo
     assert only(backend.complete([request("again")], GREEDY)).text == "answer to again"
 
