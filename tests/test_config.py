@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +16,7 @@ from fcdistill.config import (
     LoraTuning,
     ObjectiveConfig,
     OnPolicyConfig,
+    OpenAIBackendConfig,
     Pretrained,
     ScriptedBackendConfig,
     TrainConfig,
@@ -427,3 +429,37 @@ def test_every_field_is_documented_unless_its_name_says_it_all() -> None:
     for config_type in (AdaptConfig, GenerateConfig, TrainConfig, EvalConfig):
         undocumented = {name for name, info in config_type.model_fields.items() if not info.description}
         assert undocumented <= plain, undocumented - plain
+
+
+def openai_teacher(**fields: object) -> str:
+    values = {"backend": "openai_http", "base_url": "http://localhost:8000/v1/", "model": "m", **fields}
+    return json.dumps(values)
+
+
+def test_a_server_is_a_teacher_and_a_model(write: Any) -> None:
+    expected = OpenAIBackendConfig(backend="openai_http", base_url="http://localhost:8000/v1", model="m")
+    assert load_config(write(GENERATE.replace("{model: big}", openai_teacher())), "generate").teacher == expected
+    assert load_config(write(EVAL.replace("tiny", openai_teacher())), "eval").model == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"base_url": "localhost:8000"}, "model.base_url: must be a URL"),
+        ({"base_url": "http://"}, "model.base_url: must be a URL"),
+        ({"base_url": "http://me:secret@host/v1"}, "model.base_url: must hold no user"),
+        ({"base_url": "http://host/v1?key=secret"}, "model.base_url: must hold no user"),
+        ({"api_key_env": "sk-secret"}, "model.api_key_env: must be the name of an environment variable"),
+        ({"api_key": "sk-secret"}, "model.api_key: unknown field. Did you mean 'api_key_env'"),
+        ({"max_concurrency": 0}, "model.max_concurrency"),
+        ({"timeout_s": 0.0}, "model.timeout_s"),
+        ({"api": "completions"}, "model: api completions needs tokenizer"),
+        ({"tokenizer": "t"}, "model: tokenizer has no effect with api chat"),
+        ({"tools_in_prompt": "none"}, "model: tools_in_prompt has no effect with api chat"),
+        ({"prompt_price": 1.0}, "model: give both of prompt_price and completion_price"),
+    ],
+)
+def test_what_a_server_can_not_be_asked_with_is_refused(write: Any, fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_config(write(EVAL.replace("tiny", openai_teacher(**fields))), "eval")
+    assert message in str(raised.value) and "secret" not in str(raised.value)

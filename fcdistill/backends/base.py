@@ -39,7 +39,8 @@ class Completion:
             `length` or `error`.
         prompt_tokens: length of the whole prompt, shared parts included.
         completion_tokens: tokens that were decoded, the ending one included.
-        latency_s: seconds of each forward pass divided by the rows in it, added up.
+        latency_s: seconds of each forward pass divided by the rows in it, added up; of a server, seconds from
+            sending the try that was answered to the end of its answer.
         error: why the request could not be answered; others of the same call are unaffected.
     """
 

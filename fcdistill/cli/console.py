@@ -41,12 +41,15 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def opened(config: "BackendConfig") -> "Backend":
-    """The backend that a config names; a local model loads without its libraries' chatter."""
+    """The backend that a config names; a local model loads without its libraries' chatter.
+
+    What was asked of a server, and its cost, is said on stderr when the backend is closed.
+    """
     from fcdistill.backends import open_backend
 
     if config.backend == "local":
         quiet_libraries()
-    return open_backend(config)
+    return open_backend(config, report=lambda usage: print(f"Asked of the server: {usage}", file=sys.stderr))
 
 
 def quiet_libraries() -> None:

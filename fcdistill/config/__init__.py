@@ -5,7 +5,13 @@ Relative paths start at the current directory. Every field has a description, wh
 here opens the files that are named.
 """
 
-from fcdistill.config.backends import BackendConfig, DecodeSettings, LocalBackendConfig, ScriptedBackendConfig
+from fcdistill.config.backends import (
+    BackendConfig,
+    DecodeSettings,
+    LocalBackendConfig,
+    OpenAIBackendConfig,
+    ScriptedBackendConfig,
+)
 from fcdistill.config.base import Dtype, ToolsInPrompt
 from fcdistill.config.evaluate import EvalConfig, GateConfig
 from fcdistill.config.fields import describe_fields
@@ -43,6 +49,7 @@ __all__ = [
     "MonitorConfig",
     "ObjectiveConfig",
     "OnPolicyConfig",
+    "OpenAIBackendConfig",
     "Pretrained",
     "Quantization",
     "Reporter",

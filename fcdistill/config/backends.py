@@ -1,9 +1,11 @@
 """Who answers prompts, and how answers are decoded."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, StrictFloat, StrictInt
+from pydantic import Field, StrictFloat, StrictInt, field_validator, model_validator
 
 from fcdistill.config.base import ConfigModel, Dtype, ToolsInPrompt, with_default_tag
 
@@ -11,6 +13,7 @@ __all__ = [
     "BackendConfig",
     "DecodeSettings",
     "LocalBackendConfig",
+    "OpenAIBackendConfig",
     "ScriptedBackendConfig",
     "with_default_backend",
 ]
@@ -45,7 +48,71 @@ class ScriptedBackendConfig(ConfigModel):
     answers: Path = Field(description="JSONL of {request, text}: the last user message and the answer to it.")
 
 
-BackendConfig = Annotated[LocalBackendConfig | ScriptedBackendConfig, Field(discriminator="backend")]
+class OpenAIBackendConfig(ConfigModel):
+    """A model behind a server that speaks OpenAI's API: vLLM, llama.cpp, a hosted one."""
+
+    backend: Literal["openai_http"]
+    base_url: str = Field(description="Where the API begins, for example http://localhost:8000/v1.")
+    model: str = Field(min_length=1, description="The model's name at the server.")
+    api_key_env: str | None = Field(
+        "OPENAI_API_KEY", description="Environment variable that holds the key; null for a server that asks for none."
+    )
+    api: Literal["chat", "completions"] = Field(
+        "chat", description="chat: the server renders the prompt and reads the calls; completions: the kit does both."
+    )
+    tokenizer: str | None = Field(
+        None, description="completions only: model reference whose tokenizer and template render the prompts."
+    )
+    tools_in_prompt: ToolsInPrompt | None = Field(
+        None, description="completions only: how the prompt shows the tools; unset: full."
+    )
+    max_concurrency: StrictInt = Field(16, ge=1, le=1000, description="Most requests that are under way at once.")
+    timeout_s: StrictFloat = Field(120.0, gt=0, description="Longest wait for one whole answer.")
+    max_retries: StrictInt = Field(6, ge=0, description="Further tries after rate limits, server errors and time-outs.")
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="What the server calls the limit of an answer's length."
+    )
+    prompt_price: StrictFloat | None = Field(None, ge=0, description="Price of a million prompt tokens.")
+    completion_price: StrictFloat | None = Field(None, ge=0, description="Price of a million completion tokens.")
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_url(cls, value: str) -> str:
+        # The messages do not repeat the value: it may hold a password, and configs go into manifests.
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or re.search(r"[\s\x00-\x1f]", value):
+            raise ValueError("must be a URL that begins with http:// or https:// and names a host")
+        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+            raise ValueError("must hold no user, password, query or fragment; the key comes from api_key_env")
+        return value.rstrip("/")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable_name(cls, value: str | None) -> str | None:
+        # Nor here: whoever mistakes the field writes the key itself into it.
+        if value is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
+            raise ValueError("must be the name of an environment variable, in capitals, not the key itself")
+        return value
+
+    @model_validator(mode="after")
+    def _prompts_need_a_tokenizer(self) -> Self:
+        if self.api == "completions" and self.tokenizer is None:
+            raise ValueError("api completions needs tokenizer, a model reference whose template renders the prompts")
+        for name in ("tokenizer", "tools_in_prompt"):
+            if self.api == "chat" and getattr(self, name) is not None:
+                raise ValueError(f"{name} has no effect with api chat, where the server renders the prompts; remove it")
+        if (self.prompt_price is None) != (self.completion_price is None):
+            raise ValueError("give both of prompt_price and completion_price, or neither")
+        return self
+
+
+BackendConfig = Annotated[
+    LocalBackendConfig | OpenAIBackendConfig | ScriptedBackendConfig, Field(discriminator="backend")
+]
 
 
 def with_default_backend(value: Any, key: str) -> Any:

@@ -198,10 +198,15 @@ def _field_name(location: tuple[int | str, ...], values: Any) -> str:
             values = values[step]
         elif isinstance(values, list) and isinstance(step, int):
             values = values[step] if step < len(values) else None
-        elif index < len(location) - 1 or step == "[key]" or not isinstance(values, dict):
+        elif index < len(location) - 1 or step == "[key]" or not isinstance(values, dict) or step in _tags(values):
             continue
         steps.append(str(step))
     return ".".join(steps)
+
+
+def _tags(values: dict[str, Any]) -> list[Any]:
+    """What says of which kind a mapping is; the place of an error of the mapping as a whole ends in it."""
+    return [values[tag] for tag in ("backend", "init", "method") if tag in values]
 
 
 def _fields_at(config_type: type[BaseModel], location: list[str]) -> list[str]:

@@ -1,0 +1,203 @@
+"""OpenAI's JSON and our records: requests out, answers in. Pure; how bytes travel is known to `openai_http`.
+
+Arguments are objects here and strings there. An answer's structured calls become the text that `toolcalls.parse_output`
+reads, in the Hermes dialect, so that all backends answer alike; arguments that are no JSON object stay as the server
+wrote them, and reading the text reports them.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fcdistill.backends.base import Request
+from fcdistill.catalog import safe_name
+from fcdistill.config import DecodeSettings
+from fcdistill.records import FinishReason, FunctionTool, Message, ToolCall, ToolSpec
+from fcdistill.storage import StrictJsonError, loads_strict
+from fcdistill.toolcall_regions import CLOSE_TAG, OPEN_TAG
+from fcdistill.toolcalls import render_calls
+
+__all__ = ["MalformedAnswerError", "WireAnswer", "decode_fields", "read_answer", "wire_messages", "wire_tools"]
+
+_FINISH_REASONS: dict[Any, FinishReason] = {
+    "stop": "stop",
+    "tool_calls": "stop",
+    "function_call": "stop",
+    "length": "length",
+}
+
+
+class MalformedAnswerError(ValueError):
+    """A response's body is no answer; the message says why."""
+
+
+@dataclass(frozen=True)
+class WireAnswer:
+    """What a server answered.
+
+    Attributes:
+        text: content and calls, as `parse_output` reads them.
+        finish_reason: in the records' words.
+        prompt_tokens: as the server counts them; None where it does not.
+        completion_tokens: likewise.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The messages as the chat API takes them: every call with an id, every result with the id of its call.
+
+    Results without an id belong to the open calls in their order, or by the tool's name where they give it.
+    """
+    written: list[dict[str, Any]] = []
+    open_calls: list[tuple[str, str]] = []  # id and tool name
+    num_calls = 0
+    for message in messages:
+        wire: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.name is not None and message.role != "tool":
+            wire["name"] = message.name
+        if message.role == "tool":
+            wire["tool_call_id"] = _answered_id(message, open_calls)
+        elif message.role == "assistant":
+            open_calls = []
+            for call in message.tool_calls:
+                num_calls += 1
+                # Nine letters and digits: what the strictest servers take.
+                open_calls.append((call.id or f"call{num_calls:05d}", call.function.name))
+            if message.tool_calls:
+                wire["tool_calls"] = [
+                    {
+                        "id": identity,
+                        "type": "function",
+                        "function": {
+                            "name": call.function.name,
+                            "arguments": json.dumps(call.function.arguments, ensure_ascii=False),
+                        },
+                    }
+                    for (identity, _), call in zip(open_calls, message.tool_calls, strict=True)
+                ]
+        written.append(wire)
+    return written
+
+
+def wire_tools(specs: Sequence[ToolSpec]) -> list[dict[str, Any]]:
+    """The tools as the chat API takes them."""
+    return [FunctionTool(function=spec).model_dump(mode="json") for spec in specs]
+
+
+def decode_fields(request: Request, settings: DecodeSettings, max_tokens_field: str) -> dict[str, Any]:
+    """The fields that say how the answer is decoded; those that would only repeat the usual default are left out."""
+    fields: dict[str, Any] = {
+        max_tokens_field: settings.max_new_tokens,
+        "temperature": settings.sampling_temperature,
+    }
+    if settings.top_p != 1:
+        fields["top_p"] = settings.top_p
+    if settings.sampling_temperature > 0:
+        # One request asked under several ids gets several samples, as from a local model.
+        digest = hashlib.sha256(f"{settings.seed}/{request.id}".encode()).digest()
+        fields["seed"] = int.from_bytes(digest[:4], "big") >> 1
+    return fields
+
+
+def read_answer(body: bytes, specs: Sequence[ToolSpec]) -> WireAnswer:
+    """The answer in a response's body, of the chat or the completions API.
+
+    Args:
+        body: as it arrived.
+        specs: the tools that were offered; a called name that differs from one of them only as `catalog.safe_name`
+            changes names is that tool's.
+
+    Raises:
+        MalformedAnswerError: the body is no JSON or holds no choice.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise MalformedAnswerError(f"the response's body is no JSON ({len(body)} bytes): {error}") from None
+    choices = document.get("choices") if isinstance(document, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        raise MalformedAnswerError("the response holds no choice")
+    message = choice.get("message")
+    if isinstance(message, dict):
+        parts = [_content(message.get("content")), *_call_texts(message, specs)]
+        text = "\n".join(part for part in parts if part)
+    elif isinstance(choice.get("text"), str):
+        text = choice["text"]
+    else:
+        raise MalformedAnswerError("the response's choice holds neither a message nor a text")
+    usage = document.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return WireAnswer(
+        text.encode("utf-8", "replace").decode("utf-8"),
+        _finish_reason(choice.get("finish_reason")),
+        _count(usage.get("prompt_tokens")),
+        _count(usage.get("completion_tokens")),
+    )
+
+
+def _answered_id(message: Message, open_calls: list[tuple[str, str]]) -> str:
+    """The id of the call whose result this is; that call is no longer open."""
+    for index, (identity, name) in enumerate(open_calls):
+        if message.tool_call_id == identity or (message.tool_call_id is None and message.name in (None, name)):
+            del open_calls[index]
+            return identity
+    return message.tool_call_id or "call00000"
+
+
+def _finish_reason(found: Any) -> FinishReason:
+    return _FINISH_REASONS.get(found, "unknown") if isinstance(found, str) else "unknown"
+
+
+def _content(content: Any) -> str:
+    """The text of a message, which some servers send in parts."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _call_texts(message: Mapping[str, Any], specs: Sequence[ToolSpec]) -> Iterator[str]:
+    calls = message.get("tool_calls")
+    if not calls and message.get("function_call"):
+        calls = [{"function": message["function_call"]}]
+    for call in calls if isinstance(calls, list) else ():
+        yield _call_text(call, {spec.name for spec in specs})
+
+
+def _call_text(call: Any, known: set[str]) -> str:
+    function = call.get("function") if isinstance(call, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(function, dict) or not isinstance(name, str):
+        return _block(call)
+    if name not in known and safe_name(name) in known:
+        name = safe_name(name)
+    arguments = function.get("arguments")
+    if arguments is None or arguments == "":
+        arguments = "{}"  # some servers write no arguments so
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    try:
+        value = loads_strict(arguments)
+    except (StrictJsonError, RecursionError):
+        value = None
+    if isinstance(value, dict):
+        return render_calls([ToolCall(name=name, arguments=value)])
+    # As a JSON string, so that whatever it holds can't be taken for the end of the block; its reader looks into it.
+    return _block({"name": name, "arguments": arguments})
+
+
+def _block(value: Any) -> str:
+    return f"{OPEN_TAG}\n{json.dumps(value, ensure_ascii=False)}\n{CLOSE_TAG}"
+
+
+def _count(found: Any) -> int | None:
+    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None

@@ -1,0 +1,163 @@
+"""Tests of `fcdistill.backends.openai_wire`."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fcdistill.backends.base import Request
+from fcdistill.backends.openai_wire import (
+    MalformedAnswerError,
+    WireAnswer,
+    decode_fields,
+    read_answer,
+    wire_messages,
+    wire_tools,
+)
+from fcdistill.config import DecodeSettings
+from fcdistill.records import FunctionCall, Message, ToolCall, ToolSpec
+from fcdistill.toolcalls import parse_output
+
+SPECS = (ToolSpec(name="home_set"), ToolSpec(name="get"))
+
+
+def answered(message: dict[str, Any], **choice: Any) -> WireAnswer:
+    body = {"choices": [{"message": {"role": "assistant", **message}, "finish_reason": "stop", **choice}]}
+    return read_answer(json.dumps(body).encode(), SPECS)
+
+
+def called(name: Any, arguments: Any) -> WireAnswer:
+    function = {"name": name, "arguments": arguments}
+    return answered({"content": None, "tool_calls": [{"id": "x", "type": "function", "function": function}]})
+
+
+def test_arguments_are_strings_on_the_wire_and_results_find_their_calls() -> None:
+    messages = (
+        Message(role="system", content="s"),
+        Message(role="user", content="u"),
+        Message.calling([ToolCall(name="a", arguments={"x": "é"}), ToolCall(name="b"), ToolCall(name="a")]),
+        Message(role="tool", content="of b", name="b"),
+        Message(role="tool", content="of the first a"),
+        Message(role="tool", content="of the second a", name="a"),
+    )
+    wire = wire_messages(messages)
+    assert wire[:2] == [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    calls = wire[2]["tool_calls"]
+    assert wire[2]["content"] == "" and [call["function"]["arguments"] for call in calls] == ['{"x": "é"}', "{}", "{}"]
+    ids = [call["id"] for call in calls]
+    assert len(set(ids)) == 3 and all(len(identity) == 9 and identity.isalnum() for identity in ids)
+    assert [message["tool_call_id"] for message in wire[3:]] == [ids[1], ids[0], ids[2]]
+
+
+def test_given_ids_stay() -> None:
+    call = FunctionCall(id="own", function=ToolCall(name="a"))
+    wire = wire_messages(
+        [
+            Message(role="user", content="u"),
+            Message(role="assistant", tool_calls=(call, FunctionCall(function=ToolCall(name="b")))),
+            Message(role="tool", content="of b"),
+            Message(role="tool", content="of a", tool_call_id="own"),
+        ][:2]
+        + [Message(role="tool", content="of a", tool_call_id="own"), Message(role="tool", content="of b")]
+    )
+    assert [message["tool_call_id"] for message in wire[2:]] == ["own", wire[1]["tool_calls"][1]["id"]]
+
+
+def test_tools_are_wrapped() -> None:
+    assert [tool["function"]["name"] for tool in wire_tools(SPECS)] == ["home_set", "get"]
+    assert {tool["type"] for tool in wire_tools(SPECS)} == {"function"}
+
+
+def test_samples_differ_by_id_and_seed_and_repeat() -> None:
+    def seed(identity: str, number: int) -> int:
+        settings = DecodeSettings(sampling_temperature=1.0, seed=number)
+        value: int = decode_fields(Request(identity, ()), settings, "max_tokens")["seed"]
+        return value
+
+    assert seed("a", 0) == seed("a", 0)
+    assert len({seed("a", 0), seed("b", 0), seed("a", 1)}) == 3
+    greedy = decode_fields(Request("a", ()), DecodeSettings(max_new_tokens=9), "max_completion_tokens")
+    assert greedy == {"max_completion_tokens": 9, "temperature": 0.0}
+
+
+@given(
+    st.dictionaries(
+        st.text(), st.recursive(st.integers() | st.text() | st.booleans() | st.none(), st.lists, max_leaves=5)
+    )
+)
+def test_any_arguments_survive(arguments: dict[str, Any]) -> None:
+    parsed = parse_output(called("get", json.dumps(arguments)).text)
+    assert parsed.calls == (ToolCall(name="get", arguments=arguments),) and parsed.errors == () and parsed.text == ""
+
+
+@given(
+    st.text() | st.sampled_from(['{"a": 1', '{"a": 1}}', '{"a": 1, "a": 2}', '{"a": NaN}', "[1]", "null", "1", '"x"'])
+)
+def test_arguments_that_are_no_object_are_one_parse_error(arguments: str) -> None:
+    text = called("get", arguments).text
+    parsed = parse_output(text)
+    if arguments == "":
+        assert parsed.calls == (ToolCall(name="get"),)
+    elif parsed.calls:
+        assert parsed.calls[0].arguments == json.loads(arguments)
+    else:
+        assert len(parsed.errors) == 1 and parsed.text == "" and json.dumps(arguments, ensure_ascii=False) in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ('{"a": 1, "a": 2}', "duplicate_key"),
+        ('{"a": NaN}', "not_finite"),
+        ('{"a": 1', "invalid_json"),
+        ("[1]", "not_a_call"),
+        ({"a": float("nan")}, "not_finite"),
+    ],
+)
+def test_the_kind_of_defect_is_reported(arguments: Any, kind: str) -> None:
+    (error,) = parse_output(called("get", arguments).text).errors
+    assert error.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("home.set", "home_set"), ("home_set", "home_set"), ("un.known", "un.known")]
+)
+def test_a_renamed_tool_is_called_by_its_name_here(name: str, expected: str) -> None:
+    (call,) = parse_output(called(name, {"x": 1}).text).calls
+    assert call == ToolCall(name=expected, arguments={"x": 1})
+
+
+@pytest.mark.parametrize(
+    "call", [None, "get", {}, {"function": None}, {"function": {"arguments": "{}"}}, {"function": {"name": 3}}]
+)
+def test_a_call_without_a_name_is_a_parse_error(call: Any) -> None:
+    parsed = parse_output(answered({"tool_calls": [call]}).text)
+    assert parsed.calls == () and len(parsed.errors) == 1
+
+
+def test_text_beside_calls_stays_and_may_come_in_parts() -> None:
+    function = {"name": "get", "arguments": "{}"}
+    content = [{"type": "text", "text": "I "}, {"type": "image"}, {"type": "text", "text": "look."}]
+    parsed = parse_output(answered({"content": content, "function_call": function}).text)
+    assert parsed.text == "I look." and parsed.calls == (ToolCall(name="get"),)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [("tool_calls", "stop"), ("length", "length"), ("content_filter", "unknown"), (None, "unknown"), ([], "unknown")],
+)
+def test_finish_reasons(found: Any, expected: str) -> None:
+    assert answered({"content": "x"}, finish_reason=found).finish_reason == expected
+
+
+def test_odd_usage_is_no_usage() -> None:
+    body = {"choices": [{"text": "\ud800"}], "usage": {"prompt_tokens": "9", "completion_tokens": -1}}
+    assert read_answer(json.dumps(body).encode(), ()) == WireAnswer("?", "unknown", None, None)
+
+
+@pytest.mark.parametrize("body", [b"", b"[" * 100_000, b"\xff\xfe", b"{}", b'{"choices": {}}', b'{"choices": [null]}'])
+def test_a_body_that_is_no_answer_says_so(body: bytes) -> None:
+    with pytest.raises(MalformedAnswerError, match="response"):
+        read_answer(body, ())
