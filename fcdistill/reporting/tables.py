@@ -8,17 +8,17 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from fcdistill.records import Distribution, EvalCase, GenerationStats, Prediction, Rate, Report, Score, ToolCall
+from fcdistill.reporting.terminal import rich_table as _rich_table
+from fcdistill.reporting.wording import visible as _visible
 
 __all__ = ["comparison_markdown", "render_comparison", "render_generation", "render_markdown", "render_terminal"]
 
 _NOTHING = "n/a"
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _LONGEST_TEXT = 2000
 _Row = tuple[str, ...]
 _Rows = list[_Row]
@@ -246,11 +246,6 @@ def _block(text: str) -> list[str]:
     return [f"{fence}text", _visible(text), fence]
 
 
-def _visible(text: str) -> str:
-    """The text with control and bidirectional characters replaced: they could hide or move what stands there."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
-
-
 def _escaped(text: str) -> str:
     """The text as one line of Markdown that means nothing but itself."""
     return re.sub(r"([\\`*_{}\[\]<>#|~!])", r"\\\1", " ".join(_visible(text).split()))
@@ -262,16 +257,6 @@ def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
         "|" + "|".join([" --- ", *(" ---: " for _ in head[1:])]) + "|",
     ]
     return lines + ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows]
-
-
-def _rich_table(title: str | None, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(head):
-        # Only labels may wrap in a narrow terminal; figures are never broken.
-        table.add_column(name, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_visible(cell)) for cell in row))
-    return table
 
 
 def _percent(value: float | None) -> str:
