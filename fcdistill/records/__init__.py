@@ -39,6 +39,7 @@ from fcdistill.records.evaluation import (
 )
 from fcdistill.records.runs import Manifest
 from fcdistill.records.traces import (
+    CellCoverage,
     Check,
     GenerationStats,
     Outcome,
@@ -59,6 +60,7 @@ __all__ = [
     "CallConfusion",
     "CallError",
     "Category",
+    "CellCoverage",
     "Check",
     "Distribution",
     "EvalCase",

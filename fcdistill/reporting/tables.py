@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fcdistill.records import Distribution, EvalCase, GenerationStats, Prediction, Rate, Report, Score, ToolCall
+from fcdistill.reporting.coverage import render_cells
 from fcdistill.reporting.terminal import rich_table as _rich_table
 from fcdistill.reporting.wording import visible as _visible
 
@@ -74,7 +75,7 @@ def render_markdown(
 
 
 def render_generation(stats: GenerationStats) -> Group:
-    """What a generation made: counts per check, road, category and tool, and the teacher's speed."""
+    """What a generation made: counts per check, road, category, tool and cell of the plan, and the teacher's speed."""
     speed = stats.completion_tokens_per_s
     headline = f"{stats.kept} of {stats.planned} planned traces kept in {stats.attempts} attempts"
     if speed is not None:
@@ -87,6 +88,7 @@ def render_generation(stats: GenerationStats) -> Group:
         parts.append(_rich_table(title, ("", "planned", "kept"), rows))
     tools = [(name, str(count)) for name, count in stats.calls_by_tool.items()]
     parts.append(_rich_table("Calls in kept traces", ("tool", "calls"), tools))
+    parts += render_cells(stats.cells)
     return Group(*parts)
 
 
