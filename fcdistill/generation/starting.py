@@ -111,7 +111,10 @@ def draft_project(tools: Path, catalog: Catalog, out: Path, *, teacher: str, stu
             if drafted and property_schema(spec.parameters, path.split(".")[1:]) is not None:
                 values[path] = drafted
             else:
-                notes.append(f"{path}: no valid text could be drafted; list some in the values file or the schema")
+                notes.append(
+                    f"{path}: no valid text could be drafted; list some under this key of the values "
+                    "file, or as `examples` in the schema, else `fcdistill generate` refuses the catalogue"
+                )
     validator = CallValidator(catalog.specs)
     book = ValueBook({path: tuple(map(ValueEntry, texts)) for path, texts in values.items()})
     now = GenerateConfig.model_fields["current_time"].default
@@ -249,6 +252,10 @@ def _spoken(call: ToolCall) -> str:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key.replace('_', ' ')} {_plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return " and ".join(map(_plain, value))
     return value.replace("_", " ") if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

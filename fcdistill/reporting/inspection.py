@@ -146,10 +146,11 @@ def inspect_records(path: Path, selection: Selection, *, limit: int, seed: int) 
     for row in (row for file in files for row in _rows(file)):
         found.read.add(row)
         specs = {spec.name: spec for spec in row.trace.specs}
-        names = {"tool": [*specs, *(call.name for call in row.trace.answer.calls)], "check": [row.check or None]}
-        names |= {"category": [row.trace.meta.category], "source": [row.trace.meta.source]}
-        for kind, values in names.items():
-            known[kind] |= dict.fromkeys(value for value in values if value)
+        known["tool"] |= dict.fromkeys([*specs, *(call.name for call in row.trace.answer.calls)])
+        known["category"][row.trace.meta.category] = None
+        known["source"][row.trace.meta.source] = None
+        if row.check:
+            known["check"][row.check] = None
         if not selection.matches(row):
             continue
         position = found.selected.kept + found.selected.rejected

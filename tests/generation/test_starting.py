@@ -86,6 +86,14 @@ def test_values_are_drafted_where_nothing_else_says_them(tmp_path: Path) -> None
     assert all(len(text) >= 20 for text in values["book.title"])
 
 
+def test_a_seed_says_its_call_in_words(tmp_path: Path) -> None:
+    items = {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "integer", "minimum": 1, "maximum": 2}}
+    size = {"type": "object", "properties": {"num_rows": {"const": 7}}, "required": ["num_rows"]}
+    catalog = catalog_of(tool("draw_grid", {"cells": items, "size": size}, ("cells", "size")))
+    (seed,) = drafted(tmp_path, catalog).seeds
+    assert seed.text in ("draw grid: cells 1 and 2, size num rows 7", "draw grid: cells 2 and 1, size num rows 7")
+
+
 def test_optional_arguments_get_a_case_of_their_own(tmp_path: Path) -> None:
     cases = {case.id: case for case in drafted(tmp_path, many_kinds()).cases}
     assert cases["tune-1"].expected[0][0].arguments == {}
