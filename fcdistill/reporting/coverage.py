@@ -20,6 +20,7 @@ def render_cells(cells: Sequence[CellCoverage]) -> list[Text | Table]:
     """Asked, made and kept per tool and arity, optional arguments, enum value and register; then what stays empty.
 
     A long axis shows the values of which the smallest share was kept; all cells stand in stats.json.
+    Where an item plans several calls, each counts: the sums of an axis are of calls, not of traces.
     """
     if not cells:
         return []
