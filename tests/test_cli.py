@@ -61,7 +61,9 @@ def sets(*changes: str) -> list[str]:
     [
         ["--help"],
         ["--version"],
+        ["init", "--help"],
         ["generate", "--help"],
+        ["inspect", "--help"],
         ["adapt", "--help"],
         ["train", "--help"],
         ["cache", "--help"],

@@ -15,8 +15,10 @@ from fcdistill.cli.calling import call
 from fcdistill.cli.console import fail
 from fcdistill.cli.evaluation import evaluate
 from fcdistill.cli.generation import generate
+from fcdistill.cli.inspecting import inspect
 from fcdistill.cli.models import models_list, models_pull
 from fcdistill.cli.schemas import schemas_config, schemas_export
+from fcdistill.cli.starting import init
 from fcdistill.cli.training import adapt, cache, check, plot, train
 from fcdistill.errors import FcdistillError
 from fcdistill.launcher import is_main_process
@@ -39,6 +41,8 @@ for _command in (generate, adapt, train, plot, cache, check):
     app.command()(_command)
 app.command("eval")(evaluate)
 app.command()(call)
+app.command()(inspect)
+app.command()(init)
 models_app.command("list")(models_list)
 models_app.command("pull")(models_pull)
 schemas_app.command("export")(schemas_export)

@@ -90,6 +90,9 @@ class ArgumentSampler:
         """
         schema = resolve_schema(schema, root)
         listed = self._book.values(path)
+        if "array" in schema.get("type", ()):
+            # An array shares its path with its items: texts listed there are items.
+            listed = tuple(value for value in listed if isinstance(value, list))
         if listed and "enum" not in schema:
             return self._draw(path, listed)
         if "const" in schema:

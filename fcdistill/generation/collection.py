@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fcdistill.catalog import Catalog
 from fcdistill.generation.agreement import ToolAgreement
 from fcdistill.generation.dedupe import Contamination, request_key, request_text
-from fcdistill.records import Check, GenerationStats, Outcome, PlannedKept, StageCount, Trace
+from fcdistill.records import CellCoverage, Check, GenerationStats, Outcome, PlannedKept, StageCount, Trace
 
 __all__ = ["check_collection", "count_generation"]
 
@@ -52,6 +52,7 @@ def count_generation(
     kept: Sequence[Trace],
     stages: Mapping[tuple[str, bool], int],
     outcomes: Sequence[Outcome],
+    cells: tuple[CellCoverage, ...],
     catalog: Catalog,
 ) -> GenerationStats:
     """The counts of a generation.
@@ -61,6 +62,7 @@ def count_generation(
         kept: those that passed all checks.
         stages: how many candidates met each check, by (name, passed).
         outcomes: every attempt.
+        cells: what became of the plan's cells.
         catalog: the tools, so that one without a call shows.
     """
     counts = Counter(stages)
@@ -80,6 +82,7 @@ def count_generation(
         by_source=_planned_kept(candidates, kept, lambda trace: trace.meta.source),
         by_category=_planned_kept(candidates, kept, lambda trace: trace.meta.category),
         calls_by_tool={spec.name: tools[spec.name] for spec in catalog.specs},
+        cells=cells,
         prompt_tokens=sum(outcome.prompt_tokens for outcome in outcomes),
         completion_tokens=completion_tokens,
         seconds=round(seconds, 2),

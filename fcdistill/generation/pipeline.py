@@ -16,6 +16,7 @@ from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.errors import BackendError, DataError
 from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.collection import check_collection, count_generation
+from fcdistill.generation.coverage import count_cells
 from fcdistill.generation.dedupe import Contamination, request_text
 from fcdistill.generation.joining import join_traces
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
@@ -402,7 +403,8 @@ class _Generator:
             kept += made
         write_jsonl(self._config.out / "traces.jsonl", kept)
         write_jsonl(self._config.out / "rejects.jsonl", rejects)
-        stats = count_generation(candidates, kept, stages, self._journal.records, self._catalog)
+        cells = count_cells(self._plan, last, {trace.id for trace in kept}, self._catalog)
+        stats = count_generation(candidates, kept, stages, self._journal.records, cells, self._catalog)
         write_json(self._config.out / "stats.json", stats.model_dump(mode="json"))
         return stats
 

@@ -40,6 +40,7 @@ from fcdistill.records.evaluation import (
 )
 from fcdistill.records.runs import Manifest
 from fcdistill.records.traces import (
+    CellCoverage,
     Check,
     GenerationStats,
     Outcome,
@@ -61,6 +62,7 @@ __all__ = [
     "CallConfusion",
     "CallError",
     "Category",
+    "CellCoverage",
     "Check",
     "Distribution",
     "EvalCase",

@@ -1,6 +1,6 @@
 """Requests, verified traces, what failed, and what a generation counted."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,7 @@ from fcdistill.records.base import Frozen, Record
 from fcdistill.records.conversation import Category, FunctionTool, Message, ModelRef, ToolCall, ToolSpec
 
 __all__ = [
+    "CellCoverage",
     "Check",
     "GenerationStats",
     "Outcome",
@@ -137,6 +138,27 @@ class PlannedKept(Frozen):
     kept: int
 
 
+class CellCoverage(Frozen):
+    """A cell of the plan, and how many of its traces were asked for, made and kept.
+
+    A trace with several calls counts in the cell of each.
+    """
+
+    tool: str
+    """Empty where no call is planned, or a user's request says what is right."""
+    arity: Category | Literal["unknown"]
+    optional: tuple[str, ...] = ()
+    """Optional arguments that the call gives."""
+    enums: dict[str, Any] = Field(default_factory=dict)
+    """Arguments whose schema lists their values, to the value that the call gives."""
+    phrasing: str = ""
+    """The register of the request; empty for a user's own."""
+    asked: int
+    made: int
+    """With a usable request and an answer to it, whatever the later checks say."""
+    kept: int
+
+
 class GenerationStats(Record):
     """What a generation made: `stats.json`."""
 
@@ -151,6 +173,8 @@ class GenerationStats(Record):
     by_category: dict[str, PlannedKept]
     calls_by_tool: dict[str, int]
     """Calls in kept traces; a tool that stays at 0 was not covered."""
+    cells: tuple[CellCoverage, ...] = ()
+    """Per planned cell, in the plan's order."""
     prompt_tokens: int
     completion_tokens: int
     seconds: float

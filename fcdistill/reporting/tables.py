@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +23,8 @@ from fcdistill.records import (
     Score,
     ToolCall,
 )
+from fcdistill.reporting.coverage import render_cells
+from fcdistill.reporting.terminal import rich_table as _rich_table
 from fcdistill.reporting.wording import NOTHING as _NOTHING
 from fcdistill.reporting.wording import interval as _interval
 from fcdistill.reporting.wording import percent as _percent
@@ -96,7 +97,7 @@ def render_markdown(
 
 
 def render_generation(stats: GenerationStats) -> Group:
-    """What a generation made: counts per check, road, category and tool, and the teacher's speed."""
+    """What a generation made: counts per check, road, category, tool and cell of the plan, and the teacher's speed."""
     speed = stats.completion_tokens_per_s
     headline = f"{stats.kept} of {stats.planned} planned traces kept in {stats.attempts} attempts"
     if speed is not None:
@@ -109,6 +110,7 @@ def render_generation(stats: GenerationStats) -> Group:
         parts.append(_rich_table(title, ("", "planned", "kept"), rows))
     tools = [(name, str(count)) for name, count in stats.calls_by_tool.items()]
     parts.append(_rich_table("Calls in kept traces", ("tool", "calls"), tools))
+    parts += render_cells(stats.cells)
     return Group(*parts)
 
 
@@ -299,16 +301,6 @@ def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
         "|" + "|".join([" --- ", *(" ---: " for _ in head[1:])]) + "|",
     ]
     return lines + ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows]
-
-
-def _rich_table(title: str | None, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(head):
-        # Only labels may wrap in a narrow terminal; figures are never broken.
-        table.add_column(name, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_visible(cell)) for cell in row))
-    return table
 
 
 def _cases(rate: Rate) -> str:

@@ -92,6 +92,13 @@ def test_listed_values_that_the_schema_refuses_are_left_out() -> None:
     assert set(drawn) == {5, 7}
 
 
+def test_texts_listed_under_an_array_are_its_items_and_lists_are_the_array() -> None:
+    texts = {"type": "array", "items": {"type": "string"}}
+    for drawn in samples(texts, 20, ValueEntry("milk"), ValueEntry("bread")):
+        assert drawn and set(drawn) <= {"milk", "bread"}
+    assert samples(texts, 3, ValueEntry(["milk", "bread"])) == [["milk", "bread"]] * 3
+
+
 def test_booleans_are_true_unless_the_book_lists_false() -> None:
     assert set(samples({"type": "boolean"}, 5)) == {True}
     assert set(samples({"type": "boolean"}, 4, ValueEntry(True), ValueEntry(False, ("off",)))) == {True, False}

@@ -1,0 +1,36 @@
+"""The command `init`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["init"]
+
+
+def init(
+    tools: Annotated[
+        Path, typer.Argument(metavar="TOOLS", help="Tool catalogue: OpenAI tools or MCP tools/list JSON.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where the project's files go.")] = Path("."),
+    teacher: Annotated[str, typer.Option(help="Model reference of the teacher.")] = "qwen2.5-coder-0.5b-instruct",
+    student: Annotated[str, typer.Option(help="Model reference of the student.")] = "smollm2-135m-instruct",
+) -> None:
+    """Draft a project from a tool catalogue: config, seeds, values and eval cases; overwrites nothing."""
+    import shlex
+
+    from fcdistill.catalog import read_catalog
+    from fcdistill.generation.starting import draft_project, write_project
+
+    project = draft_project(tools, read_catalog(tools), out, teacher=teacher, student=student)
+    write_project(project)
+    config, seeds, values, cases = project.files
+    print(f"{config}: sections generate, train and eval")
+    print(f"{seeds}: {len(project.seeds)} starter requests; replace them by what your users write")
+    print(f"{values}: texts for {len(project.values)} arguments; replace them by realistic ones")
+    print(f"{cases}: {len(project.cases)} eval cases; write the request of each")
+    for note in project.notes:
+        print(f"Note: {note}")
+    print("Next:")
+    for command in ("generate", "train", "eval"):
+        print(f"  fcdistill {command} {shlex.quote(str(config))}")
