@@ -13,9 +13,26 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from fcdistill.records import Distribution, EvalCase, GenerationStats, Prediction, Rate, Report, Score, ToolCall
+from fcdistill.records import (
+    Distribution,
+    EvalCase,
+    GenerationStats,
+    PairedComparison,
+    Prediction,
+    Rate,
+    Report,
+    Score,
+    ToolCall,
+)
 
-__all__ = ["comparison_markdown", "render_comparison", "render_generation", "render_markdown", "render_terminal"]
+__all__ = [
+    "comparison_markdown",
+    "render_comparison",
+    "render_generation",
+    "render_markdown",
+    "render_paired",
+    "render_terminal",
+]
 
 _NOTHING = "n/a"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -98,6 +115,23 @@ def render_comparison(rows: Sequence[tuple[str, Report]]) -> Table:
 def comparison_markdown(rows: Sequence[tuple[str, Report]]) -> str:
     """What `render_comparison` shows, as a Markdown table."""
     return "\n".join(_markdown_table(*_comparison(rows))) + "\n"
+
+
+def render_paired(baseline: str, rows: Sequence[tuple[str, PairedComparison]]) -> Table:
+    """Runs against one baseline, one row per (label, comparison): points of call accuracy, and the two-sided p."""
+    head = ("model", "difference", "95%\ninterval", "only\nfirst right", "only\nthis right", "p")
+    body = [
+        (
+            label,
+            _points(paired.difference),
+            f"{_points(paired.low)} to {_points(paired.high)}",
+            str(paired.baseline_only),
+            str(paired.candidate_only),
+            "<0.001" if paired.p_differs < 0.001 else f"{paired.p_differs:.3f}",
+        )
+        for label, paired in rows
+    ]
+    return _rich_table(Text(_visible(f"Against {baseline}, in percentage points")), head, body)
 
 
 _CONFUSION_HEAD = ("the case wants", "a call was made", "no call was made")
@@ -264,7 +298,7 @@ def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
     return lines + ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows]
 
 
-def _rich_table(title: str | None, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def _rich_table(title: str | Text | None, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(head):
         # Only labels may wrap in a narrow terminal; figures are never broken.
@@ -276,6 +310,10 @@ def _rich_table(title: str | None, head: Sequence[str], rows: Iterable[Sequence[
 
 def _percent(value: float | None) -> str:
     return _NOTHING if value is None else f"{100 * value:.1f}%"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
 
 
 def _interval(rate: Rate) -> str:
