@@ -60,7 +60,5 @@ def _require_distinct(runs: "list[SavedRun]") -> None:
     for run in runs:
         place = run.path.resolve()
         if place in seen:
-            raise ConfigError(
-                f"the run {run.path} is given twice", required="different runs", fix="name each run once"
-            )
+            raise ConfigError(f"the run {run.path} is given twice", required="different runs", fix="name each run once")
         seen.add(place)

@@ -131,7 +131,7 @@ def render_paired(baseline: str, rows: Sequence[tuple[str, PairedComparison]]) -
         )
         for label, paired in rows
     ]
-    return _rich_table(Text(_visible(f"Against {baseline}, in percentage points")), head, body)
+    return _rich_table(Text(_visible(f"Against {baseline}, in percentage points"), style="table.title"), head, body)
 
 
 _CONFUSION_HEAD = ("the case wants", "a call was made", "no call was made")
@@ -313,7 +313,7 @@ def _percent(value: float | None) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
+    return f"{100 * value:+z.1f}"
 
 
 def _interval(rate: Rate) -> str:
