@@ -70,6 +70,7 @@ def sets(*changes: str) -> list[str]:
         ["plot", "--help"],
         ["check", "--help"],
         ["eval", "--help"],
+        ["compare", "--help"],
         ["schemas", "config"],
         ["schemas", "export", "made"],
         ["generate", "config.yaml"],

@@ -12,6 +12,7 @@ import typer
 
 from fcdistill import __version__
 from fcdistill.cli.calling import call
+from fcdistill.cli.comparing import compare
 from fcdistill.cli.console import fail
 from fcdistill.cli.evaluation import evaluate
 from fcdistill.cli.generation import generate
@@ -40,6 +41,7 @@ app.add_typer(schemas_app, name="schemas")
 for _command in (generate, adapt, train, plot, cache, check):
     app.command()(_command)
 app.command("eval")(evaluate)
+app.command()(compare)
 app.command()(call)
 app.command()(inspect)
 app.command()(init)

@@ -15,7 +15,7 @@ from scipy.stats import binom
 
 from fcdistill.config import GateConfig
 from fcdistill.errors import DataError
-from fcdistill.evaluation.pairing import compare_scores
+from fcdistill.evaluation.pairing import changed_ids, compare_scores
 from fcdistill.records import Baseline, EvalCase, GateCheck, GateVerdict, PairedComparison, Report, Score
 from fcdistill.storage import describe_validation_error, read_json
 
@@ -124,8 +124,8 @@ def judge(
             required="a baseline of the same suite",
             fix="check the path, or write a new baseline",
         )
-    comparison = compare_scores([before[id] for id in now], list(now.values()))
-    regressed = tuple(id for id, score in now.items() if before[id].correct and not score.correct)
+    pairs = ([before[id] for id in now], list(now.values()))
+    comparison, (regressed, fixed) = compare_scores(*pairs), changed_ids(*pairs)
     checks.append(_drop_check(comparison, config))
     critical = {case.id for case in cases if case.critical}
     if critical:
@@ -135,7 +135,7 @@ def judge(
         checks=tuple(checks),
         comparison=comparison,
         regressed_ids=regressed,
-        fixed_ids=tuple(id for id, score in now.items() if score.correct and not before[id].correct),
+        fixed_ids=fixed,
         mismatches=mismatches,
         warnings=tuple(_warnings(comparison, config)),
     )

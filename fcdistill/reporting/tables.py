@@ -17,6 +17,7 @@ from fcdistill.records import (
     EvalCase,
     GateVerdict,
     GenerationStats,
+    PairedComparison,
     Prediction,
     Rate,
     Report,
@@ -31,7 +32,14 @@ from fcdistill.reporting.wording import percent as _percent
 from fcdistill.reporting.wording import quantity as _quantity
 from fcdistill.reporting.wording import visible as _visible
 
-__all__ = ["comparison_markdown", "render_comparison", "render_generation", "render_markdown", "render_terminal"]
+__all__ = [
+    "comparison_markdown",
+    "render_comparison",
+    "render_generation",
+    "render_markdown",
+    "render_paired",
+    "render_terminal",
+]
 
 _LONGEST_TEXT = 2000
 _Row = tuple[str, ...]
@@ -122,6 +130,23 @@ def render_comparison(rows: Sequence[tuple[str, Report]]) -> Table:
 def comparison_markdown(rows: Sequence[tuple[str, Report]]) -> str:
     """What `render_comparison` shows, as a Markdown table."""
     return "\n".join(_markdown_table(*_comparison(rows))) + "\n"
+
+
+def render_paired(baseline: str, rows: Sequence[tuple[str, PairedComparison]]) -> Table:
+    """Runs against one baseline, one row per (label, comparison): points of call accuracy, and the two-sided p."""
+    head = ("model", "difference", "95%\ninterval", "only\nfirst right", "only\nthis right", "p")
+    body = [
+        (
+            label,
+            _points(paired.difference),
+            f"{_points(paired.low)} to {_points(paired.high)}",
+            str(paired.baseline_only),
+            str(paired.candidate_only),
+            "<0.001" if paired.p_differs < 0.001 else f"{paired.p_differs:.3f}",
+        )
+        for label, paired in rows
+    ]
+    return _rich_table(Text(_visible(f"Against {baseline}, in percentage points"), style="table.title"), head, body)
 
 
 _CONFUSION_HEAD = ("the case wants", "a call was made", "no call was made")
@@ -301,6 +326,10 @@ def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
         "|" + "|".join([" --- ", *(" ---: " for _ in head[1:])]) + "|",
     ]
     return lines + ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows]
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+z.1f}"
 
 
 def _cases(rate: Rate) -> str:

@@ -12,7 +12,7 @@ __all__ = ["rich_table"]
 
 
 def rich_table(
-    title: str | None, head: Sequence[str], rows: Iterable[Sequence[str]], *, texts: Collection[int] = (0,)
+    title: str | Text | None, head: Sequence[str], rows: Iterable[Sequence[str]], *, texts: Collection[int] = (0,)
 ) -> Table:
     """A table whose cells are shown as literal text.
 

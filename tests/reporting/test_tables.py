@@ -5,8 +5,14 @@ import pytest
 from rich.console import Console
 
 from fcdistill.evaluation.stats import summarise
-from fcdistill.records import EvalCase, ModelRef, Prediction, Report, Score
-from fcdistill.reporting.tables import comparison_markdown, render_comparison, render_markdown, render_terminal
+from fcdistill.records import EvalCase, ModelRef, PairedComparison, Prediction, Report, Score
+from fcdistill.reporting.tables import (
+    comparison_markdown,
+    render_comparison,
+    render_markdown,
+    render_paired,
+    render_terminal,
+)
 
 
 def score(name: str, *, correct: bool = True, **fields: object) -> Score:
@@ -166,6 +172,26 @@ def test_the_comparison_has_a_row_per_report() -> None:
     assert len(markdown) == 4
     assert markdown[2].startswith("| base | 0.0% | 0.0–79.3% |")
     assert markdown[3].startswith("| \\[bold\\]student | 75.0% |")
+
+
+PAIRED = PairedComparison(
+    num_pairs=2000,
+    both_right=1500,
+    baseline_only=9,
+    candidate_only=40,
+    difference=0.0156,
+    low=-0.0001,
+    high=0.0224,
+    p_worse=1.0,
+    p_differs=0.0000095,
+)
+
+
+def test_a_paired_row_shows_points_and_never_a_p_of_zero() -> None:
+    text = printed(render_paired("[red]base", [("student", PAIRED)]))
+    (row,) = [line for line in text.splitlines() if "student" in line]
+    assert re.split(r" {2,}", row.strip()) == ["student", "+1.6", "+0.0 to +2.2", "9", "40", "<0.001"]
+    assert "Against [red]base" in text
 
 
 def test_everything_fits_eighty_columns() -> None:
