@@ -20,6 +20,7 @@ from fcdistill.cli.inspecting import inspect
 from fcdistill.cli.models import models_list, models_pull
 from fcdistill.cli.schemas import schemas_config, schemas_export
 from fcdistill.cli.starting import init
+from fcdistill.cli.traces import traces_export
 from fcdistill.cli.training import adapt, cache, check, plot, train
 from fcdistill.errors import FcdistillError
 from fcdistill.launcher import is_main_process
@@ -35,8 +36,10 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="The built-in catalogue of small open models.", no_args_is_help=True)
 schemas_app = typer.Typer(help="JSON Schemas of records and of the configuration.", no_args_is_help=True)
+traces_app = typer.Typer(help="Traces to and from the layouts of other tools.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(schemas_app, name="schemas")
+app.add_typer(traces_app, name="traces")
 
 for _command in (generate, adapt, train, plot, cache, check):
     app.command()(_command)
@@ -49,6 +52,7 @@ models_app.command("list")(models_list)
 models_app.command("pull")(models_pull)
 schemas_app.command("export")(schemas_export)
 schemas_app.command("config")(schemas_config)
+traces_app.command("export")(traces_export)
 
 _INTERRUPTED = 130
 

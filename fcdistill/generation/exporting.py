@@ -1,0 +1,145 @@
+"""`fcdistill traces export`: traces in the layouts that other trainers read, and pairs for preference training.
+
+Every layout is JSONL to be read line by line or with `load_dataset("json")`; `Dataset.from_list` would fill the keys
+that one row lacks with nulls. What the layouts say in words of ShareGPT is written by `hermes`.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from fcdistill.backends.openai_wire import wire_messages, wire_tools
+from fcdistill.equality import same_calls
+from fcdistill.errors import DataError
+from fcdistill.generation.hermes import write_turns
+from fcdistill.records import Outcome, Reject, Trace
+from fcdistill.storage import iter_jsonl, read_jsonl, sha256_json, write_text
+
+__all__ = ["ExportFormat", "export_rows", "preference_rows", "read_failed", "write_rows"]
+
+ExportFormat = Literal["trl", "trl-dpo", "sharegpt", "openai-finetune"]
+
+_WRONG_ANSWER = frozenset({"parse", "tool", "schema", "count", "grounding", "agreement", "question"})
+"""The checks that judge an answer. The others judge its request, or its neighbours: the answer may well be right."""
+
+
+def export_rows(traces: Iterable[Trace], layout: Literal["trl", "sharegpt", "openai-finetune"]) -> Iterator[Any]:
+    """The rows of a layout, one per trace.
+
+    Raises:
+        DataError: a trace can't be said in that layout.
+    """
+    yield from map(_ROWS[layout], traces)
+
+
+def preference_rows(traces: Iterable[Trace], failed: Iterable[Reject]) -> Iterator[dict[str, Any]]:
+    """TRL's preference rows: a kept answer beside each different answer to the same prompt that failed a check.
+
+    The prompt is the same where all messages and tools are. Rejects whose request, not whose answer, was refused make
+    no pair.
+    """
+    by_prompt: dict[str, list[Trace]] = {}
+    for reject in failed:
+        answer = reject.candidate.answer
+        if reject.check in _WRONG_ANSWER and (answer.calls or answer.content.strip()):
+            by_prompt.setdefault(_prompt_key(reject.candidate), []).append(reject.candidate)
+    for trace in traces:
+        paired = [trace]
+        for candidate in by_prompt.get(_prompt_key(trace), ()):
+            if any(_same_answer(candidate, other) for other in paired):
+                continue
+            paired.append(candidate)
+            yield {
+                "prompt": _messages(trace)[:-1],
+                "chosen": _messages(trace)[-1:],
+                "rejected": _messages(candidate)[-1:],
+                "tools": wire_tools(trace.specs),
+            }
+
+
+def read_failed(path: Path) -> list[Reject]:
+    """The rejects in `rejects.jsonl`, or in a run's `journal.jsonl`, which also holds the failed tries before the last.
+
+    Raises:
+        DataError: the file is missing, or a line is no such record.
+    """
+    if path.name != "journal.jsonl":
+        return read_jsonl(path, Reject, "rejects file")
+    return [
+        Reject(id=outcome.id, check=outcome.failed.name, detail=outcome.failed.detail, candidate=outcome.candidate)
+        for outcome in iter_jsonl(path, Outcome, "journal")
+        if outcome.failed is not None
+    ]
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows as JSONL atomically; how many there are. Raises `StorageError`."""
+    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
+    write_text(path, "".join(lines))
+    return len(lines)
+
+
+def _messages(trace: Trace) -> list[dict[str, Any]]:
+    return [message.model_dump(mode="json") for message in trace.messages]
+
+
+def _prompt_key(trace: Trace) -> str:
+    return sha256_json([_messages(trace)[:-1], wire_tools(trace.specs)])
+
+
+def _same_answer(one: Trace, other: Trace) -> bool:
+    return same_calls(one.answer.calls, other.answer.calls) and one.answer.content == other.answer.content
+
+
+def _trl(trace: Trace) -> dict[str, Any]:
+    return {"messages": _messages(trace), "tools": wire_tools(trace.specs)}
+
+
+def _sharegpt(trace: Trace) -> dict[str, Any]:
+    # The tools once more as a column, as Hermes's own data set has them: a JSON string.
+    tools = json.dumps(wire_tools(trace.specs), ensure_ascii=False)
+    return {"id": trace.id, "conversations": write_turns(trace.messages, trace.specs), "tools": tools}
+
+
+def _openai_finetune(trace: Trace) -> dict[str, Any]:
+    messages = wire_messages(trace.messages)
+    problem = _protocol_problem(messages)
+    if problem:
+        raise DataError(
+            f"trace {trace.id!r}: {problem}",
+            required="an answer with calls or a text, and a result for every earlier call, as OpenAI's format demands",
+            fix="correct or remove that trace, or export to another format",
+        )
+    for message in messages:
+        if "tool_calls" in message and not message["content"]:
+            del message["content"]
+    # An empty list of tools is refused.
+    return {"messages": messages, **({"tools": wire_tools(trace.specs)} if trace.specs else {})}
+
+
+def _protocol_problem(messages: Sequence[Mapping[str, Any]]) -> str:
+    """What the chat protocol forbids in these messages, or nothing."""
+    waiting: set[str] = set()
+    for number, message in enumerate(messages, 1):
+        if message["role"] == "tool":
+            if message["tool_call_id"] not in waiting:
+                return f"message {number} is the result of no call before it"
+            waiting.remove(message["tool_call_id"])
+            continue
+        if waiting:
+            return f"message {number} comes before the results of all calls"
+        calls = message.get("tool_calls", [])
+        waiting = {call["id"] for call in calls}
+        if len(waiting) < len(calls):
+            return f"message {number} gives two calls one id"
+        if message["role"] == "assistant" and not calls and not message["content"]:
+            return f"message {number} of the assistant is empty"
+    return ""
+
+
+_ROWS: dict[str, Callable[[Trace], dict[str, Any]]] = {
+    "openai-finetune": _openai_finetune,
+    "sharegpt": _sharegpt,
+    "trl": _trl,
+}

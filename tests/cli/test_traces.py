@@ -1,0 +1,59 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fcdistill.records import Message
+from fcdistill.storage import write_jsonl
+from tests.cli_world import Ended, files_below, run_cli
+from tests.generation.test_exporting import LIGHT, TRACES, reject, trace
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `traces` where three traces and a reject of the first lie."""
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("traces.jsonl"), TRACES)
+    write_jsonl(Path("rejects.jsonl"), [reject(trace("a", TRACES[0].messages[0], Message.calling([LIGHT])))])
+    return lambda *arguments: run_cli(capsys, "traces", *arguments)
+
+
+@pytest.mark.parametrize("layout", ["trl", "sharegpt", "openai-finetune"])
+def test_export_writes_a_row_per_trace(run: Run, layout: str) -> None:
+    ended = run("export", "traces.jsonl", "--format", layout, "--out", "made/out.jsonl")
+    assert ended.code == 0 and ended.out.startswith("3 traces: made/out.jsonl\n"), ended
+    assert ("fewer than 10" in ended.out) == (layout == "openai-finetune")
+    assert len([json.loads(line) for line in Path("made/out.jsonl").read_text().splitlines()]) == 3
+
+
+def test_export_says_how_many_pairs_there_are(run: Run) -> None:
+    ended = run("export", "traces.jsonl", "--format", "trl-dpo", "--rejects", "rejects.jsonl", "--out", "pairs.jsonl")
+    assert ended.code == 0 and ended.out == "1 pairs from 3 traces and 1 rejects: pairs.jsonl\n", ended
+    (row,) = [json.loads(line) for line in Path("pairs.jsonl").read_text().splitlines()]
+    assert row.keys() == {"prompt", "chosen", "rejected", "tools"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--format", "trl-dpo", "--out", "x"], "Fix: give --rejects rejects.jsonl"),
+        (["--format", "trl", "--out", "x", "--rejects", "rejects.jsonl"], "--rejects has no meaning for trl"),
+        (["--format", "trl", "--out", "./traces.jsonl"], "--out traces.jsonl is an input"),
+        (["--format", "csv", "--out", "x"], "'csv' is not one of"),
+    ],
+)
+def test_misused_exports_write_nothing(run: Run, arguments: list[str], says: str) -> None:
+    before = files_below(Path())
+    ended = run("export", "traces.jsonl", *arguments)
+    assert ended.code == 2 and says in ended.err and "Traceback" not in ended.err, ended
+    assert files_below(Path()) == before
+
+
+def test_no_pair_is_an_error_that_says_where_more_are(run: Run) -> None:
+    Path("rejects.jsonl").write_text("")
+    ended = run("export", "traces.jsonl", "--format", "trl-dpo", "--rejects", "rejects.jsonl", "--out", "pairs.jsonl")
+    assert ended.code == 2 and "no pair: none of 0 rejects" in ended.err and "journal.jsonl" in ended.err, ended
+    assert not Path("pairs.jsonl").exists()
