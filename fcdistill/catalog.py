@@ -24,6 +24,7 @@ from fcdistill.validation import check_spec
 
 __all__ = [
     "Catalog",
+    "catalog_from_document",
     "catalog_from_functions",
     "catalog_from_tools",
     "load_catalog",
@@ -91,6 +92,19 @@ def read_catalog(path: Path) -> Catalog:
         document = read_json(path, "tool catalogue")
     except DataError as error:
         raise CatalogError(error.found, required=error.required, fix=error.fix) from None
+    return catalog_from_document(document, origin)
+
+
+def catalog_from_document(document: Any, origin: str) -> Catalog:
+    """The catalogue in JSON values of one of the layouts that `read_catalog` accepts.
+
+    Args:
+        document: what the JSON says.
+        origin: where it stands, for errors.
+
+    Raises:
+        CatalogError: it is in no known layout, or a tool is not sound.
+    """
     named = [_named_spec(item, f"{origin}, tool {number}") for number, item in enumerate(_items(document, origin), 1)]
     return _catalog(named, origin)
 

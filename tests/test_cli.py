@@ -71,6 +71,8 @@ def sets(*changes: str) -> list[str]:
         ["check", "--help"],
         ["eval", "--help"],
         ["compare", "--help"],
+        ["traces", "export", "--help"],
+        ["traces", "import", "--help"],
         ["schemas", "config"],
         ["schemas", "export", "made"],
         ["generate", "config.yaml"],

@@ -19,7 +19,15 @@ from fcdistill.storage import StrictJsonError, loads_strict
 from fcdistill.toolcall_regions import CLOSE_TAG, OPEN_TAG
 from fcdistill.toolcalls import render_calls
 
-__all__ = ["MalformedAnswerError", "WireAnswer", "decode_fields", "read_answer", "wire_messages", "wire_tools"]
+__all__ = [
+    "MalformedAnswerError",
+    "WireAnswer",
+    "answer_text",
+    "decode_fields",
+    "read_answer",
+    "wire_messages",
+    "wire_tools",
+]
 
 _FINISH_REASONS: dict[Any, FinishReason] = {
     "stop": "stop",
@@ -127,8 +135,7 @@ def read_answer(body: bytes, specs: Sequence[ToolSpec]) -> WireAnswer:
         raise MalformedAnswerError("the response holds no choice")
     message = choice.get("message")
     if isinstance(message, dict):
-        parts = [_content(message.get("content")), *_call_texts(message, specs)]
-        text = "\n".join(part for part in parts if part)
+        text = answer_text(message, specs)
     elif isinstance(choice.get("text"), str):
         text = choice["text"]
     else:
@@ -141,6 +148,12 @@ def read_answer(body: bytes, specs: Sequence[ToolSpec]) -> WireAnswer:
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),
     )
+
+
+def answer_text(message: Mapping[str, Any], specs: Sequence[ToolSpec] = ()) -> str:
+    """Content and calls of an assistant's message, as `parse_output` reads them; `specs` as in `read_answer`."""
+    parts = [_content(message.get("content")), *_call_texts(message, specs)]
+    return "\n".join(part for part in parts if part)
 
 
 def _answered_id(message: Message, open_calls: list[tuple[str, str]]) -> str:

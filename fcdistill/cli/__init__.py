@@ -20,7 +20,7 @@ from fcdistill.cli.inspecting import inspect
 from fcdistill.cli.models import models_list, models_pull
 from fcdistill.cli.schemas import schemas_config, schemas_export
 from fcdistill.cli.starting import init
-from fcdistill.cli.traces import traces_export
+from fcdistill.cli.traces import traces_export, traces_import
 from fcdistill.cli.training import adapt, cache, check, plot, train
 from fcdistill.errors import FcdistillError
 from fcdistill.launcher import is_main_process
@@ -53,6 +53,7 @@ models_app.command("pull")(models_pull)
 schemas_app.command("export")(schemas_export)
 schemas_app.command("config")(schemas_config)
 traces_app.command("export")(traces_export)
+traces_app.command("import")(traces_import)
 
 _INTERRUPTED = 130
 

@@ -2,13 +2,16 @@
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from fcdistill.errors import ConfigError, DataError
 
-__all__ = ["traces_export"]
+if TYPE_CHECKING:
+    from fcdistill.generation.exporting import RowLayout
+
+__all__ = ["traces_export", "traces_import"]
 
 _OPENAI_FEWEST = 10
 
@@ -20,6 +23,13 @@ class _ExportFormat(enum.StrEnum):
     TRL_DPO = "trl-dpo"
     SHAREGPT = "sharegpt"
     OPENAI_FINETUNE = "openai-finetune"
+
+
+class _SourceFormat(enum.StrEnum):
+    OPENAI_CHAT = "openai-chat"
+    XLAM = "xlam"
+    SHAREGPT = "sharegpt"
+    OPENAI_MESSAGES = "openai-messages"
 
 
 def traces_export(
@@ -36,7 +46,7 @@ def traces_export(
     from fcdistill.records import Trace
     from fcdistill.storage import read_jsonl
 
-    if (layout == "trl-dpo") != (rejects is not None):
+    if (layout is _ExportFormat.TRL_DPO) != (rejects is not None):
         raise ConfigError(
             "trl-dpo has no rejects to pair" if rejects is None else f"--rejects has no meaning for {layout.value}",
             required="--rejects FILE with --format trl-dpo, and only there",
@@ -47,12 +57,13 @@ def traces_export(
     traces = read_jsonl(file, Trace, "traces file")
     if not traces:
         raise DataError(f"traces file {file} is empty", required="at least one trace", fix="generate some first")
-    if rejects is None:
-        count = write_rows(out, export_rows(traces, layout.value))
+    if layout is not _ExportFormat.TRL_DPO:
+        count = write_rows(out, export_rows(traces, cast("RowLayout", layout.value)))
         print(f"{count} traces: {out}")
-        if layout == "openai-finetune" and count < _OPENAI_FEWEST:
+        if layout is _ExportFormat.OPENAI_FINETUNE and count < _OPENAI_FEWEST:
             print(f"OpenAI takes no fine-tuning file with fewer than {_OPENAI_FEWEST} examples.")
         return
+    assert rejects is not None
     failed = read_failed(rejects)
     rows = list(preference_rows(traces, failed))
     if not rows:
@@ -62,3 +73,44 @@ def traces_export(
             fix="give the journal.jsonl of a run that asked for several attempts, or another rejects file",
         )
     print(f"{write_rows(out, rows)} pairs from {len(traces)} traces and {len(failed)} rejects: {out}")
+
+
+def traces_import(
+    file: Annotated[Path, typer.Argument(help="JSONL, or one JSON array.")],
+    source_format: Annotated[_SourceFormat, typer.Option("--format", help="How its rows are laid out.")],
+    out: Annotated[Path, typer.Option(help="The directory for traces.jsonl and rejects.jsonl.")],
+    tools: Annotated[str | None, typer.Option(help="Tool catalogue, for rows that hold no tools of their own.")] = None,
+    values: Annotated[Path | None, typer.Option(help="Values file of that catalogue, as for `generate`.")] = None,
+    decontaminate: Annotated[
+        list[Path] | None, typer.Option(help="Eval cases whose wording no trace may share; may be repeated.")
+    ] = None,
+    trust_no_call: Annotated[
+        bool, typer.Option("--trust-no-call", help="Keep answers without a call: no check can prove them right.")
+    ] = False,
+) -> None:
+    """Verify conversations that were recorded elsewhere, and keep those that pass as traces."""
+    from fcdistill.catalog import load_catalog
+    from fcdistill.generation.importing import import_traces
+
+    counts = import_traces(
+        file,
+        source_format.value,
+        out,
+        catalog=load_catalog(tools) if tools else None,
+        values=values,
+        decontaminate=decontaminate or (),
+        trust_no_call=trust_no_call,
+    )
+    rejected = sum(counts.rejected.values())
+    print(f"{counts.rows} rows: {counts.kept} traces kept, {rejected} rejected")
+    for check, count in counts.rejected.items():
+        print(f"  {check}: {count}")
+    if counts.reports:
+        print(f"{counts.reports} texts that report the results of calls are no candidates.")
+    print(f"Traces: {out / 'traces.jsonl'}; rejects with reasons: {out / 'rejects.jsonl'}")
+    if not counts.kept:
+        raise DataError(
+            f"no trace was kept of {file}",
+            required="at least one answer that passes all checks",
+            fix=f"read the reasons in {out / 'rejects.jsonl'}; is {source_format.value} the file's format?",
+        )

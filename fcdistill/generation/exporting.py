@@ -16,15 +16,15 @@ from fcdistill.generation.hermes import write_turns
 from fcdistill.records import Outcome, Reject, Trace
 from fcdistill.storage import iter_jsonl, read_jsonl, sha256_json, write_text
 
-__all__ = ["ExportFormat", "export_rows", "preference_rows", "read_failed", "write_rows"]
+__all__ = ["RowLayout", "export_rows", "preference_rows", "read_failed", "write_rows"]
 
-ExportFormat = Literal["trl", "trl-dpo", "sharegpt", "openai-finetune"]
+RowLayout = Literal["trl", "sharegpt", "openai-finetune"]
 
 _WRONG_ANSWER = frozenset({"parse", "tool", "schema", "count", "grounding", "agreement", "question"})
 """The checks that judge an answer. The others judge its request, or its neighbours: the answer may well be right."""
 
 
-def export_rows(traces: Iterable[Trace], layout: Literal["trl", "sharegpt", "openai-finetune"]) -> Iterator[Any]:
+def export_rows(traces: Iterable[Trace], layout: RowLayout) -> Iterator[Any]:
     """The rows of a layout, one per trace.
 
     Raises:
@@ -138,7 +138,7 @@ def _protocol_problem(messages: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
-_ROWS: dict[str, Callable[[Trace], dict[str, Any]]] = {
+_ROWS: dict[RowLayout, Callable[[Trace], dict[str, Any]]] = {
     "openai-finetune": _openai_finetune,
     "sharegpt": _sharegpt,
     "trl": _trl,

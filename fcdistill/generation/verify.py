@@ -16,7 +16,7 @@ from typing import Any
 
 from fcdistill.catalog import Catalog
 from fcdistill.equality import same_call
-from fcdistill.generation.grounding import Grounder
+from fcdistill.generation.grounding import Grounder, Grounding
 from fcdistill.generation.omission import without_value
 from fcdistill.generation.parameters import property_schema, resolve_schema
 from fcdistill.generation.values import ValueBook
@@ -128,11 +128,24 @@ class Verifier:
             now: the current time that the context gives, if it does.
         """
         found = self._grounder.compare(request, calls, now)
-        problems = [f"not in the request: {path} = {value!r}" for _, path, value in found.unsaid]
-        problems += [f"said once for several arguments: {shared}" for shared in found.shared]
-        problems += [f"in no argument: {number}" for number in found.numbers]
-        problems += [f"in no argument: {form!r} ({path})" for path, _, form in found.choices]
-        return Check(name="grounding", ok=not problems, detail="; ".join(dict.fromkeys(problems)))
+        return _grounding(found, found)
+
+    def check_step_grounding(
+        self, said: str, request: str, calls: Sequence[ToolCall], others: Sequence[ToolCall], now: datetime | None
+    ) -> Check:
+        """Like `check_grounding`, for calls that are one step of a longer conversation.
+
+        A value may stem from anything said so far, and what the request says may reach a call of another step.
+
+        Args:
+            said: all texts before the calls, the request and the results of earlier calls among them.
+            request: the user's last text before the calls.
+            calls: the calls of this step.
+            others: the calls of the other steps that answer the same request; they fit their schemas.
+            now: the current time that the context gives, if it does.
+        """
+        sources = self._grounder.compare(said, calls, now)
+        return _grounding(sources, self._grounder.compare(request, [*calls, *others], now))
 
     def repaired(self, request: str, calls: Sequence[ToolCall], now: datetime | None) -> tuple[ToolCall, ...] | None:
         """The calls that the request really asks for, where a model left facts out or put others in.
@@ -180,6 +193,15 @@ class Verifier:
         known = [name for name in resolve_schema(root, root).get("properties", {}) if name in call.arguments]
         names = [*known, *(name for name in call.arguments if name not in known)]
         return ToolCall(name=call.name, arguments={name: call.arguments[name] for name in names})
+
+
+def _grounding(sources: Grounding, uses: Grounding) -> Check:
+    """The verdict: `sources` tells which values nobody said, `uses` which facts of the request reach no call."""
+    problems = [f"not in the request: {path} = {value!r}" for _, path, value in sources.unsaid]
+    problems += [f"said once for several arguments: {shared}" for shared in sources.shared]
+    problems += [f"in no argument: {number}" for number in uses.numbers]
+    problems += [f"in no argument: {form!r} ({path})" for path, _, form in uses.choices]
+    return Check(name="grounding", ok=not problems, detail="; ".join(dict.fromkeys(problems)))
 
 
 def _drop(arguments: dict[str, Any], steps: list[str]) -> None:

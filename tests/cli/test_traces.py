@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,3 +58,40 @@ def test_no_pair_is_an_error_that_says_where_more_are(run: Run) -> None:
     ended = run("export", "traces.jsonl", "--format", "trl-dpo", "--rejects", "rejects.jsonl", "--out", "pairs.jsonl")
     assert ended.code == 2 and "no pair: none of 0 rejects" in ended.err and "journal.jsonl" in ended.err, ended
     assert not Path("pairs.jsonl").exists()
+
+
+def test_import_prints_its_counts(run: Run) -> None:
+    run("export", "traces.jsonl", "--format", "trl", "--out", "trl.jsonl")
+    with Path("trl.jsonl").open("a") as file:
+        file.write("{\n")
+    ended = run("import", "trl.jsonl", "--format", "openai-messages", "--out", "made", "--trust-no-call")
+    assert ended.code == 0 and not ended.err, ended
+    first, *rest = ended.out.splitlines()
+    assert re.fullmatch(r"4 rows: \d traces kept, \d rejected", first) and "  format: 1" in rest
+    assert rest[-1] == "Traces: made/traces.jsonl; rejects with reasons: made/rejects.jsonl"
+    kept, rejected = (int(text) for text in re.findall(r"(\d) (?:traces|rejected)", first))
+    assert kept == len(Path("made/traces.jsonl").read_text().splitlines()) > 0
+    assert rejected == len(Path("made/rejects.jsonl").read_text().splitlines())
+
+
+def test_an_import_of_another_format_says_so(run: Run) -> None:
+    ended = run("import", "traces.jsonl", "--format", "xlam", "--out", "made")
+    assert ended.code == 2 and "no trace was kept" in ended.err and "is xlam the file's format?" in ended.err, ended
+    assert "  format: 3" in ended.out and len(Path("made/rejects.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["none.jsonl", "--format", "xlam"], "there is no file none.jsonl"),
+        (["traces.jsonl", "--format", "alpaca"], "'alpaca' is not one of"),
+        (["traces.jsonl", "--format", "xlam", "--values", "v.json"], "Fix: give --tools too"),
+        (["traces.jsonl", "--format", "xlam", "--tools", "none.json"], "none.json"),
+        (["traces.jsonl", "--format", "xlam", "--decontaminate", "none.jsonl"], "none.jsonl"),
+    ],
+)
+def test_misused_imports_write_nothing(run: Run, arguments: list[str], says: str) -> None:
+    before = files_below(Path())
+    ended = run("import", *arguments, "--out", "made")
+    assert ended.code == 2 and says in ended.err and "Traceback" not in ended.err, ended
+    assert files_below(Path()) == before

@@ -1,0 +1,209 @@
+"""Conversations that were recorded elsewhere, as turns: logs of chat completions, messages, ShareGPT and xLAM rows.
+
+An assistant's turn is text with its calls as `toolcalls.parse_output` reads them, so that every source is read by the
+reader of models' answers. What a turn's calls are worth is not known here (`importing`).
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from fcdistill.backends.openai_wire import answer_text
+from fcdistill.generation.flat_parameters import FlatParametersError, schema_of_flat
+from fcdistill.generation.hermes import TurnError, read_system, read_tool_results
+from fcdistill.storage import StrictJsonError, loads_strict
+from fcdistill.toolcall_regions import CLOSE_TAG, OPEN_TAG
+
+__all__ = ["Conversation", "SourceError", "SourceFormat", "Turn", "read_conversations"]
+
+SourceFormat = Literal["openai-chat", "openai-messages", "sharegpt", "xlam"]
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+_OPENAI_ROLES: dict[Any, Role] = {"developer": "system", "function": "tool"} | {role: role for role in get_args(Role)}
+_SHAREGPT_ROLES: dict[Any, Role] = {
+    "assistant": "assistant",
+    "function_call": "assistant",
+    "function_response": "tool",
+    "gpt": "assistant",
+    "human": "user",
+    "observation": "tool",
+    "system": "system",
+    "tool": "tool",
+    "user": "user",
+}
+
+
+class SourceError(ValueError):
+    """A row that is not in the format; the message says why."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a recorded conversation.
+
+    Attributes:
+        role: who speaks.
+        text: what is said, an assistant's calls included.
+        call_ids: the ids of these calls, where the source gives them.
+        tool_call_id: the call whose result this is, where the source says so.
+        name: the tool whose result this is, where the source says so.
+        truncated: the text ended at a length limit.
+        recorded: whether the turn is an answer that this row records, not the history of another one.
+    """
+
+    role: Role
+    text: str
+    call_ids: tuple[str, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    truncated: bool = False
+    recorded: bool = True
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """The turns of a row, with its tools as JSON values; None where it holds none. `model` is empty where unknown."""
+
+    turns: tuple[Turn, ...]
+    tools: Any = None
+    model: str = ""
+
+
+def read_conversations(row: Any, source_format: SourceFormat) -> list[Conversation]:
+    """The conversations of one row: several where a request was answered by several choices.
+
+    Raises:
+        SourceError: the row is not in that format.
+    """
+    try:
+        return list(_READERS[source_format](_object(row, "the row")))
+    except (FlatParametersError, TurnError) as error:
+        raise SourceError(str(error)) from None
+
+
+def _openai_chat(row: Mapping[str, Any]) -> Iterator[Conversation]:
+    request, response = (_object(_decoded(row.get(key), key), key) for key in ("request", "response"))
+    history = tuple(replace(turn, recorded=False) for turn in _turns(request.get("messages"), "request.messages"))
+    choices = response.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise SourceError("the response holds no choice")
+    model = response.get("model") or request.get("model")
+    for choice in choices:
+        message = _object(_object(choice, "a choice of the response").get("message"), "the message of a choice")
+        answer = replace(_turn(message, "the message of a choice"), truncated=choice.get("finish_reason") == "length")
+        if answer.role != "assistant":
+            raise SourceError(f"the message of a choice has role {answer.role!r}, not 'assistant'")
+        yield Conversation((*history, answer), _tools(request), model if isinstance(model, str) else "")
+
+
+def _openai_messages(row: Mapping[str, Any]) -> Iterator[Conversation]:
+    yield Conversation(tuple(_turns(row.get("messages"), "messages")), _tools(row))
+
+
+def _sharegpt(row: Mapping[str, Any]) -> Iterator[Conversation]:
+    listed = row.get("conversations")
+    if not isinstance(listed, list) or not listed:
+        raise SourceError("the row has no list of conversations")
+    tools = _tools(row)
+    turns: list[Turn] = []
+    for number, item in enumerate(listed, 1):
+        where = f"turn {number} of conversations"
+        speaker, text = (_object(item, where).get(key) for key in ("from", "value"))
+        role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
+        if role is None or not isinstance(text, str):
+            raise SourceError(f"{where} is not {{from, value}} with a known speaker: found from {speaker!r}")
+        if role == "system":
+            text, shown = read_system(text)
+            tools = tools or shown
+        texts = read_tool_results(text) if role == "tool" else [text]
+        turns += [Turn(role, text) for text in texts if text or role != "system"]
+    yield Conversation(tuple(turns), tools)
+
+
+def _xlam(row: Mapping[str, Any]) -> Iterator[Conversation]:
+    query = row.get("query")
+    if not isinstance(query, str):
+        raise SourceError("the row has no query that is a string")
+    tools, answers = (_decoded(row.get(key), key) for key in ("tools", "answers"))
+    if not isinstance(answers, list):
+        raise SourceError("answers is no list of calls")
+    text = "\n".join(f"{OPEN_TAG}\n{json.dumps(call, ensure_ascii=False)}\n{CLOSE_TAG}" for call in answers)
+    if tools is not None:
+        if not isinstance(tools, list):
+            raise SourceError("tools is no list")
+        tools = [_xlam_tool(_object(tool, "a tool")) for tool in tools] or None
+    yield Conversation((Turn("user", query), Turn("assistant", text)), tools)
+
+
+def _xlam_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """The tool with a JSON Schema, under the keys that a catalogue knows."""
+    parameters = schema_of_flat(_object(tool.get("parameters") or {}, "the parameters of a tool"))
+    return {"name": tool.get("name"), "description": tool.get("description"), "parameters": parameters}
+
+
+_READERS: dict[SourceFormat, Callable[[Mapping[str, Any]], Iterator[Conversation]]] = {
+    "openai-chat": _openai_chat,
+    "openai-messages": _openai_messages,
+    "sharegpt": _sharegpt,
+    "xlam": _xlam,
+}
+
+
+def _turns(messages: Any, where: str) -> Iterator[Turn]:
+    if not isinstance(messages, list) or not messages:
+        raise SourceError(f"the row has no list of {where}")
+    for number, message in enumerate(messages, 1):
+        yield _turn(_object(message, f"message {number} of {where}"), f"message {number} of {where}")
+
+
+def _turn(message: Mapping[str, Any], where: str) -> Turn:
+    """A message of OpenAI's chat API."""
+    given = message.get("role")
+    role = _OPENAI_ROLES.get(given) if isinstance(given, str) else None
+    if role is None:
+        raise SourceError(f"{where} has the unknown role {given!r}")
+    if isinstance(message.get("content"), list) and not all(map(_is_text, message["content"])):
+        raise SourceError(f"{where} holds parts that are no text")
+    if role == "assistant":
+        calls = message.get("tool_calls")
+        ids = [call.get("id") if isinstance(call, Mapping) else None for call in calls] if calls else []
+        known = tuple(identity for identity in ids if isinstance(identity, str))
+        return Turn(role, answer_text(message), call_ids=known if len(known) == len(ids) else ())
+    text = answer_text({"content": message.get("content")})
+    if role != "tool":
+        return Turn(role, text)
+    identity, name = (message.get(key) for key in ("tool_call_id", "name"))
+    return Turn(
+        role,
+        text,
+        tool_call_id=identity if isinstance(identity, str) else None,
+        name=name if isinstance(name, str) else None,
+    )
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _tools(row: Mapping[str, Any]) -> Any:
+    """A row's own tools; a list that is empty, and a text that is, are none."""
+    return _decoded(row.get("tools") or row.get("functions") or None, "tools") or None
+
+
+def _decoded(value: Any, what: str) -> Any:
+    """JSON values that may be given as JSON text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return loads_strict(value)
+    except StrictJsonError as error:
+        raise SourceError(f"{what} is a string that is no JSON: {error}") from None
+
+
+def _object(value: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        found: Sequence[Any] | str = "nothing" if value is None else type(value).__name__
+        raise SourceError(f"{what} is no JSON object: found {found}")
+    return value
