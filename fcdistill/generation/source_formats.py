@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from fcdistill.backends.openai_wire import answer_text
 from fcdistill.generation.flat_parameters import FlatParametersError, schema_of_flat
-from fcdistill.generation.hermes import TurnError, read_system, read_tool_results
+from fcdistill.generation.hermes import TurnError, own_system, read_answer, read_system, read_tool_results
 from fcdistill.storage import StrictJsonError, loads_strict
 from fcdistill.toolcall_regions import CLOSE_TAG, OPEN_TAG
 
@@ -114,9 +114,12 @@ def _sharegpt(row: Mapping[str, Any]) -> Iterator[Conversation]:
         role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
         if role is None or not isinstance(text, str):
             raise SourceError(f"{where} is not {{from, value}} with a known speaker: found from {speaker!r}")
-        if role == "system":
-            text, shown = read_system(text)
-            tools = tools or shown
+        if role == "system" and tools is None:
+            text, tools = read_system(text)
+        elif role == "system":
+            text = own_system(text)
+        elif role == "assistant":
+            text = read_answer(text)
         texts = read_tool_results(text) if role == "tool" else [text]
         turns += [Turn(role, text) for text in texts if text or role != "system"]
     yield Conversation(tuple(turns), tools)
