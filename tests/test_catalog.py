@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fcdistill.catalog import (
     Catalog,
+    catalog_from_document,
     catalog_from_functions,
     catalog_from_tools,
     load_catalog,
@@ -186,6 +187,12 @@ def test_unusable_catalogues(read: Any, document: Any, message: str) -> None:
         read(document)
     assert message in caught.value.found
     assert caught.value.required and caught.value.fix
+
+
+def test_json_values_are_read_like_a_file_and_errors_name_their_origin() -> None:
+    assert catalog_from_document({"tools": [MCP_DIM]}, "row 3") == catalog_from_document([MCP_DIM], "row 4")
+    with pytest.raises(CatalogError, match="row 3, tool 1 is a string"):
+        catalog_from_document(["dim"], "row 3")
 
 
 def test_missing_files_and_text_that_is_not_utf_8(tmp_path: Path) -> None:

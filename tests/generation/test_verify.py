@@ -259,3 +259,24 @@ def test_what_is_repaired_passes_all_checks(seed: int, number: int, other: int, 
     if repaired is not None:
         assert VERIFIER.check_schema(repaired).ok and VERIFIER.check_grounding(text, repaired, NOW).ok
         assert [fixed.name for fixed in repaired] == [made.name]
+
+
+def test_a_step_takes_values_from_all_that_was_said_and_shares_the_request_with_other_steps() -> None:
+    weather = call("get_weather", city="Oslo")
+    lamp = call("set_light", room="kitchen", state="on", brightness=40)
+    request = "The weather there, then the kitchen light on at 40."
+    said = f"Where am I?\nOslo\n{request}"
+    assert VERIFIER.check_step_grounding(said, request, [weather], [lamp], None).ok
+    unsaid = VERIFIER.check_step_grounding(request, request, [weather], [lamp], None)
+    assert unsaid.detail == "not in the request: get_weather.city = 'Oslo'"
+    assert "in no argument: 40" in VERIFIER.check_step_grounding(said, request, [weather], [], None).detail
+
+
+@FEW
+@given(st.integers(0, 10**6), st.integers(0, 11), st.integers(0, 10**6), st.randoms(use_true_random=False))
+def test_a_conversation_of_one_step_is_judged_as_a_request(
+    seed: int, number: int, other: int, generator: random.Random
+) -> None:
+    said, made = sampled(seed, number), sampled(other, number)
+    text = ", then ".join(phrases_of(said, NOW, generator).values())
+    assert VERIFIER.check_step_grounding(text, text, [made], [], NOW) == VERIFIER.check_grounding(text, [made], NOW)
