@@ -25,12 +25,8 @@ from fcdistill.records import (
     ToolCall,
 )
 from fcdistill.reporting.coverage import render_cells
-from fcdistill.reporting.terminal import rich_table as _rich_table
-from fcdistill.reporting.wording import NOTHING as _NOTHING
-from fcdistill.reporting.wording import interval as _interval
-from fcdistill.reporting.wording import percent as _percent
-from fcdistill.reporting.wording import quantity as _quantity
-from fcdistill.reporting.wording import visible as _visible
+from fcdistill.reporting.terminal import rich_table
+from fcdistill.reporting.wording import NOTHING, interval, percent, quantity, visible
 
 __all__ = [
     "comparison_markdown",
@@ -54,13 +50,13 @@ def render_terminal(report: Report) -> Group:
     if report.gate is not None:
         parts.append(Text(_gate_headline(report.gate), style="bold green" if report.gate.passed else "bold red"))
         # Sentences wrap; a table would cut them.
-        parts += [Text(_visible(f"  {name} {verdict}: {why}")) for name, verdict, why in _gate_rows(report.gate)]
-        parts += [Text(_visible(f"  {note}"), style="yellow") for note in _gate_notes(report.gate)]
+        parts += [Text(visible(f"  {name} {verdict}: {why}")) for name, verdict, why in _gate_rows(report.gate)]
+        parts += [Text(visible(f"  {note}"), style="yellow") for note in _gate_notes(report.gate)]
         parts.append(Text(""))
-    parts.append(_rich_table("Figures", ("figure", "value", "95% interval", "cases"), _figures(report)))
-    parts.append(_rich_table("Calls", _CONFUSION_HEAD, _confusion(report)))
+    parts.append(rich_table("Figures", ("figure", "value", "95% interval", "cases"), _figures(report)))
+    parts.append(rich_table("Calls", _CONFUSION_HEAD, _confusion(report)))
     for title, head, rows in _breakdowns(report):
-        parts.append(_rich_table(title, head, rows))
+        parts.append(rich_table(title, head, rows))
     return Group(*parts)
 
 
@@ -112,19 +108,19 @@ def render_generation(stats: GenerationStats) -> Group:
         headline += f"; {stats.completion_tokens} tokens written in {stats.seconds:.0f} s ({speed:.0f}/s)"
     parts: list[Text | Table] = [Text(headline, style="bold")]
     checks = [(name, str(count.checked), str(count.checked - count.passed)) for name, count in stats.stages.items()]
-    parts.append(_rich_table("Checks", ("check", "candidates", "failed"), checks))
+    parts.append(rich_table("Checks", ("check", "candidates", "failed"), checks))
     for title, counts in (("Roads", stats.by_source), ("Categories", stats.by_category)):
         rows = [(name, str(count.planned), str(count.kept)) for name, count in counts.items()]
-        parts.append(_rich_table(title, ("", "planned", "kept"), rows))
+        parts.append(rich_table(title, ("", "planned", "kept"), rows))
     tools = [(name, str(count)) for name, count in stats.calls_by_tool.items()]
-    parts.append(_rich_table("Calls in kept traces", ("tool", "calls"), tools))
+    parts.append(rich_table("Calls in kept traces", ("tool", "calls"), tools))
     parts += render_cells(stats.cells)
     return Group(*parts)
 
 
 def render_comparison(rows: Sequence[tuple[str, Report]]) -> Table:
     """Reports on one suite side by side, one row per (label, report)."""
-    return _rich_table(None, *_comparison(rows))
+    return rich_table(None, *_comparison(rows))
 
 
 def comparison_markdown(rows: Sequence[tuple[str, Report]]) -> str:
@@ -146,7 +142,7 @@ def render_paired(baseline: str, rows: Sequence[tuple[str, PairedComparison]]) -
         )
         for label, paired in rows
     ]
-    return _rich_table(Text(_visible(f"Against {baseline}, in percentage points"), style="table.title"), head, body)
+    return rich_table(Text(visible(f"Against {baseline}, in percentage points"), style="table.title"), head, body)
 
 
 _CONFUSION_HEAD = ("the case wants", "a call was made", "no call was made")
@@ -155,8 +151,8 @@ _CONFUSION_HEAD = ("the case wants", "a call was made", "no call was made")
 def _headline(report: Report) -> str:
     rate = report.call_accuracy
     if rate.value is None:
-        return f"Call accuracy: {_NOTHING}, since none of {report.num_cases} cases was scored"
-    return f"Call accuracy {_percent(rate.value)} ({_interval(rate)}), {rate.successes} of {rate.n} cases right"
+        return f"Call accuracy: {NOTHING}, since none of {report.num_cases} cases was scored"
+    return f"Call accuracy {percent(rate.value)} ({interval(rate)}), {rate.successes} of {rate.n} cases right"
 
 
 _GATE_HEAD = ("rule", "verdict", "why")
@@ -191,13 +187,13 @@ def _figures(report: Report) -> _Rows:
         ("schema valid", report.schema_valid_rate),
         ("names right", report.name_accuracy),
     )
-    rows: _Rows = [(name, _percent(rate.value), _interval(rate), _cases(rate)) for name, rate in rates]
+    rows: _Rows = [(name, percent(rate.value), interval(rate), _cases(rate)) for name, rate in rates]
     arguments = (
         ("argument precision", report.argument_precision),
         ("argument recall", report.argument_recall),
         ("argument F1", report.argument_f1),
     )
-    rows += [(name, _percent(value), "", "") for name, value in arguments]
+    rows += [(name, percent(value), "", "") for name, value in arguments]
     for name, distribution, unit in _distributions(report):
         if distribution.n:
             rows += [
@@ -217,7 +213,7 @@ def _distributions(report: Report) -> tuple[tuple[str, Distribution, str], ...]:
 
 def _distribution_values(distribution: Distribution, unit: str) -> list[tuple[str, str]]:
     found = (("mean", distribution.mean), ("p50", distribution.p50), ("p95", distribution.p95))
-    return [(figure, _quantity(value, unit)) for figure, value in found]
+    return [(figure, quantity(value, unit)) for figure, value in found]
 
 
 def _confusion(report: Report) -> _Rows:
@@ -234,7 +230,7 @@ def _breakdowns(report: Report) -> list[tuple[str, _Row, _Rows]]:
         ("By category", "category", report.by_category),
         ("By tool", "tool", report.by_tool),
     ):
-        rows: _Rows = [(name, _percent(rate.value), _interval(rate), _cases(rate)) for name, rate in rates.items()]
+        rows: _Rows = [(name, percent(rate.value), interval(rate), _cases(rate)) for name, rate in rates.items()]
         found.append((title, (head, "call accuracy", "95% interval", "cases"), rows))
     errors = sorted(report.errors.items(), key=lambda item: -item[1])
     found.append(("Errors (primary)", ("error", "cases"), [(code, str(count)) for code, count in errors]))
@@ -244,10 +240,10 @@ def _breakdowns(report: Report) -> list[tuple[str, _Row, _Rows]]:
 def _provenance(report: Report) -> _Rows:
     model = report.model
     return [
-        ("model", _NOTHING if model is None else f"{model.model} {model.revision}".strip()),
+        ("model", NOTHING if model is None else f"{model.model} {model.revision}".strip()),
         ("cases SHA-256", report.cases_sha256),
-        ("tools SHA-256", report.tools_sha256 or _NOTHING),
-        ("decode settings SHA-256", report.decode_sha256 or _NOTHING),
+        ("tools SHA-256", report.tools_sha256 or NOTHING),
+        ("decode settings SHA-256", report.decode_sha256 or NOTHING),
         ("default equals omitted", "yes" if report.default_equals_omitted else "no"),
         ("scorer version", str(report.scorer_version)),
     ]
@@ -266,12 +262,12 @@ def _comparison(rows: Sequence[tuple[str, Report]]) -> tuple[_Row, _Rows]:
     body: _Rows = [
         (
             label,
-            _percent(report.call_accuracy.value),
-            _interval(report.call_accuracy),
-            _percent(report.parse_rate.value),
-            _percent(report.schema_valid_rate.value),
-            _quantity(report.prompt_tokens.mean, ""),
-            _quantity(report.latency_s.p50, "s"),
+            percent(report.call_accuracy.value),
+            interval(report.call_accuracy),
+            percent(report.parse_rate.value),
+            percent(report.schema_valid_rate.value),
+            quantity(report.prompt_tokens.mean, ""),
+            quantity(report.latency_s.p50, "s"),
         )
         for label, report in rows
     ]
@@ -312,12 +308,12 @@ def _block(text: str) -> list[str]:
         text = f"{text[:_LONGEST_TEXT]}\n[{len(text) - _LONGEST_TEXT} more characters]"
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return [f"{fence}text", _visible(text), fence]
+    return [f"{fence}text", visible(text), fence]
 
 
 def _escaped(text: str) -> str:
     """The text as one line of Markdown that means nothing but itself."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~!])", r"\\\1", " ".join(_visible(text).split()))
+    return re.sub(r"([\\`*_{}\[\]<>#|~!])", r"\\\1", " ".join(visible(text).split()))
 
 
 def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
