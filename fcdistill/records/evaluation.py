@@ -61,8 +61,9 @@ class EvalCase(Record):
     behaviour: Behaviour
     expected: tuple[Answer, ...] = Field(min_length=1)
     comparators: dict[str, str] = Field(default_factory=dict)
-    """`tool.param` to `exact`, `casefold`, `numeric(TOL)`, `set`, `date`, `any_of` or `ignore`; `set` and `any_of` take
-    a rule for what they hold, as in `any_of(casefold)`. Under `any_of` the expected value lists acceptable ones."""
+    """`tool.param` to `exact`, `casefold`, `numeric(TOL)`, `set`, `date`, `any_of`, `optional` or `ignore`; `set`,
+    `any_of` and `optional` take a rule for what they hold, as in `any_of(casefold)`. Under `any_of` the expected value
+    lists acceptable ones; under `optional` the argument may be left out."""
     category: Category
     tags: tuple[str, ...] = ()
     critical: bool = False
