@@ -23,6 +23,7 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help="Model reference: who answers.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="Saved predictions to score instead; no model runs.")] = None,
     cases: Annotated[Path | None, typer.Option(help="cases.jsonl of gold cases.")] = None,
+    suite: Annotated[str | None, typer.Option(help="A public suite instead of cases: bfcl:CATEGORY.")] = None,
     tools: Annotated[Path | None, typer.Option(help="The suite's tool catalogue.")] = None,
     out: Annotated[Path | None, typer.Option(help="Output directory.")] = None,
     tools_in_prompt: Annotated[str | None, typer.Option(help="full, compact or none; default: as trained.")] = None,
@@ -34,14 +35,14 @@ def evaluate(
 ) -> None:
     """Score a model, or saved predictions, on gold cases: exact-call accuracy with intervals and error kinds."""
     from fcdistill.config import load_config, parse_config
-    from fcdistill.evaluation.runner import exit_code, run_eval
-    from fcdistill.evaluation.suites import read_suite
+    from fcdistill.evaluation.runner import exit_code, open_suite, run_eval
     from fcdistill.reporting.tables import render_markdown, render_terminal
     from fcdistill.storage import write_text
 
     given = {
         "predictions": predictions,
         "cases": cases,
+        "suite": suite,
         "tools": tools,
         "out": out,
         "limit": limit,
@@ -76,7 +77,7 @@ def evaluate(
             flags["model"] = answerer
         settings = parse_config(flags, "eval", "the given options")
     if settings.model is not None:
-        read_suite(settings.cases, settings.tools)  # a defect there shows before a model is loaded
+        open_suite(settings)  # a defect there shows before a model is loaded
     answering = None if settings.model is None else opened(settings.model)
     try:
         with progress("cases") as update:
