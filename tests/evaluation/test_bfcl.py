@@ -1,15 +1,21 @@
 """The leaderboard's cases become cases here: schemas, names, acceptable values."""
 
 import importlib.util
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from fcdistill.config import EvalConfig, parse_config
+from fcdistill.config.evaluate import EvalSuite
 from fcdistill.errors import ConfigError, DataError, MissingDependencyError
-from fcdistill.evaluation.bfcl import data_directory, json_schema, read_bfcl
+from fcdistill.evaluation import bfcl, runner
+from fcdistill.evaluation.bfcl import BFCL_CATEGORIES, BfclEntry, data_directory, json_schema, read_bfcl
+from fcdistill.evaluation.bfcl_official import OfficialVerdict
 from fcdistill.evaluation.scoring import score_case
 from fcdistill.records import Prediction, Score, ToolCall
+from fcdistill.reporting.tables import render_markdown
 from tests.evaluation.bfcl_data import DIM, ROUTE, write_category
 
 
@@ -171,3 +177,58 @@ def test_without_the_package_the_error_says_how_to_install_it(monkeypatch: pytes
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="pip install --no-deps bfcl-eval"):
         data_directory()
+
+
+def test_the_config_names_exactly_the_categories() -> None:
+    assert get_args(EvalSuite) == tuple(f"bfcl:{category}" for category in BFCL_CATEGORIES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "exactly one of cases and suite"),
+        ({"suite": "bfcl:simple_python", "cases": "c.jsonl"}, "exactly one of cases and suite"),
+        ({"suite": "bfcl:simple_python", "tools": "t.json"}, "tools belongs to cases"),
+        ({"suite": "bfcl:multi_turn_base"}, "bfcl:live_relevance"),
+    ],
+)
+def test_a_suite_excludes_cases_and_tools(fields: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"predictions": "p.jsonl", "out": "out", **fields}, "eval", "the given options")
+
+
+def test_a_run_reports_both_verdicts_and_why_they_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = [{"lamp.dim": {"room": ["hall"], "level": [1.0]}}]
+    unsatisfiable = [{"lamp.dim": {"room": ["hall"], "level": ["full"]}}]
+    data = tmp_path / "data"
+    write_category(data, "simple_python", [("Dim.", [DIM])] * 4, [answer, answer, answer, unsatisfiable])
+    monkeypatch.setattr(bfcl, "data_directory", lambda: data)
+    monkeypatch.setattr(runner, "load_ast_checker", lambda: None)
+    monkeypatch.setattr(runner, "official_verdict", checker_that_ignores_case)
+    said = [{"room": room, "level": 1} for room in ("hall", "Hall", "attic", "hall")]
+    lines = [
+        json.dumps({"id": f"simple_python_{index}", "tool_calls": [{"name": "lamp.dim", "arguments": arguments}]})
+        for index, arguments in enumerate(said)
+    ]
+    (tmp_path / "answers.jsonl").write_text("\n".join(lines))
+    found = runner.run_eval(
+        EvalConfig(suite="bfcl:simple_python", predictions=tmp_path / "answers.jsonl", out=tmp_path / "out")
+    )
+    report = found.report
+    assert (report.num_cases, report.call_accuracy.successes, report.num_unscored) == (3, 1, 0)
+    assert report.official_accuracy is not None and report.official_accuracy.successes == 2
+    assert [(each.id, each.correct, each.kind, each.detail) for each in report.official_disagreements] == [
+        ("simple_python_1", False, "wrong_value", 'lamp_dim.room expected one of ["hall"], got "Hall"')
+    ]
+    assert list(report.set_aside) == ["simple_python_3"]
+    markdown = render_markdown(report, found.scores, found.predictions, found.suite.cases)
+    assert "| official checker | 66.7% |" in markdown
+    assert "| wrong\\_value | wrong | right | 1 |" in markdown
+    assert "| simple\\_python\\_1 | wrong | right |" in markdown
+    assert "## Set aside: no answer could be right" in markdown
+
+
+def checker_that_ignores_case(category: str, entry: BfclEntry, prediction: Prediction) -> OfficialVerdict:
+    """Stands in for the official checker, which forgives case."""
+    right = str(prediction.calls[0].arguments["room"]).lower() == "hall"
+    return OfficialVerdict(right, "" if right else "value_error:string: another room")
