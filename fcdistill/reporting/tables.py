@@ -182,7 +182,9 @@ def _breakdowns(report: Report) -> list[tuple[str, _Row, _Rows]]:
     errors = sorted(report.errors.items(), key=lambda item: -item[1])
     found.append(("Errors (primary)", ("error", "cases"), [(code, str(count)) for code, count in errors]))
     differing = Counter((each.kind, each.correct) for each in report.official_disagreements)
-    why: _Rows = [(kind, _verdict(ours), _verdict(not ours), str(count)) for (kind, ours), count in differing.most_common()]
+    why: _Rows = [
+        (kind, _verdict(ours), _verdict(not ours), str(count)) for (kind, ours), count in differing.most_common()
+    ]
     found.append(("Where the official checker differs", ("why", "ours", "official", "cases"), why))
     return [part for part in found if part[2]]
 
