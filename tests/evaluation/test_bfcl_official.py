@@ -28,10 +28,21 @@ def gold(case: EvalCase) -> Prediction:
 
 
 @with_package
-@pytest.mark.parametrize(("category", "num_cases"), [("simple_python", 400), ("multiple", 200), ("parallel", 200)])
-def test_gold_answers_are_right_for_both(category: str, num_cases: int) -> None:
+@pytest.mark.parametrize(
+    ("category", "num_unsatisfiable"),
+    [
+        ("simple_python", 0),
+        ("multiple", 0),
+        ("parallel", 0),
+        ("parallel_multiple", 2),
+        ("live_simple", 2),
+        ("live_parallel", 0),
+        ("live_parallel_multiple", 1),
+    ],
+)
+def test_gold_answers_are_right_for_both(category: str, num_unsatisfiable: int) -> None:
     found = read_bfcl(category)
-    assert len(found.suite.cases) == num_cases
+    assert len(found.unsatisfiable) == num_unsatisfiable
     wrong: dict[str, Any] = {}
     for case in found.suite.cases:
         score = score_case(case, found.suite.specs[case.id], gold(case))
