@@ -1,14 +1,28 @@
 """The section `eval`."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from fcdistill.config.backends import BackendConfig, DecodeSettings, with_default_backend
 from fcdistill.config.base import ConfigModel
 
-__all__ = ["EvalConfig", "GateConfig"]
+__all__ = ["EvalConfig", "EvalSuite", "GateConfig"]
+
+EvalSuite = Literal[
+    "bfcl:simple_python",
+    "bfcl:multiple",
+    "bfcl:parallel",
+    "bfcl:parallel_multiple",
+    "bfcl:irrelevance",
+    "bfcl:live_simple",
+    "bfcl:live_multiple",
+    "bfcl:live_parallel",
+    "bfcl:live_parallel_multiple",
+    "bfcl:live_irrelevance",
+    "bfcl:live_relevance",
+]
 
 
 class GateConfig(ConfigModel):
@@ -35,7 +49,8 @@ class GateConfig(ConfigModel):
 class EvalConfig(ConfigModel):
     """`fcdistill eval`: predictions on gold cases become a report."""
 
-    cases: Path = Field(description="cases.jsonl of EvalCase records.")
+    cases: Path | None = Field(None, description="cases.jsonl of EvalCase records; alternatively give suite.")
+    suite: EvalSuite | None = Field(None, description="A public suite instead of cases: bfcl:CATEGORY.")
     tools: Path | None = Field(None, description="The suite's catalogue; not needed where every case holds its tools.")
     out: Path = Field(description="Output directory.")
     model: BackendConfig | None = Field(None, description="Who answers; alternatively give predictions.")
@@ -56,4 +71,8 @@ class EvalConfig(ConfigModel):
     def _one_source(self) -> "EvalConfig":
         if (self.model is None) == (self.predictions is None):
             raise ValueError("give exactly one of model and predictions")
+        if (self.cases is None) == (self.suite is None):
+            raise ValueError("give exactly one of cases and suite")
+        if self.suite is not None and self.tools is not None:
+            raise ValueError("tools belongs to cases: the cases of a suite hold their own")
         return self

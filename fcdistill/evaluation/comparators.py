@@ -1,8 +1,9 @@
 """When an argument's value counts as the expected one, and where it differs.
 
-A comparator is written in a case file as a rule: `exact`, `casefold`, `numeric(TOL)`, `date`, `set`, `any_of` or
-`ignore`; `set` and `any_of` take a rule for what they hold, as in `any_of(casefold)`. Rules apply to all strings and
-numbers below the argument. Nothing here knows of tools, schemas' verdicts or error codes.
+A comparator is written in a case file as a rule: `exact`, `casefold`, `numeric(TOL)`, `date`, `set`, `any_of`,
+`optional` or `ignore`; `set` and `any_of` take a rule for what they hold, as in `any_of(casefold)`, and `optional`,
+which lets the argument be left out, one for its value where it is given, as in `optional(any_of)`. Rules apply to all
+strings and numbers below the argument. Nothing here knows of tools, schemas' verdicts or error codes.
 """
 
 import json
@@ -37,7 +38,7 @@ __all__ = [
 
 
 _RULE = re.compile(r"\s*([a-z_]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
-_RULES = "exact, casefold, numeric(TOL), date, set, set(RULE), any_of, any_of(RULE), ignore"
+_RULES = "exact, casefold, numeric(TOL), date, set, set(RULE), any_of, any_of(RULE), optional, optional(RULE), ignore"
 _SIMPLE_KINDS = ("exact", "casefold", "date", "ignore")
 
 
@@ -46,8 +47,8 @@ class Rule:
     """A parsed comparator.
 
     Attributes:
-        kind: `exact`, `casefold`, `numeric`, `date`, `set`, `any_of` or `ignore`.
-        inner: the rule for elements (`set`) or alternatives (`any_of`).
+        kind: `exact`, `casefold`, `numeric`, `date`, `set`, `any_of`, `optional` or `ignore`.
+        inner: the rule for elements (`set`), alternatives (`any_of`) or a value that is given (`optional`).
         tolerance: the largest absolute difference that `numeric` accepts.
     """
 
@@ -80,9 +81,9 @@ def parse_rule(text: str) -> Rule:
         return Rule(kind)
     if kind == "numeric" and argument is not None:
         return Rule(kind, tolerance=_parse_tolerance(text, argument))
-    if kind in ("set", "any_of"):
+    if kind in ("set", "any_of", "optional"):
         inner = EXACT if argument is None else parse_rule(argument)
-        if inner.kind not in ("any_of", "ignore"):
+        if inner.kind not in ("optional", "ignore") and (kind == "optional" or inner.kind != "any_of"):
             return Rule(kind, inner=inner)
     raise ValueError(f"comparator {text!r} is none of {_RULES}")
 
@@ -102,6 +103,9 @@ def check_expected(rule: Rule, expected: object) -> str:
 
     A rule that never applies (a date rule on a text, `any_of` without a list) is a mistake of the case's author.
     """
+    if rule.kind == "optional":
+        assert rule.inner is not None
+        return check_expected(rule.inner, expected)
     if rule.kind == "any_of":
         if not isinstance(expected, list) or not expected:
             return f"any_of needs a list of acceptable values, found {describe_value(expected)}"
@@ -124,6 +128,8 @@ def check_expected(rule: Rule, expected: object) -> str:
 
 def expected_alternatives(rule: Rule, expected: Any) -> list[Any]:
     """The values that an expected value stands for: the items of `any_of`, else the value itself."""
+    if rule.kind == "optional" and rule.inner is not None:
+        return expected_alternatives(rule.inner, expected)
     return list(expected) if rule.kind == "any_of" and isinstance(expected, list) else [expected]
 
 
@@ -180,7 +186,11 @@ def escape_pointer(name: str) -> str:
 def _differences(expected: Any, got: Any, rule: Rule, pointer: str, defaults: Defaults | None) -> Iterator[Difference]:
     if rule.kind == "ignore":
         return
-    if expected is MISSING:
+    if rule.kind == "optional":
+        assert rule.inner is not None
+        if got is not MISSING:
+            yield from _differences(expected, got, rule.inner, pointer, defaults)
+    elif expected is MISSING:
         yield Difference(pointer, f"expected nothing, got {describe_value(got)}")
     elif rule.kind == "any_of":
         yield from _any_of_differences(expected, got, rule, pointer, defaults)

@@ -11,6 +11,8 @@ from typing import Any
 
 from fcdistill.backends.base import Backend, Completion, Request
 from fcdistill.config import EvalConfig
+from fcdistill.evaluation.bfcl import BfclSuite, read_bfcl
+from fcdistill.evaluation.bfcl_official import load_ast_checker, official_verdict
 from fcdistill.evaluation.gate import judge, read_baseline, require_comparable
 from fcdistill.evaluation.predictions import prediction_from_text, read_predictions
 from fcdistill.evaluation.scoring import SCORER_VERSION, Scorer
@@ -19,7 +21,7 @@ from fcdistill.evaluation.suites import Suite, read_suite
 from fcdistill.records import Baseline, Prediction, Report, Score
 from fcdistill.storage import Journal, RunDirectory, sha256_json, write_json, write_jsonl
 
-__all__ = ["Evaluation", "check_inputs", "exit_code", "run_eval"]
+__all__ = ["Evaluation", "check_inputs", "exit_code", "open_suite", "run_eval"]
 
 _VOLATILE = frozenset({"default_equals_omitted", "gate", "limit", "out"})
 """Config fields that change no answer: with others, the answers that are there already still stand."""
@@ -56,7 +58,18 @@ def check_inputs(config: EvalConfig) -> None:
         DataError: the suite, or the baseline, is unusable.
         CatalogError: the suite's catalogue is unusable.
     """
-    _comparable_baseline(config, read_suite(config.cases, config.tools).first(config.limit))
+    suite, _ = open_suite(config)
+    _comparable_baseline(config, suite.first(config.limit))
+
+
+def open_suite(config: EvalConfig) -> tuple[Suite, BfclSuite | None]:
+    """The suite that a config names, and what it is of the leaderboard where it is. Raises like `run_eval`."""
+    if config.suite is not None:
+        bfcl = read_bfcl(config.suite.partition(":")[2])
+        load_ast_checker()
+        return bfcl.suite, bfcl
+    assert config.cases is not None
+    return read_suite(config.cases, config.tools), None
 
 
 def run_eval(
@@ -80,14 +93,16 @@ def run_eval(
     """
     if (backend is None) == (config.predictions is None):
         raise ValueError("run_eval needs a backend exactly where config.predictions is not given")
-    whole_suite = read_suite(config.cases, config.tools)
+    whole_suite, bfcl = open_suite(config)
     suite = whole_suite.first(config.limit)
     conditions, baseline = _conditions(config, suite), _comparable_baseline(config, suite)
     saved = None
     if config.predictions is not None:
-        known_ids = frozenset(case.id for case in whole_suite.cases)
+        set_aside = () if bfcl is None else bfcl.unsatisfiable
+        known_ids = frozenset([*(case.id for case in whole_suite.cases), *set_aside])
         saved = read_predictions(config.predictions, known_ids, suite.safe_names)
-    inputs = [path for path in (config.cases, config.tools, config.predictions) if path is not None]
+    files = () if bfcl is None else bfcl.files
+    inputs = [path for path in (config.cases, config.tools, config.predictions, *files) if path is not None]
     with RunDirectory(
         config.out,
         stage="eval",
@@ -106,7 +121,7 @@ def run_eval(
         else:
             assert backend is not None
             predictions = _ask(config, backend, suite, run.path / "predictions.jsonl", on_progress)
-        evaluation = _evaluate(config, backend, suite, predictions, conditions, baseline)
+        evaluation = _evaluate(config, backend, suite, predictions, conditions, baseline, bfcl)
         ordered = [predictions[case.id] for case in whole_suite.cases if case.id in predictions]
         write_jsonl(run.path / "predictions.jsonl", ordered)
         write_jsonl(run.path / "scores.jsonl", evaluation.scores)
@@ -184,6 +199,7 @@ def _evaluate(
     predictions: dict[str, Prediction],
     conditions: Mapping[str, Any],
     baseline: Baseline | None,
+    bfcl: BfclSuite | None,
 ) -> Evaluation:
     scorers: dict[int, Scorer] = {}  # by identity: cases of one catalogue share one tuple of specs
     scores: list[Score] = []
@@ -196,15 +212,24 @@ def _evaluate(
             specs = suite.specs[case.id]
             if id(specs) not in scorers:
                 scorers[id(specs)] = Scorer(specs, default_equals_omitted=config.default_equals_omitted)
-            scores.append(scorers[id(specs)].score(case, prediction))
+            score = scorers[id(specs)].score(case, prediction)
+            scores.append(score if bfcl is None else _with_official(score, bfcl, prediction))
     report = summarise(
         scores,
         predictions,
         unscored_ids=unscored_ids,
         model=None if backend is None else backend.ref,
+        set_aside=None if bfcl is None else bfcl.unsatisfiable,
         **conditions,
     )
     if config.gate.is_on and not unscored_ids:
         verdict = judge(config.gate, report, scores, suite.cases, baseline)
         report = report.model_copy(update={"gate": verdict})
     return Evaluation(report=report, suite=suite, scores=tuple(scores), predictions=predictions)
+
+
+def _with_official(score: Score, bfcl: BfclSuite, prediction: Prediction) -> Score:
+    verdict = official_verdict(bfcl.category, bfcl.entries[score.id], prediction)
+    return score.model_copy(
+        update={"official_correct": verdict.correct, "official_error": None if verdict.correct else verdict.error}
+    )

@@ -176,6 +176,11 @@ class Scorer:
             rule = rules.get(name, EXACT)
             if rule.kind == "ignore":
                 continue
+            if rule.kind == "optional":
+                if name not in got.arguments:
+                    continue
+                assert rule.inner is not None
+                rule = rule.inner
             omitted = MISSING if defaults is None else defaults.of(name)
             one, other = expected.arguments.get(name, MISSING), got.arguments.get(name, MISSING)
             both_given = one is not MISSING and other is not MISSING

@@ -5,13 +5,23 @@ who answered them is told by the caller.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy
 from scipy.stats import binomtest
 
 from fcdistill.evaluation.scoring import SCORER_VERSION
-from fcdistill.records import CALL_ERRORS, CallConfusion, Distribution, ModelRef, Prediction, Rate, Report, Score
+from fcdistill.records import (
+    CALL_ERRORS,
+    CallConfusion,
+    Distribution,
+    ModelRef,
+    OfficialDisagreement,
+    Prediction,
+    Rate,
+    Report,
+    Score,
+)
 
 __all__ = ["summarise", "wilson_interval"]
 
@@ -43,6 +53,7 @@ def summarise(
     tools_sha256: str | None = None,
     decode_sha256: str | None = None,
     default_equals_omitted: bool = False,
+    set_aside: Mapping[str, str] | None = None,
 ) -> Report:
     """The report of an evaluation.
 
@@ -55,7 +66,9 @@ def summarise(
         tools_sha256: hash of the suite's catalogue.
         decode_sha256: hash of the decode settings, where a model was asked.
         default_equals_omitted: how the scores were made.
+        set_aside: reasons, by id, why cases of the suite are not among the evaluated ones.
     """
+    official = [score.official_correct for score in scores if score.official_correct is not None]
     matched = sum(score.arguments_matched for score in scores)
     num_predicted = sum(score.arguments_predicted for score in scores)
     num_expected = sum(score.arguments_expected for score in scores)
@@ -85,7 +98,23 @@ def summarise(
         decode_sha256=decode_sha256,
         default_equals_omitted=default_equals_omitted,
         scorer_version=SCORER_VERSION,
+        official_accuracy=_rate(official) if official else None,
+        official_disagreements=tuple(_disagreements(scores)),
+        set_aside=dict(set_aside or {}),
     )
+
+
+def _disagreements(scores: Iterable[Score]) -> Iterator[OfficialDisagreement]:
+    for score in scores:
+        if score.official_correct is None or score.official_correct == score.correct:
+            continue
+        if score.correct:
+            kind, _, detail = (score.official_error or "").partition(": ")
+        else:
+            kind, detail = score.errors[0].code, f"{score.errors[0].path} {score.errors[0].detail}".strip()
+        yield OfficialDisagreement(
+            id=score.id, correct=score.correct, official_correct=score.official_correct, kind=kind, detail=detail
+        )
 
 
 def _rate(outcomes: Iterable[bool]) -> Rate:

@@ -17,6 +17,7 @@ __all__ = [
     "EvalCase",
     "GateCheck",
     "GateVerdict",
+    "OfficialDisagreement",
     "PairedComparison",
     "ParseError",
     "Prediction",
@@ -62,8 +63,9 @@ class EvalCase(Record):
     behaviour: Behaviour
     expected: tuple[Answer, ...] = Field(min_length=1)
     comparators: dict[str, str] = Field(default_factory=dict)
-    """`tool.param` to `exact`, `casefold`, `numeric(TOL)`, `set`, `date`, `any_of` or `ignore`; `set` and `any_of` take
-    a rule for what they hold, as in `any_of(casefold)`. Under `any_of` the expected value lists acceptable ones."""
+    """`tool.param` to `exact`, `casefold`, `numeric(TOL)`, `set`, `date`, `any_of`, `optional` or `ignore`; `set`,
+    `any_of` and `optional` take a rule for what they hold, as in `any_of(casefold)`. Under `any_of` the expected value
+    lists acceptable ones; under `optional` the argument may be left out."""
     category: Category
     tags: tuple[str, ...] = ()
     critical: bool = False
@@ -159,6 +161,10 @@ class Score(Record):
     arguments_expected: int = 0
     """Top-level arguments of the best-matching answer, for precision, recall and F1."""
     called: bool = False
+    official_correct: bool | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The verdict of the suite's own checker, where it has one (BFCL)."""
+    official_error: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Its kind of error, a colon and its words."""
 
 
 class Rate(Frozen):
@@ -231,6 +237,17 @@ class GateVerdict(Frozen):
     warnings: tuple[str, ...] = ()
 
 
+class OfficialDisagreement(Frozen):
+    """A case on which the suite's own checker and our scorer differ."""
+
+    id: str
+    correct: bool
+    official_correct: bool
+    kind: str
+    """The error that one of them found and the other did not: our error code, or the checker's kind of error."""
+    detail: str
+
+
 class Report(Record):
     """What an evaluation found. Every rate is over all scored cases; unscored ones are counted apart."""
 
@@ -262,6 +279,11 @@ class Report(Record):
     decode_sha256: str | None
     default_equals_omitted: bool
     scorer_version: int
+    official_accuracy: Rate | None = Field(default=None, exclude_if=lambda value: value is None)
+    """What the suite's own checker calls right, where it has one (BFCL)."""
+    official_disagreements: tuple[OfficialDisagreement, ...] = Field(default=(), exclude_if=lambda value: not value)
+    set_aside: dict[str, str] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """Cases of the suite that no answer could satisfy, each with the reason: they are not among the cases."""
     gate: GateVerdict | None = None
     """The verdict, where a floor or a baseline was given."""
 

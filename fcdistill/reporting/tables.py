@@ -6,6 +6,7 @@ style a terminal nor break out of its block.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Group
@@ -87,6 +88,16 @@ def render_markdown(
     lines += ["## Calls", "", *_markdown_table(_CONFUSION_HEAD, _confusion(report)), ""]
     for title, head, rows in _breakdowns(report):
         lines += [f"## {title}", "", *_markdown_table(head, rows), ""]
+    if report.official_disagreements:
+        each_case = [
+            (each.id, _verdict(each.correct), _verdict(each.official_correct), f"{each.kind}: {each.detail}")
+            for each in report.official_disagreements
+        ]
+        lines += ["## Cases on which the official checker differs", ""]
+        lines += [*_markdown_table(("case", "ours", "official", "why"), each_case), ""]
+    if report.set_aside:
+        lines += ["## Set aside: no answer could be right", ""]
+        lines += [*_markdown_table(("case", "why"), report.set_aside.items()), ""]
     lines += ["## Provenance", "", *_markdown_table(("what", "value"), _provenance(report)), ""]
     by_id = {case.id: case for case in cases}
     wrong = [score for score in scores if not score.correct and score.id in by_id]
@@ -183,6 +194,7 @@ def _unscored_notice(report: Report) -> str:
 def _figures(report: Report) -> _Rows:
     rates = (
         ("call accuracy", report.call_accuracy),
+        *((("official checker", report.official_accuracy),) if report.official_accuracy is not None else ()),
         ("parsed", report.parse_rate),
         ("schema valid", report.schema_valid_rate),
         ("names right", report.name_accuracy),
@@ -234,7 +246,16 @@ def _breakdowns(report: Report) -> list[tuple[str, _Row, _Rows]]:
         found.append((title, (head, "call accuracy", "95% interval", "cases"), rows))
     errors = sorted(report.errors.items(), key=lambda item: -item[1])
     found.append(("Errors (primary)", ("error", "cases"), [(code, str(count)) for code, count in errors]))
+    differing = Counter((each.kind, each.correct) for each in report.official_disagreements)
+    why: _Rows = [
+        (kind, _verdict(ours), _verdict(not ours), str(count)) for (kind, ours), count in differing.most_common()
+    ]
+    found.append(("Where the official checker differs", ("why", "ours", "official", "cases"), why))
     return [part for part in found if part[2]]
+
+
+def _verdict(correct: bool) -> str:
+    return "right" if correct else "wrong"
 
 
 def _provenance(report: Report) -> _Rows:

@@ -11,6 +11,7 @@ from fcdistill.evaluation.comparators import (
     check_expected,
     compare,
     describe_value,
+    expected_alternatives,
     parse_rule,
 )
 from fcdistill.evaluation.defaults import MISSING, Defaults
@@ -263,3 +264,14 @@ def test_assignment_pairs_as_many_right_ones_as_possible(num_rows: int, num_colu
 def test_long_values_are_shortened() -> None:
     assert len(describe_value("x" * 1000)) == 120
     assert describe_value(MISSING) == "nothing"
+
+
+def test_optional_lets_a_value_be_left_out_and_judges_it_where_it_is_given() -> None:
+    rule = parse_rule("optional(any_of)")
+    assert compare([1, 2], MISSING, rule) == []
+    assert compare([1, 2], 2, rule) == []
+    assert [each.detail for each in compare([1, 2], 3, rule)] == ["expected one of [1, 2], got 3"]
+    assert check_expected(rule, 1)
+    assert expected_alternatives(rule, [1, 2]) == [1, 2]
+    with pytest.raises(ValueError):
+        parse_rule("any_of(optional)")
