@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from fcdistill.config.backends import BackendConfig, DecodeSettings, with_default_backend
+from fcdistill.config.backends import BackendConfig, DecodeSettings, LocalBackendConfig, with_default_backend
 from fcdistill.config.base import ConfigModel
 
 __all__ = ["EvalConfig", "EvalSuite", "GateConfig"]
@@ -56,6 +56,9 @@ class EvalConfig(ConfigModel):
     model: BackendConfig | None = Field(None, description="Who answers; alternatively give predictions.")
     predictions: Path | None = Field(None, description="Saved predictions: JSONL of {id, text} or {id, tool_calls}.")
     decode: DecodeSettings = DecodeSettings()
+    repeat: StrictInt = Field(
+        1, ge=1, description="Answers to each case, each with its own seed: for models and servers that sample."
+    )
     default_equals_omitted: StrictBool = Field(
         False, description="An optional argument that equals its schema default counts as left out."
     )
@@ -75,4 +78,10 @@ class EvalConfig(ConfigModel):
             raise ValueError("give exactly one of cases and suite")
         if self.suite is not None and self.tools is not None:
             raise ValueError("tools belongs to cases: the cases of a suite hold their own")
+        greedy = isinstance(self.model, LocalBackendConfig) and self.decode.sampling_temperature == 0
+        if self.repeat > 1 and greedy:
+            raise ValueError(
+                f"repeat is {self.repeat}, but a local model with decode.sampling_temperature 0 answers alike each "
+                "time; set a sampling_temperature above 0, or leave out repeat"
+            )
         return self

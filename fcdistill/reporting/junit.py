@@ -1,6 +1,6 @@
 """An evaluation as JUnit XML, which CI servers show case by case.
 
-One test case per eval case: a wrong answer is a failure, a case without an answer an error. The gate's rules are test
+One test case per eval case: a wrong one is a failure, one without an answer an error. The gate's rules are test
 cases of a suite of their own, so that what turns a build red is named there too.
 """
 
@@ -23,8 +23,8 @@ def render_junit(
 
     Args:
         report: the figures, and the gate's verdict where there is one.
-        scores: the verdicts.
-        predictions: the answers by case id, for what was said and how long it took.
+        scores: the verdicts, one per scored case.
+        predictions: the answers that these speak of by case id, for what was said and how long it took.
         cases: all cases of the run, in their order.
     """
     by_id = {score.id: score for score in scores}
@@ -45,7 +45,7 @@ def render_junit(
             failure = ElementTree.SubElement(found, "failure", type=str(score.primary_error), message=_text(details[0]))
             said = given.text if given is not None else ""
             failure.text = _text("\n".join([*details, "", "The answer:", said]))
-    _count(suite, report.num_cases, report.num_cases - report.num_unscored - report.call_accuracy.successes)
+    _count(suite, report.num_cases, sum(not score.correct for score in scores))
     suite.set("errors", str(report.num_unscored))
     suite.set("time", f"{seconds:.3f}")
     if report.gate is not None:
