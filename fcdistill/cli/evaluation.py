@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +27,7 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help="Model reference: who answers.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="Saved predictions to score instead; no model runs.")] = None,
     cases: Annotated[Path | None, typer.Option(help="cases.jsonl of gold cases.")] = None,
+    cases_format: Annotated[str | None, typer.Option(help="cases, or openai-messages: the last is the answer.")] = None,
     suite: Annotated[str | None, typer.Option(help="A public suite instead of cases: bfcl:CATEGORY.")] = None,
     tools: Annotated[Path | None, typer.Option(help="The suite's tool catalogue.")] = None,
     out: Annotated[Path | None, typer.Option(help="Output directory.")] = None,
@@ -63,6 +65,7 @@ def evaluate(
     given = {
         "predictions": predictions,
         "cases": cases,
+        "cases_format": cases_format,
         "suite": suite,
         "tools": tools,
         "out": out,
@@ -118,11 +121,13 @@ def evaluate(
         check_inputs(settings)
     answering = None if settings.model is None else opened(settings.model)
     try:
-        with progress("cases") as update:
+        with progress("answers") as update:
             evaluation = run_eval(settings, answering, lambda done, total: update(done, total, ""))
     finally:
         if answering is not None:
             answering.close()
+    if evaluation.suite.note:
+        print(f"fcdistill: note: {evaluation.suite.note}", file=sys.stderr)
     report = evaluation.report
     judged = (report, evaluation.scores, evaluation.predictions, evaluation.suite.cases)
     write_text(settings.out / "report.md", render_markdown(*judged, max_failures=200))

@@ -78,7 +78,7 @@ def open_suite(config: EvalConfig) -> tuple[Suite, BfclSuite | None]:
         load_ast_checker()
         return bfcl.suite, bfcl
     assert config.cases is not None
-    return read_suite(config.cases, config.tools), None
+    return read_suite(config.cases, config.tools, config.cases_format), None
 
 
 def run_eval(
