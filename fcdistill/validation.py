@@ -52,6 +52,9 @@ _CODES: dict[str, CallError] = {
 }
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """One way in which a call breaks its tool's schema.
@@ -87,7 +90,7 @@ class CallValidator:
             hint = f"; did you mean {' or '.join(close)}?" if close else ""
             return [Violation("unknown_function", "", "name", f"there is no tool {_quote(call.name)}{hint}")]
         try:
-            written = json.dumps(call.arguments, sort_keys=True)
+            written = _CANONICAL.encode(call.arguments)
         except (TypeError, ValueError, RecursionError):
             return compiled.check(call.arguments)
         return list(_check_once(compiled, written))
