@@ -22,7 +22,7 @@ from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.phrasing import plain_forms, spoken_forms
 from fcdistill.generation.plan import time_of_context
 from fcdistill.generation.synthesize import add_typos
-from fcdistill.generation.times import instant
+from fcdistill.generation.times import moment
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.verify import Verifier
 from fcdistill.generation.words import spell_number
@@ -35,7 +35,7 @@ _CHANGED, _SPELLED, _MISTYPED = 0.8, 0.2, 0.15
 _FRUITLESS_ROUNDS = 8
 """As many tries as this times the traces without a new request, and none is to be expected."""
 _DRAWN_AT_ONCE = 64
-_WHOLE_NUMBER = re.compile(r"(?<![\d.,:])\d{1,3}(?![\d.,:]|th|st|nd|rd)")
+_WHOLE_NUMBER = re.compile(r"(?<![\d.,:$£¥€₹])\d{1,3}(?![\d.,:]|th|st|nd|rd)")
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def _phrase(
     value: Any, slot: _Slot, before: str, book: ValueBook, now: datetime | None, generator: random.Random
 ) -> str | None:
     """How the new value is said where `before` said the old one; None where it does not fit in."""
-    when = instant(value) if isinstance(value, str) and slot.schema.get("format") == "date-time" else None
+    when = moment(value, slot.schema)
     if when is not None and now is not None and when <= now:
         return None
     forms = plain_forms(value, slot.path, slot.schema, book, now)
