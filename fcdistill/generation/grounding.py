@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from fcdistill.catalog import Catalog
+from fcdistill.generation.money import in_other_currencies, money_forms
 from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.phrasing import heard_forms
 from fcdistill.generation.times import clock_forms, clock_of, date_forms, day_forms, moment, offset_forms
@@ -158,7 +159,7 @@ class Grounder:
             return [] if places else rest
         if places:
             return []
-        if isinstance(value, dict) and value and not forms:
+        if isinstance(value, dict) and value and (not forms or self._is_money_apart(value, words)):
             properties = schema.get("properties", {})
             return [
                 rest
@@ -166,6 +167,14 @@ class Grounder:
                 for rest in self._claim(words, inner, f"{path}.{key}", properties.get(key, {}), root, now, claims)
             ]
         return [(path, value)]
+
+    def _is_money_apart(self, value: Mapping[str, Any], words: Sequence[Word]) -> bool:
+        """Whether a sum of money may be said by number and currency apart, as tool results and "5, in euros" do.
+
+        It may not where that number stands beside another currency.
+        """
+        others = in_other_currencies(value)
+        return bool(others) and not any(find(words_of(form), words) for other in others for form in money_forms(other))
 
     def _places(
         self, value: Any, schema: Mapping[str, Any], forms: Sequence[str], words: Sequence[Word], now: datetime | None

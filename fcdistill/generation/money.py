@@ -9,7 +9,7 @@ from typing import Any
 
 from fcdistill.generation.words import format_number
 
-__all__ = ["currency_names", "money_forms"]
+__all__ = ["currency_names", "in_other_currencies", "money_forms"]
 
 _CURRENCIES = {
     "CHF": ("francs", "Swiss francs"),
@@ -30,11 +30,21 @@ def currency_names(code: str) -> tuple[str, ...]:
 
 def money_forms(value: Mapping[str, Any]) -> list[str]:
     """Spoken forms of a sum of money, the plainest first; empty for any other object."""
-    numbers = [part for part in value.values() if isinstance(part, int | float) and not isinstance(part, bool)]
-    codes = [part for part in value.values() if isinstance(part, str) and part in _CURRENCIES]
-    if len(value) != 2 or len(numbers) != 1 or len(codes) != 1:
-        return []
-    return list(dict.fromkeys(_forms(numbers[0], codes[0])))
+    parts = _parts(value)
+    return list(dict.fromkeys(_forms(value[parts[0]], value[parts[1]]))) if parts else []
+
+
+def in_other_currencies(value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The sums of the same number in each other currency; empty for an object that is no sum of money."""
+    parts = _parts(value)
+    return [{**value, parts[1]: code} for code in _CURRENCIES if code != value[parts[1]]] if parts else []
+
+
+def _parts(value: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The properties that hold number and currency of a sum of money."""
+    numbers = [key for key, part in value.items() if isinstance(part, int | float) and not isinstance(part, bool)]
+    codes = [key for key, part in value.items() if isinstance(part, str) and part in _CURRENCIES]
+    return (numbers[0], codes[0]) if len(value) == 2 and len(numbers) == len(codes) == 1 else None
 
 
 def _forms(number: float, code: str) -> Iterator[str]:
