@@ -17,7 +17,7 @@ from fcdistill.catalog import Catalog, load_catalog
 from fcdistill.config.loading import load_config
 from fcdistill.evaluation.scoring import Scorer
 from fcdistill.evaluation.suites import read_suite
-from fcdistill.generation.plan import time_of_context
+from fcdistill.generation.plan import make_plan, time_of_context
 from fcdistill.generation.values import read_value_book
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import EvalCase, Message, Prediction, SeedRequest, ToolCall, ToolSpec, WorkedExample
@@ -369,6 +369,14 @@ def test_worked_examples_show_every_tool_and_say_what_they_call(
         if example.calls:
             check = verifier.check_grounding(example.request, example.calls, time_of_context(example.system))
             assert check.ok, f"{example.id}: {check.detail}"
+
+
+def test_the_facts_of_a_plan_ground_its_calls(domain: Domain, catalog: Catalog, verifier: Verifier) -> None:
+    config = load_config(ROOT / "evals" / domain.name / domain.config, "generate", ["num_call_first=300"])
+    for item in make_plan(config, catalog, verifier.validator, verifier.book, []):
+        request = " then ".join(phrase for facts in item.facts for _, phrase in facts)
+        check = verifier.check_grounding(request, item.calls, item.now)
+        assert check.ok, (item, check.detail)
 
 
 @pytest.mark.parametrize(

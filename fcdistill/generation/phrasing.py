@@ -96,7 +96,7 @@ def _heard_number_forms(value: float) -> list[str]:
 def _text_forms(value: str, schema: Mapping[str, Any], now: datetime | None) -> Iterator[str]:
     when = moment(value, schema)
     if when is not None:
-        yield from date_time_forms(when, now) if schema["format"] == "date-time" else _date_forms(when, now)
+        yield from date_time_forms(when, now) if schema["format"] == "date-time" else date_forms(when.date(), now)
         return
     clock = clock_of(value)
     if clock:
@@ -107,12 +107,6 @@ def _text_forms(value: str, schema: Mapping[str, Any], now: datetime | None) -> 
     yield from currency_names(value)
     yield value.replace("_", " ")
     yield from _without_fixed_start(value, schema)
-
-
-def _date_forms(day: datetime, now: datetime | None) -> list[str]:
-    """Those relative to `now` first: where the current time is known, people use it."""
-    forms = list(date_forms(day.date(), now))
-    return sorted(forms, key=lambda form: any(character.isdigit() for character in form))
 
 
 def _without_fixed_start(value: str, schema: Mapping[str, Any]) -> Iterator[str]:

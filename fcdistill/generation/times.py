@@ -139,10 +139,12 @@ def day_forms(when: datetime, now: datetime | None) -> Iterator[str]:
 
 
 def date_forms(day: date, now: datetime | None) -> Iterator[str]:
-    """How people say a date; without the year and relative to `now` only where that is known.
+    """How people say a date; relative to `now`, which comes first, and without the year only where that is known.
 
     A date without its year is one from 30 days ago to 334 days ahead, so that each has one reading.
     """
+    if now is not None:
+        yield from _relative_forms(day, now.date())
     ahead = None if now is None else (day - now.date()).days
     month = _MONTHS[day.month - 1]
     ordinal = f"{day.day}{'th' if 11 <= day.day <= 13 else {1: 'st', 2: 'nd', 3: 'rd'}.get(day.day % 10, 'th')}"
@@ -163,8 +165,6 @@ def date_forms(day: date, now: datetime | None) -> Iterator[str]:
         yield f"the end of {month} {day.year}"
         if ahead is not None and 0 <= ahead < 335:
             yield f"the end of {month}"
-    if now is not None:
-        yield from _relative_forms(day, now.date())
 
 
 def _relative_forms(day: date, today: date) -> Iterator[str]:
