@@ -98,13 +98,15 @@ def test_the_run_that_reuses_goes_on_where_it_was_killed(earlier: Path, tmp_path
     assert (resumed / "traces.jsonl").read_bytes() == (whole / "traces.jsonl").read_bytes()
 
 
-def test_traces_that_do_not_fit_the_catalogue_are_refused_with_the_way_to_mend_them(
-    earlier: Path, tmp_path: Path
-) -> None:
-    made = config(tmp_path / "out", num_call_first=60, values=None, reuse=(earlier / "traces.jsonl",))
-    with pytest.raises(DataError, match="traces check"):
-        run_generation(made, refuse, catalog_from_tools(catalog().tools[1:]))
-    assert not (tmp_path / "out" / "journal.jsonl").exists()
+@pytest.mark.parametrize("fewer", [True, False])
+def test_traces_that_do_not_fit_the_catalogue_are_refused_with_the_way_to_mend_them(earlier: Path, fewer: bool) -> None:
+    tools = catalog().tools[1:] if fewer else _with_vent().tools
+    if not fewer:
+        tools = (FunctionTool(function=tools[0].function.model_copy(update={"description": "other"})), *tools[1:])
+    changed = catalog_from_tools(tools)
+    with pytest.raises(DataError, match="traces check") as caught:
+        read_reusable((earlier / "traces.jsonl",), changed, CallValidator(changed.specs))
+    assert ("set_light" if fewer else "tools that the catalogue has no longer") in str(caught.value)
 
 
 def test_a_tool_that_was_added_is_what_is_missing(earlier: Path, tmp_path: Path) -> None:
