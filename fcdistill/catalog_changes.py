@@ -211,11 +211,12 @@ def _narrowings(old: Any, new: Any) -> Iterator[str]:
     """How a schema became stricter, where that can be read off; what can't is left to the calls themselves."""
     if not isinstance(old, dict) or not isinstance(new, dict):
         return
-    lost = [value for value in old.get("enum", ()) if value not in new.get("enum", old.get("enum", ()))]
-    if lost:
-        yield f"lost {', '.join(map(repr, lost))}"
     if "enum" in new and "enum" not in old:
         yield "takes listed values only"
+    elif "enum" in new:
+        lost = [value for value in old["enum"] if value not in new["enum"]]
+        if lost:
+            yield f"lost {', '.join(map(repr, lost))}"
     types = [{found} if isinstance(found := schema.get("type"), str) else set(found or ()) for schema in (old, new)]
     if types[1] and (not types[0] or types[0] - types[1]):
         yield f"type {old.get('type', 'any')} became {new['type']}"
