@@ -58,9 +58,12 @@ def _forms(number: float, code: str) -> Iterator[str]:
     yield from (f"{shown} {name}" for name in names)
     if len(decimals) in (1, 2) and number > 0:
         hundredths = int(f"{decimals:0<2}")
-        for name in names:
-            yield f"{whole} {name} {hundredths}"
-            if code in _HUNDREDTHS:
-                yield f"{whole} {name} and {hundredths} {_HUNDREDTHS[code]}"
+        small = [f"{hundredths} {_HUNDREDTHS[code]}"] if code in _HUNDREDTHS else []
+        if whole == "0":
+            yield from small
+        else:
+            for name in names:
+                yield f"{whole} {name} {hundredths}"
+                yield from (f"{whole} {name} and {part}" for part in small)
     # A symbol before the number is heard as a name before it.
     yield from (f"{name} {shown}" for name in reversed(names))

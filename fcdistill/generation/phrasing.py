@@ -26,7 +26,7 @@ __all__ = ["heard_forms", "plain_forms", "spoken_forms"]
 
 _FEW = 4
 _FIXED_START = re.compile(r"\^((?:[\w #:/-]|\\[.#:/-])+)(?![\w?*+{|])")
-"""Literal characters that a pattern begins with; what a quantifier or an alternative makes optional is none."""
+"""The literal start of a pattern, without what a quantifier or an alternative may drop."""
 
 
 def spoken_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBook, now: datetime | None) -> list[str]:

@@ -37,7 +37,6 @@ _FRUITLESS_ROUNDS = 8
 _DRAWN_AT_ONCE = 64
 _WHOLE_NUMBER = re.compile(r"(?<![\d.,:$£¥€₹])\d{1,3}(?![\d.,:]|th|st|nd|rd)")
 
-
 _Place = tuple[int, tuple[str | int, ...]]
 """Number of a call, and the steps to an object or array in its arguments."""
 

@@ -17,6 +17,7 @@ from fcdistill.generation.money import currency_names, in_other_currencies, mone
         ),
         ({"value": 19.99, "currency": "USD"}, {"$19.99", "19.99 bucks", "19 dollars 99", "19 dollars and 99 cents"}),
         ({"value": 3.05, "currency": "EUR"}, {"€3.05", "3 euros 5", "3 euros and 5 cents"}),
+        ({"value": 0.5, "currency": "EUR"}, {"€0.50", "50 cents"}),
         ({"value": 40.0, "currency": "CHF"}, {"40 francs", "40 CHF", "CHF 40"}),
     ],
 )
