@@ -191,7 +191,7 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
         ("examples_per_pack: 3", "examples_per_pack 3 does not divide examples_per_step 16"),
         ("signal: offline", "signal: Input should be 'online', 'cached' or 'self' (found 'offline')"),
         ("cache: {}", "cache.dir: required and not given"),
-        ("cache: {dir: c, top_k: 0}", "cache.top_k: Input should be greater than or equal to 1 (found 0)"),
+        ("cache: {dir: c, top_k: -1}", "cache.top_k: Input should be greater than or equal to 0 (found -1)"),
         ("cache: {dir: c, topk: 8}", "cache.topk: unknown field. Did you mean 'top_k'?"),
         ("cache: {dir: c, temperatures: []}", "cache.temperatures: Tuple should have at least 1 item"),
         ("cache: {dir: c, temperatures: [0.0]}", "cache.temperatures.0: Input should be greater than 0 (found 0.0)"),

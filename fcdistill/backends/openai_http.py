@@ -121,7 +121,9 @@ class OpenAIBackend:
             latency_s=latency_s,
         )
 
-    def _body(self, request: Request, settings: DecodeSettings) -> tuple[Literal["chat", "completions"], dict[str, Any]]:
+    def _body(
+        self, request: Request, settings: DecodeSettings
+    ) -> tuple[Literal["chat", "completions"], dict[str, Any]]:
         body = {
             "model": self._config.model,
             **decode_fields(request, settings, self._config.max_tokens_field),
