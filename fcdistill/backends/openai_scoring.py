@@ -5,7 +5,7 @@ for every other text, or the trainings that need it would miss it. So the first 
 known of why. What is taught from the numbers is not known here.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 from fcdistill.backends.logprobs_wire import GivenText, ScoredText, read_scores, score_fields
 from fcdistill.backends.openai_client import OpenAIClient, RequestFailedError
@@ -30,7 +30,7 @@ _REMEDIES = {
 
 def score_texts(
     client: OpenAIClient, config: ServedTeacherConfig, texts: Iterable[GivenText], top_k: int
-) -> Iterator[ScoredText]:
+) -> Generator[ScoredText, None, None]:
     """Score each text, each as soon as its answer is there, in no particular order.
 
     Args:

@@ -167,7 +167,9 @@ class TrainConfig(_TrainingConfig):
     student: Annotated[Pretrained | FromTeacherLayers, Field(discriminator="init")]
     tuning: Annotated[LoraTuning | FullTuning, Field(discriminator="method")] = LoraTuning()
     teacher: str | None = Field(
-        None, description="Model reference; needed where kd_weight or hidden_weight is set, unless signal is self."
+        None,
+        description="Model reference; where kd_weight or hidden_weight is set, it or served_teacher is needed, unless "
+        "signal is self.",
     )
     served_teacher: ServedTeacherConfig | None = Field(
         None, description="A teacher behind a server instead, which is asked once, into the cache: signal is cached."

@@ -102,7 +102,7 @@ def _signals(
 def served_teacher(
     config: TrainConfig, prepared: PreparedTeacher, report: Callable[[str], None]
 ) -> Iterator[SignalsOf]:
-    """A teacher behind a server; what it was asked, and what that cost, is reported when it has ended.
+    """A teacher behind a server; what it was asked, and what that cost, is reported when all is done.
 
     Args:
         config: names the server and the cache.
@@ -127,18 +127,19 @@ def served_teacher(
         )
         return GivenText(example.trace_id, example.teacher_prompt, example.teacher_completion, tuple(texts))
 
-    def signals_of(examples: Sequence[Example]) -> Iterator[tuple[str, TraceSignals]]:
-        completions = {example.trace_id: example.teacher_completion for example in examples}
-        for scored in score_texts(client, served, map(given, examples), top_k):
-            yield (
-                scored.id,
-                served_signals(scored.tokens, completions[scored.id], top_k, prepared.vocabulary_size),
-            )
+    with contextlib.ExitStack() as stack:
+        stack.callback(client.close)
 
-    try:
+        def signals_of(examples: Sequence[Example]) -> Iterator[tuple[str, TraceSignals]]:
+            completions = {example.trace_id: example.teacher_completion for example in examples}
+            answers = score_texts(client, served, map(given, examples), top_k)
+            stack.callback(answers.close)  # before the client, where the work ends early
+            for scored in answers:
+                completion = completions[scored.id]
+                yield scored.id, served_signals(scored.tokens, completion, top_k, prepared.vocabulary_size)
+
         yield signals_of
-    finally:
-        client.close()
+    if client.usage.num_answered:
         report(f"asked of {served.base_url}: {client.usage}")
 
 

@@ -87,6 +87,7 @@ def run_caching(config: TrainConfig, report: Callable[[str], None] = to_stderr) 
         report: takes lines about the progress, for people.
 
     Raises:
+        BackendError: the server of the teacher does not answer, or not what was asked.
         ConfigError: no cache or no teacher is named, augmentation is on, or fields don't fit the models or the machine.
         DataError: the traces are unusable, or the directory holds something else.
         ModelError: the teacher can't be loaded, or its logits are unusable.
@@ -103,7 +104,7 @@ def run_caching(config: TrainConfig, report: Callable[[str], None] = to_stderr) 
         if value is None:
             raise ConfigError(
                 f"{name} is not given",
-                required="in section train: teacher, and cache with its dir",
+                required="in section train: teacher or served_teacher, and cache with its dir",
                 fix=f"add {name}; `fcdistill schemas config` lists the fields",
             )
     if config.augmentation.is_on:
@@ -164,8 +165,9 @@ def _ensure(config: TrainConfig, prepared: Prepared, report: Callable[[str], Non
             if run.complete:
                 run.reopen()
             seals |= _write_shards(config, prepared.teacher, plan, index, missing, report)
-            gc.collect()  # the teacher, before the student is loaded: modules refer to one another in circles
-            torch.cuda.empty_cache()
+            if config.served_teacher is None:
+                gc.collect()  # before the student is loaded: modules refer to one another in circles
+                torch.cuda.empty_cache()
         if seals.keys() == {line.shard for line in index}:
             run.mark_complete()
     return plan, seals
