@@ -56,13 +56,14 @@ def loaded_teacher(
         ModelError: it can't be loaded; later, its logits are unusable.
     """
     assert config.cache is not None
+    cache = config.cache
     teacher = load_teacher(config, prepared, choose_device(config.device), layers, needs_logits=True)
     layout = teacher_layout(config, teacher, examples)
-    signals_of_pack = partial(_signals, teacher, layout, config.cache, positions)
+    signals_of_pack = partial(_signals, teacher, layout, cache, positions)
 
     def signals_of(examples: Sequence[Example]) -> Iterator[tuple[str, TraceSignals]]:
-        for start in range(0, len(examples), config.examples_per_pack):
-            yield from signals_of_pack(examples[start : start + config.examples_per_pack])
+        for start in range(0, len(examples), cache.examples_per_pack):
+            yield from signals_of_pack(examples[start : start + cache.examples_per_pack])
 
     return signals_of
 
