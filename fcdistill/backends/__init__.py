@@ -8,7 +8,7 @@ from fcdistill.backends.scripted import ScriptedBackend
 from fcdistill.config import BackendConfig, OpenAIBackendConfig, ScriptedBackendConfig
 
 if TYPE_CHECKING:
-    from fcdistill.backends.openai_http import Usage
+    from fcdistill.backends.openai_client import Usage
 
 __all__ = ["Backend", "Completion", "Request", "ScriptedBackend", "open_backend"]
 
