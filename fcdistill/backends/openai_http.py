@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from fcdistill.backends.base import Completion, Request
+from fcdistill.backends.base import Completion, PromptFormat, Request
 from fcdistill.backends.fan_out import LoopThread
 from fcdistill.backends.openai_wire import (
     MalformedAnswerError,
@@ -67,6 +67,7 @@ class OpenAIBackend:
         config: which server and model, and how they are asked.
         api_key: the key; None where the server asks for none.
         render_prompt: for the completions API, the token ids of a request's prompt.
+        prompt_format: how `render_prompt` renders.
         report: is told the totals when the backend is closed.
         first_wait_s: the wait after the first failure of a request, see `Retrying`.
     """
@@ -77,6 +78,7 @@ class OpenAIBackend:
         *,
         api_key: str | None,
         render_prompt: RenderPrompt | None = None,
+        prompt_format: PromptFormat | None = None,
         report: Callable[[Usage], None] | None = None,
         first_wait_s: float = 0.5,
     ) -> None:
@@ -85,6 +87,7 @@ class OpenAIBackend:
         self._config = config
         self._api_key = api_key
         self._render_prompt = render_prompt
+        self._prompt_format = prompt_format
         self._report = report
         self._retrying = Retrying(config.max_retries, first_wait_s=first_wait_s)
         self._usage = Usage()
@@ -110,12 +113,18 @@ class OpenAIBackend:
                 fix="pip install 'fcdistill[http]'",
             )
         api_key = _api_key(config.api_key_env)
-        return cls(config, api_key=api_key, render_prompt=_prompt_renderer(config), report=report)
+        render_prompt, prompt_format = _prompt_renderer(config)
+        return cls(config, api_key=api_key, render_prompt=render_prompt, prompt_format=prompt_format, report=report)
 
     @property
     def ref(self) -> ModelRef:
         """The model that answers, and where."""
         return ModelRef(model=self._config.model, params={"base_url": self._config.base_url, "api": self._config.api})
+
+    @property
+    def prompt_format(self) -> PromptFormat | None:
+        """How prompts are rendered; None where the server does that."""
+        return self._prompt_format
 
     @property
     def usage(self) -> Usage:
@@ -288,11 +297,13 @@ def _api_key(variable: str | None) -> str | None:
     return key
 
 
-def _prompt_renderer(config: OpenAIBackendConfig) -> RenderPrompt | None:
+def _prompt_renderer(config: OpenAIBackendConfig) -> tuple[RenderPrompt | None, PromptFormat | None]:
+    """What renders prompts, and how; neither where the server does that."""
     if config.tokenizer is None:
-        return None
+        return None, None
     from fcdistill.models import load_tokenizer
-    from fcdistill.prompts import render_prompt
+    from fcdistill.prompts import render_prompt, template_sha256
 
     tokenizer, style = load_tokenizer(config.tokenizer), config.tools_in_prompt or "full"
-    return lambda request: render_prompt(tokenizer, request.messages, request.specs, style)
+    found = PromptFormat(template_sha256(tokenizer), style)
+    return lambda request: render_prompt(tokenizer, request.messages, request.specs, style), found

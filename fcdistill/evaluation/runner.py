@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fcdistill.backends.base import Backend, Completion, Request
+from fcdistill.backends import Backend, Completion, PromptFormat, Request, prompt_format
 from fcdistill.config import EvalConfig
 from fcdistill.evaluation.bfcl import BfclSuite, read_bfcl
 from fcdistill.evaluation.bfcl_official import load_ast_checker, official_verdict
@@ -57,9 +57,13 @@ def check_inputs(config: EvalConfig) -> None:
     Raises:
         DataError: the suite, or the baseline, is unusable.
         CatalogError: the suite's catalogue is unusable.
+        FcdistillError: the model's tokenizer, by which its prompts are compared with the baseline's, can't be used.
     """
-    suite, _ = open_suite(config)
-    _comparable_baseline(config, suite.first(config.limit))
+    suite = open_suite(config)[0].first(config.limit)
+    baseline = _comparable_baseline(config, _conditions(config, suite, None))
+    if baseline is not None and baseline.template_sha256 is not None and config.model is not None:
+        # Last, since the tokenizer that it needs may have to be fetched.
+        _comparable_baseline(config, _conditions(config, suite, prompt_format(config.model)))
 
 
 def open_suite(config: EvalConfig) -> tuple[Suite, BfclSuite | None]:
@@ -95,7 +99,8 @@ def run_eval(
         raise ValueError("run_eval needs a backend exactly where config.predictions is not given")
     whole_suite, bfcl = open_suite(config)
     suite = whole_suite.first(config.limit)
-    conditions, baseline = _conditions(config, suite), _comparable_baseline(config, suite)
+    conditions = _conditions(config, suite, None if backend is None else backend.prompt_format)
+    baseline = _comparable_baseline(config, conditions)
     saved = None
     if config.predictions is not None:
         set_aside = () if bfcl is None else bfcl.unsatisfiable
@@ -110,6 +115,7 @@ def run_eval(
         inputs=inputs,
         seed=config.decode.seed,
         model=None if backend is None else backend.ref,
+        template_sha256=conditions["template_sha256"],
         volatile=_VOLATILE,
     ) as run:
         if run.complete:
@@ -131,21 +137,23 @@ def run_eval(
     return evaluation
 
 
-def _conditions(config: EvalConfig, suite: Suite) -> dict[str, Any]:
+def _conditions(config: EvalConfig, suite: Suite, prompts: PromptFormat | None) -> dict[str, Any]:
     """Under what the run's verdicts are found, as `Report` and `Baseline` name it."""
     return {
         "cases_sha256": suite.cases_sha256,
         "tools_sha256": suite.tools_sha256,
+        "template_sha256": None if prompts is None else prompts.template_sha256,
+        "tools_in_prompt": None if prompts is None else prompts.tools_in_prompt,
         "decode_sha256": None if config.model is None else sha256_json(config.decode.model_dump(mode="json")),
         "default_equals_omitted": config.default_equals_omitted,
     }
 
 
-def _comparable_baseline(config: EvalConfig, suite: Suite) -> Baseline | None:
+def _comparable_baseline(config: EvalConfig, conditions: Mapping[str, Any]) -> Baseline | None:
     if config.gate.baseline is None:
         return None
     baseline = read_baseline(config.gate.baseline)
-    require_comparable(config.gate, baseline, {**_conditions(config, suite), "scorer_version": SCORER_VERSION})
+    require_comparable(config.gate, baseline, {**conditions, "scorer_version": SCORER_VERSION})
     return baseline
 
 

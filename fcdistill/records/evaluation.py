@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from fcdistill.records.base import Frozen, Record
-from fcdistill.records.conversation import Behaviour, Category, FinishReason, FunctionTool, Message, ModelRef, ToolCall
+from fcdistill.records.conversation import (
+    Behaviour,
+    Category,
+    FinishReason,
+    FunctionTool,
+    Message,
+    ModelRef,
+    ToolCall,
+    ToolsInPrompt,
+)
 
 __all__ = [
     "Answer",
@@ -276,7 +285,12 @@ class Report(Record):
     model: ModelRef | None
     cases_sha256: str
     tools_sha256: str | None
+    template_sha256: str | None = None
+    """Of the chat template; null where saved predictions were scored or a server rendered the prompts."""
+    tools_in_prompt: ToolsInPrompt | None = None
+    """Null where the template is."""
     decode_sha256: str | None
+    """Null where saved predictions were scored."""
     default_equals_omitted: bool
     scorer_version: int
     official_accuracy: Rate | None = Field(default=None, exclude_if=lambda value: value is None)
@@ -294,6 +308,9 @@ class Baseline(Record):
     scores: tuple[Score, ...]
     cases_sha256: str
     tools_sha256: str | None
+    template_sha256: str | None = None
+    """Of the chat template; null where saved predictions were scored or a server rendered the prompts."""
+    tools_in_prompt: ToolsInPrompt | None = None
     decode_sha256: str | None
     """Null where saved predictions were scored."""
     default_equals_omitted: bool

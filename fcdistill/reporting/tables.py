@@ -264,6 +264,8 @@ def _provenance(report: Report) -> _Rows:
         ("model", NOTHING if model is None else f"{model.model} {model.revision}".strip()),
         ("cases SHA-256", report.cases_sha256),
         ("tools SHA-256", report.tools_sha256 or NOTHING),
+        ("chat template SHA-256", report.template_sha256 or NOTHING),
+        ("tools in the prompt", report.tools_in_prompt or NOTHING),
         ("decode settings SHA-256", report.decode_sha256 or NOTHING),
         ("default equals omitted", "yes" if report.default_equals_omitted else "no"),
         ("scorer version", str(report.scorer_version)),
