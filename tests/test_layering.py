@@ -18,8 +18,10 @@ LAYERS = [
     {"errors"},
     {"records"},
     {"config", "launcher", "storage"},
-    # declarations belongs to validation, signatures to prompts, equality and toolcall_regions to toolcalls
+    # annotations belongs to catalog, declarations to validation, signatures to prompts; equality and toolcall_regions
+    # to toolcalls
     {
+        "annotations",
         "catalog",
         "declarations",
         "equality",

@@ -74,7 +74,8 @@ class EvalCase(Record):
     comparators: dict[str, str] = Field(default_factory=dict)
     """`tool.param` to `exact`, `casefold`, `numeric(TOL)`, `set`, `date`, `any_of`, `optional` or `ignore`; `set`,
     `any_of` and `optional` take a rule for what they hold, as in `any_of(casefold)`. Under `any_of` the expected value
-    lists acceptable ones; under `optional` the argument may be left out."""
+    lists acceptable ones; under `optional` the argument may be left out. Where a case has none for a parameter, the
+    `x-comparator` of the parameter's schema holds."""
     category: Category
     tags: tuple[str, ...] = ()
     critical: bool = False
