@@ -37,6 +37,7 @@ LAYERS = [
     {"distillation", "evaluation", "generation"},
     {"export", "reporting"},
     {"cli"},
+    {"pytest"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 STAGES = {"distillation", "evaluation", "generation"}

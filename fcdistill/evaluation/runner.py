@@ -5,12 +5,12 @@ A run directory holds `predictions.jsonl` (appended while the run goes on, so th
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fcdistill.backends import Backend, Completion, PromptFormat, Request, prompt_format
-from fcdistill.config import EvalConfig
+from fcdistill.config import EvalConfig, GateConfig
 from fcdistill.evaluation.bfcl import BfclSuite, read_bfcl
 from fcdistill.evaluation.bfcl_official import load_ast_checker, official_verdict
 from fcdistill.evaluation.gate import judge, read_baseline, require_comparable
@@ -21,7 +21,7 @@ from fcdistill.evaluation.suites import Suite, read_suite
 from fcdistill.records import Baseline, Prediction, Report, Score
 from fcdistill.storage import Journal, RunDirectory, sha256_json, write_json, write_jsonl
 
-__all__ = ["Evaluation", "check_inputs", "exit_code", "open_suite", "run_eval"]
+__all__ = ["Evaluation", "check_inputs", "exit_code", "open_suite", "run_eval", "with_verdict"]
 
 _VOLATILE = frozenset({"default_equals_omitted", "gate", "limit", "out"})
 """Config fields that change no answer: with others, the answers that are there already still stand."""
@@ -100,7 +100,7 @@ def run_eval(
     whole_suite, bfcl = open_suite(config)
     suite = whole_suite.first(config.limit)
     conditions = _conditions(config, suite, None if backend is None else backend.prompt_format)
-    baseline = _comparable_baseline(config, conditions)
+    _comparable_baseline(config, conditions)
     saved = None
     if config.predictions is not None:
         set_aside = () if bfcl is None else bfcl.unsatisfiable
@@ -127,7 +127,7 @@ def run_eval(
         else:
             assert backend is not None
             predictions = _ask(config, backend, suite, run.path / "predictions.jsonl", on_progress)
-        evaluation = _evaluate(config, backend, suite, predictions, conditions, baseline, bfcl)
+        evaluation = with_verdict(_evaluate(config, backend, suite, predictions, conditions, bfcl), config.gate)
         ordered = [predictions[case.id] for case in whole_suite.cases if case.id in predictions]
         write_jsonl(run.path / "predictions.jsonl", ordered)
         write_jsonl(run.path / "scores.jsonl", evaluation.scores)
@@ -135,6 +135,19 @@ def run_eval(
         if not evaluation.report.num_unscored:
             run.mark_complete()
     return evaluation
+
+
+def with_verdict(evaluation: Evaluation, gate: GateConfig) -> Evaluation:
+    """The evaluation with the verdict of a gate; unchanged where that has no rule, or a case has no answer.
+
+    Raises:
+        DataError: the baseline is unusable, or of other conditions and `gate.allow_mismatch` is off.
+    """
+    if not gate.is_on or evaluation.report.num_unscored:
+        return evaluation
+    baseline = None if gate.baseline is None else read_baseline(gate.baseline)
+    verdict = judge(gate, evaluation.report, evaluation.scores, evaluation.suite.cases, baseline)
+    return replace(evaluation, report=evaluation.report.model_copy(update={"gate": verdict}))
 
 
 def _conditions(config: EvalConfig, suite: Suite, prompts: PromptFormat | None) -> dict[str, Any]:
@@ -206,7 +219,6 @@ def _evaluate(
     suite: Suite,
     predictions: dict[str, Prediction],
     conditions: Mapping[str, Any],
-    baseline: Baseline | None,
     bfcl: BfclSuite | None,
 ) -> Evaluation:
     scorers: dict[int, Scorer] = {}  # by identity: cases of one catalogue share one tuple of specs
@@ -230,9 +242,6 @@ def _evaluate(
         set_aside=None if bfcl is None else bfcl.unsatisfiable,
         **conditions,
     )
-    if config.gate.is_on and not unscored_ids:
-        verdict = judge(config.gate, report, scores, suite.cases, baseline)
-        report = report.model_copy(update={"gate": verdict})
     return Evaluation(report=report, suite=suite, scores=tuple(scores), predictions=predictions)
 
 
