@@ -368,6 +368,8 @@ EVAL_ROWS = [
     Misuse("unknown comparator", ("comparator of 'set_timer.minutes': comparator 'fuzzy' is none of exact, casefold",), files=cases(comparators={"set_timer.minutes": "fuzzy"})),
     Misuse("comparator of an unknown parameter", ("comparator 'set_timer.hours' names no parameter of set_timer (minutes)",), files=cases(comparators={"set_timer.hours": "exact"})),
     Misuse("comparator that never applies", ("expected set_timer.minutes: ", "date"), files=cases(comparators={"set_timer.minutes": "date"})),
+    Misuse("comparator of the catalogue that is none", ("tool catalogue tools.json: x-comparator of set_light.room: comparator 'fuzzy' is none of exact",), files={"tools.json": tools_json(parameters=parameters(room={"type": "string", "x-comparator": "fuzzy"}))}),
+    Misuse("comparator below a parameter", ("set_light has an x-comparator that does not belong to a parameter",), files={"tools.json": tools_json(parameters=parameters(room={"type": "array", "items": {"type": "string", "x-comparator": "casefold"}}))}),
     Misuse("no catalogue", ("tool catalogue tools.json does not exist",), files={"tools.json": None}),
     Misuse("remote $ref", ("https://example.com/room.json",), files={"tools.json": tools_json(parameters=parameters(room={"$ref": "https://example.com/room.json"}))}),
     Misuse("no predictions file", ("predictions none.jsonl does not exist",), arguments=(*SUITE, "--predictions", "none.jsonl")),
