@@ -23,9 +23,11 @@ LAYERS = [
     {
         "annotations",
         "catalog",
+        "catalog_changes",
         "declarations",
         "equality",
         "prompts",
+        "revalidation",
         "signatures",
         "toolcall_regions",
         "toolcalls",
