@@ -8,7 +8,8 @@ the evaluation).
 from collections.abc import Iterator
 from typing import Any
 
-from referencing.jsonschema import DRAFT202012
+from referencing import Specification
+from referencing.jsonschema import DRAFT202012, specification_with
 
 from fcdistill.errors import CatalogError
 from fcdistill.records import ToolSpec
@@ -44,7 +45,8 @@ def split_comparators(spec: ToolSpec, origin: str) -> tuple[ToolSpec, dict[str, 
         properties[name] = {key: value for key, value in schema.items() if key != COMPARATOR_KEYWORD}
     if comparators:
         spec = spec.model_copy(update={"parameters": {**spec.parameters, "properties": properties}})
-    if any(COMPARATOR_KEYWORD in schema for schema in _schemas(spec.parameters)):
+    dialect = specification_with(spec.parameters.get("$schema", ""), default=DRAFT202012)
+    if any(COMPARATOR_KEYWORD in schema for schema in _schemas(spec.parameters, dialect)):
         raise CatalogError(
             f"{origin}: {spec.name} has an {COMPARATOR_KEYWORD} that does not belong to a parameter",
             required="it stands directly in the schema of a parameter (one of the tool's `properties`)",
@@ -53,9 +55,9 @@ def split_comparators(spec: ToolSpec, origin: str) -> tuple[ToolSpec, dict[str, 
     return spec, comparators
 
 
-def _schemas(schema: Any) -> Iterator[dict[str, Any]]:
-    """A schema and all schemas below it."""
+def _schemas(schema: Any, dialect: Specification[Any]) -> Iterator[dict[str, Any]]:
+    """A schema and all schemas below it: values that look like schemas, such as defaults, are none."""
     if isinstance(schema, dict):
         yield schema
-        for inner in DRAFT202012.subresources_of(schema):
-            yield from _schemas(inner)
+        for inner in dialect.subresources_of(schema):
+            yield from _schemas(inner, dialect)

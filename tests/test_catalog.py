@@ -405,6 +405,13 @@ def test_a_comparator_elsewhere_than_at_a_parameter_is_refused(schema: dict[str,
         catalog_from_document([annotated(**schema)], "tools")
 
 
+def test_comparators_elsewhere_are_found_in_older_dialects_too() -> None:
+    tool = annotated(items=[{"x-comparator": "exact"}])
+    tool["parameters"]["$schema"] = "http://json-schema.org/draft-07/schema#"
+    with pytest.raises(CatalogError, match="does not belong to a parameter"):
+        catalog_from_document([tool], "tools")
+
+
 def test_a_value_that_looks_like_a_comparator_is_none() -> None:
     example = {"x-comparator": "exact"}
     catalog = catalog_from_document([annotated(default=example, examples=[example], enum=[example])], "tools")

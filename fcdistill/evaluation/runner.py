@@ -60,10 +60,10 @@ def check_inputs(config: EvalConfig) -> None:
         FcdistillError: the model's tokenizer, by which its prompts are compared with the baseline's, can't be used.
     """
     suite = open_suite(config)[0].first(config.limit)
-    baseline = _comparable_baseline(config, _conditions(config, suite, None))
+    baseline = _require_baseline(config, _conditions(config, suite, None))
     if baseline is not None and baseline.template_sha256 is not None and config.model is not None:
         # Last, since the tokenizer that it needs may have to be fetched.
-        _comparable_baseline(config, _conditions(config, suite, prompt_format(config.model)))
+        _require_baseline(config, _conditions(config, suite, prompt_format(config.model)))
 
 
 def open_suite(config: EvalConfig) -> tuple[Suite, BfclSuite | None]:
@@ -100,7 +100,7 @@ def run_eval(
     whole_suite, bfcl = open_suite(config)
     suite = whole_suite.first(config.limit)
     conditions = _conditions(config, suite, None if backend is None else backend.prompt_format)
-    _comparable_baseline(config, conditions)
+    _require_baseline(config, conditions)
     saved = None
     if config.predictions is not None:
         set_aside = () if bfcl is None else bfcl.unsatisfiable
@@ -162,7 +162,8 @@ def _conditions(config: EvalConfig, suite: Suite, prompts: PromptFormat | None) 
     }
 
 
-def _comparable_baseline(config: EvalConfig, conditions: Mapping[str, Any]) -> Baseline | None:
+def _require_baseline(config: EvalConfig, conditions: Mapping[str, Any]) -> Baseline | None:
+    """What the gate compares with, if anything; refused where it was measured under other conditions."""
     if config.gate.baseline is None:
         return None
     baseline = read_baseline(config.gate.baseline)

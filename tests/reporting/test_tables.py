@@ -112,6 +112,12 @@ def test_markdown_shows_the_wrong_cases() -> None:
     assert "answer of a" not in text
 
 
+def test_markdown_says_how_prompts_were_rendered() -> None:
+    report = report_of(FOUR).model_copy(update={"template_sha256": "9" * 64, "tools_in_prompt": "compact"})
+    text = render_markdown(report, FOUR, {"d": Prediction(id="d")}, [case("d")])
+    assert f"| chat template SHA-256 | {'9' * 64} |" in text and "| tools in the prompt | compact |" in text
+
+
 def test_markdown_limits_the_failures_and_says_so() -> None:
     wrong = [score(name, correct=False) for name in "abc"]
     predictions = {item.id: Prediction(id=item.id, text="x") for item in wrong}
