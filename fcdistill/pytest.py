@@ -90,6 +90,10 @@ class ToolEval:
         self._request = request
         self._directory = directory
 
+    def __repr__(self) -> str:
+        """The fixture's name, which reads as the call where pytest explains an assertion."""
+        return "tool_eval"
+
     def __call__(self, config: str | os.PathLike[str] | None = None, **fields: Any) -> ToolEvalResult:
         """Evaluate, once per session for one configuration: tests that only judge by other rules share the answers.
 

@@ -67,6 +67,7 @@ def test_a_student_passes_and_fails_with_what_is_needed_to_act(project: pytest.P
     ended.stdout.fnmatch_lines(
         [
             "E*where False = <Call accuracy 66.7% (20.8–93.9%), 2 of 3 cases right; gate FAILED; *report.md>.passed",
+            "E*where <Call accuracy 66.7% * = tool_eval(*min_accuracy=0.9)",
             "*Captured tool_eval call*",
             "Call accuracy 66.7% (20.8–93.9%), 2 of 3 cases right",
             "Gate: FAILED",

@@ -11,6 +11,7 @@ from datetime import datetime
 from xml.etree import ElementTree
 
 from fcdistill.records import EvalCase, Prediction, Report, Score
+from fcdistill.reporting.wording import describe_error
 
 __all__ = ["render_junit"]
 
@@ -57,7 +58,7 @@ def render_junit(
             reason = given.error if given is not None and given.error else "there is no prediction"
             ElementTree.SubElement(found, "error", type="unscored", message=_text(reason))
         elif not score.correct:
-            details = [f"{error.code} {error.path}: {error.detail}" for error in score.errors]
+            details = [describe_error(error) for error in score.errors]
             failure = ElementTree.SubElement(found, "failure", type=str(score.primary_error), message=_text(details[0]))
             said = given.text if given is not None else ""
             failure.text = _text("\n".join([*details, "", "The answer:", said]))

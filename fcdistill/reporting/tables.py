@@ -27,7 +27,7 @@ from fcdistill.records import (
 )
 from fcdistill.reporting.coverage import render_cells
 from fcdistill.reporting.terminal import rich_table
-from fcdistill.reporting.wording import NOTHING, interval, percent, quantity, visible
+from fcdistill.reporting.wording import NOTHING, describe_error, interval, percent, quantity, visible
 
 __all__ = [
     "comparison_markdown",
@@ -64,7 +64,7 @@ def render_plain(report: Report, scores: Sequence[Score], *, max_failures: int) 
         lines += [f"  {note}" for note in _gate_notes(report.gate)]
     regressed = frozenset(() if report.gate is None else report.gate.regressed_ids)
     wrong = sorted((score for score in scores if not score.correct), key=lambda score: score.id not in regressed)
-    lines += [" ".join(_why_wrong(score).split()) for score in wrong[:max_failures]]
+    lines += [" ".join(f"{score.id}: {describe_error(score.errors[0])}".split()) for score in wrong[:max_failures]]
     if len(wrong) > max_failures:
         lines.append(f"… and {len(wrong) - max_failures} more wrong cases")
     return visible("\n".join(lines))
@@ -204,11 +204,6 @@ def _gate_notes(gate: GateVerdict) -> list[str]:
         if ids:
             notes.append(f"{what}: {', '.join(ids[:20])}{', …' if len(ids) > 20 else ''}")
     return notes
-
-
-def _why_wrong(score: Score) -> str:
-    error = score.errors[0]
-    return f"{score.id}: {error.code} {error.path}: {error.detail}"
 
 
 def _unscored_notice(report: Report) -> str:
