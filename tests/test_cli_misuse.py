@@ -310,7 +310,7 @@ TRAIN_ROWS = [
 
 ADAPT_ROWS = [
     Misuse("no teacher", ("teacher: Input should be a valid string (found None)",), ("teacher=null",)),
-    Misuse("a field of train", ("tools_in_prompt: unknown field. Allowed: compile_loss, device,",), ("tools_in_prompt=none",)),
+    Misuse("a field of train", ("signal: unknown field. Allowed: compile_loss, device,",), ("signal=online",)),
     Misuse("all weights", ("tuning.method: Input should be 'lora' (found 'full')",), ("tuning={method: full}",)),
     Misuse("packs that don't divide a step", ("examples_per_pack 3 does not divide examples_per_step 4",), ("examples_per_pack=3",)),
     Misuse("teacher does not exist", NOWHERE, ("teacher=./nowhere",)),
@@ -383,6 +383,8 @@ EVAL_ROWS = [
     Misuse("unknown comparator", ("comparator of 'set_timer.minutes': comparator 'fuzzy' is none of exact, casefold",), files=cases(comparators={"set_timer.minutes": "fuzzy"})),
     Misuse("comparator of an unknown parameter", ("comparator 'set_timer.hours' names no parameter of set_timer (minutes)",), files=cases(comparators={"set_timer.hours": "exact"})),
     Misuse("comparator that never applies", ("expected set_timer.minutes: ", "date"), files=cases(comparators={"set_timer.minutes": "date"})),
+    Misuse("comparator of the catalogue that is none", ("tool catalogue tools.json: x-comparator of set_light.room: comparator 'fuzzy' is none of exact",), files={"tools.json": tools_json(parameters=parameters(room={"type": "string", "x-comparator": "fuzzy"}))}),
+    Misuse("comparator below a parameter", ("set_light has an x-comparator that does not belong to a parameter",), files={"tools.json": tools_json(parameters=parameters(room={"type": "array", "items": {"type": "string", "x-comparator": "casefold"}}))}),
     Misuse("no catalogue", ("tool catalogue tools.json does not exist",), files={"tools.json": None}),
     Misuse("remote $ref", ("https://example.com/room.json",), files={"tools.json": tools_json(parameters=parameters(room={"$ref": "https://example.com/room.json"}))}),
     Misuse("no predictions file", ("predictions none.jsonl does not exist",), arguments=(*SUITE, "--predictions", "none.jsonl")),

@@ -7,7 +7,7 @@ What concerns one request becomes a completion with an error; what would fail ev
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Self
 
-from fcdistill.backends.base import Completion, Request
+from fcdistill.backends.base import Completion, PromptFormat, Request
 from fcdistill.backends.openai_client import OpenAIClient, RequestFailedError, Usage
 from fcdistill.backends.openai_wire import (
     MalformedAnswerError,
@@ -31,6 +31,7 @@ class OpenAIBackend:
         config: which model is asked, and through which API.
         client: of its server; closed with the backend.
         render_prompt: for the completions API, the token ids of a request's prompt.
+        prompt_format: how `render_prompt` renders.
         report: is told the totals when the backend is closed.
     """
 
@@ -40,11 +41,13 @@ class OpenAIBackend:
         client: OpenAIClient,
         *,
         render_prompt: RenderPrompt | None = None,
+        prompt_format: PromptFormat | None = None,
         report: Callable[[Usage], None] | None = None,
     ) -> None:
         self._config = config
         self._client = client
         self._render_prompt = render_prompt
+        self._prompt_format = prompt_format
         self._report = report
 
     @classmethod
@@ -58,7 +61,8 @@ class OpenAIBackend:
         """
         client = OpenAIClient.from_config(config)
         try:
-            return cls(config, client, render_prompt=_prompt_renderer(config), report=report)
+            render_prompt, prompt_format = _prompt_renderer(config)
+            return cls(config, client, render_prompt=render_prompt, prompt_format=prompt_format, report=report)
         except BaseException:
             client.close()
             raise
@@ -67,6 +71,11 @@ class OpenAIBackend:
     def ref(self) -> ModelRef:
         """The model that answers, and where."""
         return ModelRef(model=self._config.model, params={"base_url": self._config.base_url, "api": self._config.api})
+
+    @property
+    def prompt_format(self) -> PromptFormat | None:
+        """How prompts are rendered; None where the server does that."""
+        return self._prompt_format
 
     @property
     def usage(self) -> Usage:
@@ -136,11 +145,13 @@ class OpenAIBackend:
         return "chat", body
 
 
-def _prompt_renderer(config: OpenAIBackendConfig) -> RenderPrompt | None:
+def _prompt_renderer(config: OpenAIBackendConfig) -> tuple[RenderPrompt | None, PromptFormat | None]:
+    """What renders prompts, and how; neither where the server does that."""
     if config.tokenizer is None:
-        return None
+        return None, None
     from fcdistill.models import load_tokenizer
-    from fcdistill.prompts import render_prompt
+    from fcdistill.prompts import render_prompt, template_sha256
 
     tokenizer, style = load_tokenizer(config.tokenizer), config.tools_in_prompt or "full"
-    return lambda request: render_prompt(tokenizer, request.messages, request.specs, style)
+    found = PromptFormat(template_sha256(tokenizer), style)
+    return lambda request: render_prompt(tokenizer, request.messages, request.specs, style), found
