@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from fcdistill.config import FromTeacherLayers, LoraTuning, Signal, TrainConfig
+from fcdistill.config import FromTeacherLayers, LoraTuning, Signal, ToolsInPrompt, TrainConfig
 from fcdistill.distillation.alignment import VocabularyMap
 from fcdistill.distillation.augmentation import AugmentedExamples, augmented_examples
 from fcdistill.distillation.collation import Layout
@@ -26,15 +26,17 @@ from fcdistill.distillation.token_strings import StringPairs, pair_strings, toke
 from fcdistill.errors import ConfigError
 from fcdistill.models import (
     ModelShape,
+    card_of,
     choose_device,
     layers_to_keep,
     load_model,
     load_tokenizer,
     model_shape,
     shared_vocabulary,
+    without_weights,
 )
 from fcdistill.quantization import require_quantization
-from fcdistill.records import FunctionTool, Trace, WorkedExample
+from fcdistill.records import FunctionTool, ModelRef, Trace, WorkedExample
 from fcdistill.storage import read_jsonl
 from fcdistill.validation import CallValidator
 from fcdistill.worked_examples import read_examples
@@ -53,9 +55,13 @@ class PreparedTeacher:
     """Columns of its logits that are tokens; with the student's tokenizer, those that both have."""
     string_pairs: StringPairs | None
     """Only where the student has another tokenizer."""
-    shape: ModelShape
+    ref: ModelRef
+    shape: ModelShape | None
+    """None where it is behind a server: what is inside of it is not known then."""
     pairs: tuple[LayerPair, ...]
     """The aligned layers; none where the objective has no hidden-state term."""
+    tools_in_prompt: ToolsInPrompt
+    """How its prompt shows the tools: as an adapted teacher learned it, in full to any other."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,7 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
         teacher=teacher.tokenizer if teacher else None,
         pairs=teacher.string_pairs if teacher else None,
         teacher_examples=examples,
+        teacher_style=teacher.tools_in_prompt if teacher else "full",
     )
     kept, left_out = drop_long(render(traces), config.max_example_tokens)
     if left_out:
@@ -154,8 +161,11 @@ def require_devices(config: TrainConfig, *, needs_teacher: bool) -> None:
 def _prepare_teacher(
     config: TrainConfig, student_tokenizer: PreTrainedTokenizerBase, signal: Signal
 ) -> PreparedTeacher:
-    reference = config.student.model if signal == "self" else config.teacher
-    assert reference is not None
+    served = config.served_teacher
+    if served is not None:
+        reference = without_weights(served.tokenizer)
+    else:
+        reference = config.student.model if signal == "self" else str(config.teacher)
     tokenizer = load_tokenizer(reference)
     vocabulary = shared_vocabulary(student_tokenizer, tokenizer)
     vocabulary_size, string_pairs = vocabulary.size, None
@@ -167,6 +177,10 @@ def _prepare_teacher(
         log.info("%s: their tokens are aligned by bytes", different)
         string_pairs = pair_strings(token_strings(student_tokenizer), token_strings(tokenizer))
         vocabulary_size = len(string_pairs.teacher.strings)
+    style = _teacher_style(config, reference, signal)
+    if served is not None:
+        ref = ModelRef(model=served.model, params={"served": True})
+        return PreparedTeacher(tokenizer, vocabulary_size, string_pairs, ref, None, (), style)
     shape = model_shape(reference)
     pairs: tuple[LayerPair, ...] = ()
     if config.objective.hidden_weight:
@@ -181,7 +195,22 @@ def _prepare_teacher(
             student_layers=student_layers,
             teacher_layers=shape.num_layers,
         )
-    return PreparedTeacher(tokenizer, vocabulary_size, string_pairs, shape, pairs)
+    return PreparedTeacher(tokenizer, vocabulary_size, string_pairs, shape.ref, shape, pairs, style)
+
+
+def _teacher_style(config: TrainConfig, reference: str, signal: Signal) -> ToolsInPrompt:
+    # To itself, the student without its adapter is a teacher that has to read what it has not learned.
+    card = None if signal == "self" else card_of(reference)
+    if card is None:
+        return "full"
+    if config.augmentation.is_on and card.tools_in_prompt == "none":
+        raise ConfigError(
+            f"augmentation changes the tools that prompts show, but teacher {reference} was adapted without tools in "
+            "its prompt and would answer for the tools as they were",
+            required="a teacher that reads the tools",
+            fix="adapt the teacher with tools_in_prompt full or compact, or remove augmentation",
+        )
+    return card.tools_in_prompt
 
 
 def _require_alignable(config: TrainConfig, different: str) -> None:

@@ -90,7 +90,7 @@ def require_comparable(runs: Sequence[SavedRun]) -> None:
 
 
 def describe_differences(runs: Sequence[SavedRun]) -> list[str]:
-    """What differs between the first run and another although it may: tools, decode settings, answers to each case.
+    """What differs between the first run and another although it may: tools, prompts, decoding, answers to each case.
 
     What either run did not record, such as the decode settings of saved predictions, is no difference.
     """
@@ -99,6 +99,8 @@ def describe_differences(runs: Sequence[SavedRun]) -> list[str]:
     for run in others:
         for field, what in (
             ("tools_sha256", "tool catalogue"),
+            ("template_sha256", "chat template"),
+            ("tools_in_prompt", "tools_in_prompt"),
             ("decode_sha256", "decode settings"),
             ("repeat", "number of answers to each case"),
         ):

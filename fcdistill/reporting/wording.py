@@ -2,9 +2,9 @@
 
 import re
 
-from fcdistill.records import Rate, RepeatedRate, Report
+from fcdistill.records import Rate, RepeatedRate, Report, ScoreError
 
-__all__ = ["NOTHING", "interval", "percent", "quantity", "repeated_rates", "visible"]
+__all__ = ["NOTHING", "describe_error", "interval", "percent", "quantity", "repeated_rates", "visible"]
 
 NOTHING = "n/a"
 """Stands where there is no figure."""
@@ -40,6 +40,12 @@ def repeated_rates(report: Report) -> list[tuple[str, RepeatedRate]]:
         *((f"pass^{power}", rate) for power, rate in powers if power > 1),
         ("consistency", report.repeats.consistency),
     ]
+
+
+def describe_error(error: ScoreError) -> str:
+    """One way in which an answer is wrong, in a line; an error of the whole answer names no place."""
+    where = f"{error.code} {error.path}" if error.path else error.code
+    return f"{where}: {error.detail}"
 
 
 def visible(text: str) -> str:
