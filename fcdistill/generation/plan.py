@@ -6,10 +6,10 @@ Cells (tool, arity, optional arguments, register) make coverage countable.
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from fcdistill.catalog import Catalog
 from fcdistill.config import GenerateConfig
@@ -18,9 +18,8 @@ from fcdistill.generation.parameters import (
     optional_parameters,
     property_schema,
     required_parameters,
-    resolve_schema,
 )
-from fcdistill.generation.phrasing import plain_forms
+from fcdistill.generation.telling import tell_facts
 from fcdistill.generation.times import instant
 from fcdistill.generation.values import ValueBook
 from fcdistill.records import Category, SeedRequest, ToolCall, ToolSpec
@@ -216,7 +215,9 @@ class _Planner:
             cell=f"{category}/{'+'.join(subsets)}/{register}",
             split_group=calls_group(calls),
             calls=tuple(calls),
-            facts=tuple(self._facts(call, spec, now) for call, spec in zip(calls, specs, strict=False)),
+            facts=tuple(
+                tell_facts(call, spec, self._book, now, self._random) for call, spec in zip(calls, specs, strict=False)
+            ),
             missing=missing,
             register=register,
             system=time_context(now) if now else "",
@@ -254,37 +255,6 @@ class _Planner:
             return None
         ahead = timedelta(days=self._random.choice((0, 1, 1, 1, 2, 3, 5)), hours=self._random.randint(1, 12))
         return (min(times) - ahead).replace(minute=self._random.choice((0, 5, 15, 30, 45)))
-
-    def _facts(self, call: ToolCall, spec: ToolSpec, now: datetime | None) -> tuple[tuple[str, str], ...]:
-        said = []
-        for name, value in call.arguments.items():
-            path = f"{spec.name}.{name}"
-            entry = self._book.entry(path, value)
-            if entry is not None and any(other in call.arguments for other in entry.implied_by):
-                continue
-            schema = property_schema(spec.parameters, [name]) or {}
-            said.append((name.replace("_", " "), self._say(value, path, schema, spec.parameters, now)))
-        return tuple(said)
-
-    def _say(
-        self, value: Any, path: str, schema: Mapping[str, Any], root: Mapping[str, Any], now: datetime | None
-    ) -> str:
-        forms = plain_forms(value, path, schema, self._book, now)
-        if forms:
-            return self._random.choice(forms)
-        if isinstance(value, list):
-            inner = resolve_schema(schema.get("items", {}), root)
-            said = [self._say(item, path, inner, root, now) for item in value]
-            return " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)
-        if isinstance(value, dict):
-            parts = []
-            for key, part in value.items():
-                inner = resolve_schema(schema.get("properties", {}).get(key, {}), root)
-                parts.append((key, self._say(part, f"{path}.{key}", inner, root, now)))
-            # A count stands before what it counts, as people say it: "3 lemons".
-            numbers = [said for key, said in parts if isinstance(value[key], int | float)]
-            return " ".join(numbers + [said for key, said in parts if not isinstance(value[key], int | float)])
-        return str(value)
 
 
 def _foreign_topics(catalog: Catalog) -> list[str]:
