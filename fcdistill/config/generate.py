@@ -22,6 +22,9 @@ class GenerateConfig(ConfigModel):
     teacher: BackendConfig
     seeds: Path | None = Field(None, description="JSONL of unlabelled user requests for the request-first road.")
     values: Path | None = Field(None, description="JSON of realistic values and phrases per argument.")
+    results: Path | None = Field(
+        None, description="JSON of what tools give back, and which arguments their results can fill."
+    )
     examples: Path | None = Field(None, description="JSONL of WorkedExample records that show the teacher the domain.")
     decontaminate: tuple[Path, ...] = Field((), description="Eval case files whose requests must not be generated.")
     seed: StrictInt = Field(0, description="Seed of the plan and of all sampling.")
@@ -31,6 +34,12 @@ class GenerateConfig(ConfigModel):
         0, ge=0, description="Requests that repeat the wording of kept ones with other values."
     )
     num_joined: StrictInt = Field(0, ge=0, description="Requests for several calls, joined from kept requests for one.")
+    num_multi_turn: StrictInt = Field(
+        0, ge=0, description="Planned conversations in which a second call builds on the first one or its result."
+    )
+    num_clarified: StrictInt = Field(
+        0, ge=0, description="Conversations made from kept clarify traces: the user gives the value, the call follows."
+    )
     no_call_fraction: StrictFloat = Field(
         0.15, ge=0, le=0.5, description="Share of call-first plans that call no tool."
     )

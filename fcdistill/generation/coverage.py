@@ -16,8 +16,8 @@ from fcdistill.records import CellCoverage, Outcome
 
 __all__ = ["count_cells"]
 
-_NOTHING_MADE = frozenset({"backend", "request", "parse"})
-"""Checks that fail where there is no usable request, or no answer to it."""
+_NOTHING_MADE = frozenset({"backend", "request", "parse", "result"})
+"""Checks that fail where there is no usable request, or no answer or result to it."""
 
 
 def count_cells(
@@ -66,4 +66,5 @@ def _cells(item: PlanItem, catalog: Catalog) -> Iterator[dict[str, Any]]:
             "optional": [name for name in optional_parameters(spec) if name in call.arguments],
             "enums": enums,
             "phrasing": item.register,
+            "conversation": item.dialogue.kind if item.dialogue is not None else None,
         }

@@ -15,11 +15,15 @@ from fcdistill.catalog import Catalog
 from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.errors import BackendError, DataError
 from fcdistill.generation.arguments import ArgumentSampler
+from fcdistill.generation.clarified import answer_questions
 from fcdistill.generation.collection import check_collection, count_generation
+from fcdistill.generation.conversations import conversation_key, earlier_steps, merge_groups, user_texts
+from fcdistill.generation.conversing import converse
 from fcdistill.generation.coverage import count_cells
-from fcdistill.generation.dedupe import Contamination, request_text
+from fcdistill.generation.dedupe import Contamination
 from fcdistill.generation.joining import join_traces
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
+from fcdistill.generation.results import ToolResults, read_results
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
 from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.variation import vary_traces
@@ -56,6 +60,7 @@ class _Draft:
 
     item: PlanItem
     request: str = ""
+    turns: list[Message] = field(default_factory=list)
     answer: Message = field(default_factory=lambda: Message(role="assistant"))
     checks: list[Check] = field(default_factory=list)
     prompt_tokens: int = 0
@@ -95,14 +100,16 @@ def run_generation(
     examples = read_examples(config.examples, validator) if config.examples else []
     seeds = read_jsonl(config.seeds, SeedRequest, "seeds file") if config.seeds else []
     cases = [case for path in config.decontaminate for case in read_jsonl(path, EvalCase, "eval cases")]
-    plan = make_plan(config, catalog, validator, book, seeds)
+    results = read_results(config.results, catalog)
+    plan = make_plan(config, catalog, validator, book, seeds, results)
     if not plan:
         raise DataError(
             "there is nothing to generate: no call-first traces are planned and there are no seeds",
             required="num_call_first above 0, or a seeds file",
             fix="set one of them in the generate section",
         )
-    inputs = [path for path in (config.values, config.examples, config.seeds, *config.decontaminate) if path]
+    files = (config.values, config.results, config.examples, config.seeds, *config.decontaminate)
+    inputs = [path for path in files if path]
     with (
         RunDirectory(
             config.out,
@@ -120,7 +127,7 @@ def run_generation(
         if run.complete:
             run.reopen()
         generator = _Generator(
-            config, catalog, book, examples, validator, plan, journal, Contamination(cases), on_progress
+            config, catalog, book, examples, validator, results, plan, journal, Contamination(cases), on_progress
         )
         generator.work(backend, attempts)
         stats = generator.finish()
@@ -151,6 +158,7 @@ class _Generator:
         book: ValueBook,
         examples: Sequence[WorkedExample],
         validator: CallValidator,
+        results: ToolResults,
         plan: Sequence[PlanItem],
         journal: Journal[Outcome],
         contamination: Contamination,
@@ -161,6 +169,7 @@ class _Generator:
         self._verifier = Verifier(catalog, validator, book)
         self._prompter = Prompter(catalog, book, examples)
         self._examples = examples
+        self._results = results
         self._plan = plan
         self._journal = journal
         self._contamination = contamination
@@ -197,7 +206,7 @@ class _Generator:
             if item.id not in last
             or last[item.id].failed is not None
             # Another request may be written; a user's own does not change.
-            or item.source == "call_first"
+            or item.source != "request_first"
             and not all(check.ok for check in checks[item.id])
         ]
         groups: dict[tuple[str, str], list[PlanItem]] = {}
@@ -213,6 +222,7 @@ class _Generator:
         drafts = [_Draft(item, request=item.request) for item in chunk]
         self._write([draft for draft in drafts if draft.item.source == "call_first"], attempt)
         self._answer([draft for draft in drafts if draft.item.source == "request_first"], attempt)
+        self._converse([draft for draft in drafts if draft.item.source == "multi_turn"], attempt)
         self._ask_back(
             [draft for draft in drafts if draft.item.category == "clarify" and draft.failed is None], attempt
         )
@@ -261,6 +271,17 @@ class _Generator:
                 check, calls = Check(name="grounding", ok=True), repaired
         draft.checks.append(check)
         draft.answer = Message.calling([self._verifier.in_schema_order(call) for call in calls])
+
+    def _converse(self, drafts: Sequence[_Draft], attempt: int) -> None:
+        settings = self._settings(attempt, sampled=True)
+        settings = settings.model_copy(update={"max_new_tokens": min(settings.max_new_tokens, _MAX_REQUEST_TOKENS)})
+        converse(
+            drafts,
+            lambda asked, requests: self._ask(asked, requests, settings),
+            self._prompter,
+            self._verifier,
+            self._results,
+        )
 
     def _answer(self, drafts: Sequence[_Draft], attempt: int) -> None:
         """Request-first: the teacher answers blindly, the checks judge the answer."""
@@ -344,9 +365,11 @@ class _Generator:
         trace = self._trace(
             item.id,
             item.system,
-            draft.request,
+            draft.turns or [Message(role="user", content=draft.request)],
             draft.answer,
-            split_group=calls_group(draft.answer.calls) if draft.answer.calls and item.calls else item.split_group,
+            split_group=calls_group(draft.answer.calls)
+            if draft.answer.calls and item.calls and item.dialogue is None
+            else item.split_group,
             meta=TraceMeta(
                 source=item.source,
                 category=item.category or _category(draft.answer.calls),
@@ -366,10 +389,17 @@ class _Generator:
         )
 
     def _trace(
-        self, identity: str, system: str, request: str, answer: Message, *, split_group: str, meta: TraceMeta
+        self,
+        identity: str,
+        system: str,
+        turns: Sequence[Message],
+        answer: Message,
+        *,
+        split_group: str,
+        meta: TraceMeta,
     ) -> Trace:
         context = [Message(role="system", content=system)] if system else []
-        messages = (*context, Message(role="user", content=request), answer)
+        messages = (*context, *turns, answer)
         return Trace(id=identity, messages=messages, tools=self._catalog.tools, split_group=split_group, meta=meta)
 
     def _report(self) -> None:
@@ -397,11 +427,11 @@ class _Generator:
                 kept.append(trace)
             else:
                 rejects.append(Reject(id=trace.id, check=failed.name, detail=failed.detail, candidate=trace))
-        for further in (self._varied, self._joined):
-            made = [trace for trace in further(kept) if self._contamination.find(request_text(trace)) is None]
+        for further in (self._varied, self._joined, self._clarified, self._steps):
+            made = [trace for trace in further(kept) if not any(map(self._contamination.find, user_texts(trace)))]
             candidates += made
             kept += made
-        write_jsonl(self._config.out / "traces.jsonl", kept)
+        write_jsonl(self._config.out / "traces.jsonl", merge_groups(kept, _groups_of_steps))
         write_jsonl(self._config.out / "rejects.jsonl", rejects)
         cells = count_cells(self._plan, last, {trace.id for trace in kept}, self._catalog)
         stats = count_generation(candidates, kept, stages, self._journal.records, cells, self._catalog)
@@ -420,6 +450,16 @@ class _Generator:
     def _joined(self, kept: Sequence[Trace]) -> Iterator[Trace]:
         return join_traces(kept, self._verifier, count=self._config.num_joined, seed=self._config.seed)
 
+    def _clarified(self, kept: Sequence[Trace]) -> Iterator[Trace]:
+        config = self._config
+        return answer_questions(kept, self._plan, self._verifier, count=config.num_clarified, seed=config.seed)
+
+    def _steps(self, kept: Sequence[Trace]) -> Iterator[Trace]:
+        """The first calls of planned conversations, but where another trace has the same past."""
+        known = {conversation_key(trace) for trace in kept}
+        steps = (step for trace in kept if trace.meta.source == "multi_turn" for step in earlier_steps(trace))
+        return (step for step in steps if conversation_key(step) not in known)
+
     def _example_traces(self) -> Iterator[Trace]:
         """The team's worked examples are traces too: right by their authors' word, checked against the schemas."""
         for example in self._examples:
@@ -434,7 +474,8 @@ class _Generator:
                 checks=(Check(name="schema", ok=True),),
             )
             group = calls_group(example.calls) if example.calls else f"example-{example.id}"
-            yield self._trace(example.id, example.system, example.request, answer, split_group=group, meta=meta)
+            turns = [Message(role="user", content=example.request)]
+            yield self._trace(example.id, example.system, turns, answer, split_group=group, meta=meta)
 
     def _collection_checks(self, last: Mapping[str, Outcome]) -> dict[str, list[Check]]:
         """The collection's verdicts on all that passed their own checks.
@@ -448,6 +489,12 @@ class _Generator:
 
 def _without(call: ToolCall, name: str) -> ToolCall:
     return ToolCall(name=call.name, arguments={key: value for key, value in call.arguments.items() if key != name})
+
+
+def _groups_of_steps(trace: Trace) -> list[str]:
+    """The split groups of a conversation's single steps, which other traces may have as their only one."""
+    is_planned = trace.meta.source == "multi_turn"
+    return [calls_group(message.calls) for message in trace.messages if message.calls] if is_planned else []
 
 
 def _category(calls: Sequence[ToolCall]) -> Category:

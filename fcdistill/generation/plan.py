@@ -14,11 +14,13 @@ from typing import Literal
 from fcdistill.catalog import Catalog
 from fcdistill.config import GenerateConfig
 from fcdistill.generation.arguments import ArgumentSampler
+from fcdistill.generation.dialogues import Dialogue, DialoguePlanner
 from fcdistill.generation.parameters import (
     optional_parameters,
     property_schema,
     required_parameters,
 )
+from fcdistill.generation.results import ToolResults
 from fcdistill.generation.telling import tell_facts
 from fcdistill.generation.times import instant
 from fcdistill.generation.values import ValueBook
@@ -62,6 +64,7 @@ class PlanItem:
         missing: the required parameter whose value is cut from a clarify request.
         topic: what an irrelevance request is about.
         register: how the request is phrased.
+        dialogue: how the second of two calls builds on the first, where they are made in several turns.
         request: the user's text of a request-first item.
         system: context that the request comes with.
         now: the current time that `system` gives.
@@ -69,7 +72,7 @@ class PlanItem:
     """
 
     id: str
-    source: Literal["call_first", "request_first"]
+    source: Literal["call_first", "request_first", "multi_turn"]
     category: Category | None
     cell: str
     split_group: str
@@ -78,6 +81,7 @@ class PlanItem:
     missing: str = ""
     topic: str = ""
     register: str = "casual"
+    dialogue: Dialogue | None = None
     request: str = ""
     system: str = ""
     now: datetime | None = None
@@ -101,16 +105,21 @@ def calls_group(calls: Sequence[ToolCall]) -> str:
 
 
 def make_plan(
-    config: GenerateConfig, catalog: Catalog, validator: CallValidator, book: ValueBook, seeds: Sequence[SeedRequest]
+    config: GenerateConfig,
+    catalog: Catalog,
+    validator: CallValidator,
+    book: ValueBook,
+    seeds: Sequence[SeedRequest],
+    results: ToolResults,
 ) -> list[PlanItem]:
-    """All items, call-first before request-first.
+    """All items: call-first, then conversations, then request-first.
 
     Raises:
-        ConfigError: arguments can't be sampled for some parameter.
+        ConfigError: arguments can't be sampled for some parameter, or no conversation can be planned.
     """
     planner = _Planner(config, catalog, validator, book)
     chosen = seeds if config.num_request_first is None else seeds[: config.num_request_first]
-    return [*planner.call_first(), *(_seed_item(seed) for seed in chosen)]
+    return [*planner.call_first(), *planner.multi_turn(results), *(_seed_item(seed) for seed in chosen)]
 
 
 def _seed_item(seed: SeedRequest) -> PlanItem:
@@ -131,6 +140,8 @@ class _Planner:
 
     def __init__(self, config: GenerateConfig, catalog: Catalog, validator: CallValidator, book: ValueBook) -> None:
         self._config = config
+        self._catalog = catalog
+        self._validator = validator
         self._specs = catalog.specs
         self._book = book
         self._random = random.Random(config.seed)
@@ -161,6 +172,28 @@ class _Planner:
                 yield self._item(
                     f"call-first-{next(numbers):05d}", category, next(tools) if category != "irrelevance" else ()
                 )
+
+    def multi_turn(self, results: ToolResults) -> Iterator[PlanItem]:
+        """The planned conversations."""
+        planner = DialoguePlanner(
+            self._catalog, self._validator, self._book, results, self._sampler, self._optional, self._random
+        )
+        # Slips of the finger are put into single requests only.
+        registers = itertools.cycle([register for register in REGISTERS if register != "typos"])
+        for number, plan in enumerate(planner.draw(self._config.num_multi_turn), 1):
+            register = next(registers)
+            tools = "+".join(call.name for call in plan.calls)
+            yield PlanItem(
+                id=f"multi-turn-{number:05d}",
+                source="multi_turn",
+                category="simple",
+                cell=f"{plan.dialogue.kind}/{tools}/{register}",
+                split_group=calls_group(plan.calls),
+                calls=plan.calls,
+                facts=plan.facts,
+                register=register,
+                dialogue=plan.dialogue,
+            )
 
     def _tool_groups(self, category: Category) -> Iterator[tuple[ToolSpec, ...]]:
         """Tools of the coming items, each equally often."""

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fcdistill.generation.arguments import ArgumentSampler
+from fcdistill.generation.conversations import has_one_request
 from fcdistill.generation.dedupe import request_key, request_text
 from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.phrasing import plain_forms, spoken_forms
@@ -72,7 +73,7 @@ def vary_traces(
         cut: by trace id the call that a clarify request asks for, without the argument that it lacks.
     """
     generator = random.Random(seed)
-    usable = [trace for trace in traces if (trace.answer.calls or trace.id in cut) and _has_one_request(trace)]
+    usable = [trace for trace in traces if (trace.answer.calls or trace.id in cut) and has_one_request(trace)]
     known = {request_key(request_text(trace)) for trace in traces}
     balance = _Balance([trace.answer.calls or (cut[trace.id],) for trace in usable])
     made, fruitless = 0, 0
@@ -110,10 +111,6 @@ class _Balance:
     def count(self, index: int) -> None:
         """A trace was varied."""
         self._in_cell.update(self._cells[index])
-
-
-def _has_one_request(trace: Trace) -> bool:
-    return [message.role for message in trace.messages if message.role != "system"] == ["user", "assistant"]
 
 
 def _varied(

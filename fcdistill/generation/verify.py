@@ -130,6 +130,12 @@ class Verifier:
         found = self._grounder.compare(request, calls, now)
         return _grounding(found, found)
 
+    def check_said(self, text: str, calls: Sequence[ToolCall], now: datetime | None) -> Check:
+        """Whether a text says all values of the calls, whatever else it says; arguments as for `check_grounding`."""
+        unsaid = self._grounder.compare(text, calls, now).unsaid
+        problems = [f"not in the request: {path} = {value!r}" for _, path, value in unsaid]
+        return Check(name="grounding", ok=not problems, detail="; ".join(problems))
+
     def check_step_grounding(
         self, said: str, request: str, calls: Sequence[ToolCall], others: Sequence[ToolCall], now: datetime | None
     ) -> Check:

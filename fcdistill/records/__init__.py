@@ -11,6 +11,7 @@ from fcdistill.records.base import Record
 from fcdistill.records.conversation import (
     Behaviour,
     Category,
+    ConversationKind,
     FinishReason,
     FunctionCall,
     FunctionTool,
@@ -63,6 +64,7 @@ __all__ = [
     "CallConfusion",
     "CallError",
     "Category",
+    "ConversationKind",
     "CellCoverage",
     "Check",
     "Distribution",

@@ -41,7 +41,7 @@ def render_cells(cells: Sequence[CellCoverage]) -> list[Text | Table]:
 
 
 def _tool_and_arity(cell: CellCoverage) -> Iterable[str]:
-    return (f"{cell.tool} {cell.arity}".strip(),)
+    return () if cell.conversation else (f"{cell.tool} {cell.arity}".strip(),)
 
 
 def _optional(cell: CellCoverage) -> Iterable[str]:
@@ -56,11 +56,16 @@ def _register(cell: CellCoverage) -> Iterable[str]:
     return (cell.phrasing,) if cell.phrasing else ()
 
 
+def _conversation(cell: CellCoverage) -> Iterable[str]:
+    return (f"{cell.conversation} {cell.tool}",) if cell.conversation else ()
+
+
 _AXES: tuple[tuple[str, Callable[[CellCoverage], Iterable[str]]], ...] = (
     ("Coverage by tool and arity", _tool_and_arity),
     ("Coverage by optional arguments", _optional),
     ("Coverage by enum value", _enums),
     ("Coverage by register", _register),
+    ("Coverage by conversation", _conversation),
 )
 
 
@@ -83,7 +88,8 @@ def _rows(
 def _cell_name(cell: CellCoverage) -> str:
     tool = f"{cell.tool}[{','.join(cell.optional)}]" if cell.tool else ""
     enums = ", ".join(f"{name} = {_value(value)}" for name, value in cell.enums.items())
-    return " ".join(filter(None, (cell.arity, tool, enums, cell.phrasing and f"({cell.phrasing})")))
+    kind = cell.conversation or cell.arity
+    return " ".join(filter(None, (kind, tool, enums, cell.phrasing and f"({cell.phrasing})")))
 
 
 def _value(value: object) -> str:

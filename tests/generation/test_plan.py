@@ -11,11 +11,14 @@ from fcdistill.catalog import Catalog
 from fcdistill.config import GenerateConfig, LocalBackendConfig
 from fcdistill.generation.parameters import required_parameters
 from fcdistill.generation.plan import REGISTERS, PlanItem, calls_group, make_plan, time_context, time_of_context
+from fcdistill.generation.results import ToolResults
 from fcdistill.generation.values import ValueBook, ValueEntry
 from fcdistill.records import SeedRequest, ToolCall
 from fcdistill.validation import CallValidator
 
 from .home import NOW, TOOLS, book, catalog, catalog_of, tool, validator, verifier
+
+NO_RESULTS = ToolResults({}, ())
 
 
 def config(**fields: Any) -> GenerateConfig:
@@ -23,17 +26,17 @@ def config(**fields: Any) -> GenerateConfig:
 
 
 def plan_of(own: Catalog, entries: dict[str, tuple[ValueEntry, ...]] | None = None, **fields: Any) -> list[PlanItem]:
-    return make_plan(config(**fields), own, CallValidator(own.specs), ValueBook(entries or {}), ())
+    return make_plan(config(**fields), own, CallValidator(own.specs), ValueBook(entries or {}), (), NO_RESULTS)
 
 
 @pytest.fixture(scope="module")
 def plan() -> list[PlanItem]:
-    return make_plan(config(num_call_first=400), catalog(), validator(), book(), ())
+    return make_plan(config(num_call_first=400), catalog(), validator(), book(), (), NO_RESULTS)
 
 
 def test_the_same_configuration_gives_the_same_plan(plan: list[PlanItem]) -> None:
-    assert make_plan(config(num_call_first=400), catalog(), validator(), book(), ()) == plan
-    assert make_plan(config(num_call_first=400, seed=1), catalog(), validator(), book(), ()) != plan
+    assert make_plan(config(num_call_first=400), catalog(), validator(), book(), (), NO_RESULTS) == plan
+    assert make_plan(config(num_call_first=400, seed=1), catalog(), validator(), book(), (), NO_RESULTS) != plan
 
 
 def test_ids_are_unique(plan: list[PlanItem]) -> None:
@@ -50,7 +53,7 @@ def test_shares_of_the_categories(plan: list[PlanItem]) -> None:
 
 @pytest.mark.parametrize("total", [0, 1, 2, 7, 13])
 def test_small_plans_have_exactly_the_wanted_size(total: int) -> None:
-    assert len(make_plan(config(num_call_first=total), catalog(), validator(), book(), ())) == total
+    assert len(make_plan(config(num_call_first=total), catalog(), validator(), book(), (), NO_RESULTS)) == total
 
 
 def test_tools_come_equally_often(plan: list[PlanItem]) -> None:
@@ -198,14 +201,16 @@ def test_seeds_become_request_first_items_in_order() -> None:
         SeedRequest(id="b", text="ring tomorrow", system="Current time: 2027-05-02T09:15:00Z (Sunday)."),
         SeedRequest(id="c", text="hello", system="You are at home."),
     ]
-    items = make_plan(config(num_call_first=0), catalog(), validator(), book(), seeds)
+    items = make_plan(config(num_call_first=0), catalog(), validator(), book(), seeds, NO_RESULTS)
     assert [(item.id, item.request, item.category, item.now) for item in items] == [
         ("request-first-a", "kitchen light on", "simple", None),
         ("request-first-b", "ring tomorrow", None, NOW),
         ("request-first-c", "hello", None, None),
     ]
     assert len({item.split_group for item in items}) == 3 and items[2].system == "You are at home."
-    limited = make_plan(config(num_call_first=0, num_request_first=2), catalog(), validator(), book(), seeds)
+    limited = make_plan(
+        config(num_call_first=0, num_request_first=2), catalog(), validator(), book(), seeds, NO_RESULTS
+    )
     assert limited == items[:2]
 
 

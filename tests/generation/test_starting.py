@@ -12,6 +12,7 @@ from fcdistill.errors import ConfigError
 from fcdistill.evaluation.suites import read_suite
 from fcdistill.generation.dedupe import Contamination
 from fcdistill.generation.plan import make_plan
+from fcdistill.generation.results import ToolResults
 from fcdistill.generation.starting import DRAFT_TAG, Project, draft_project, write_project
 from fcdistill.generation.values import read_value_book
 from fcdistill.records import SeedRequest
@@ -69,7 +70,9 @@ def test_all_files_are_read_by_the_kit(tmp_path: Path, catalog: Catalog) -> None
     contamination = Contamination(suite.cases)
     assert [seed.text for seed in seeds if contamination.find(seed.text)] == []
     book = read_value_book(settings.values, catalog)
-    plan = make_plan(settings, read_catalog(settings.tools), CallValidator(catalog.specs), book, seeds)
+    plan = make_plan(
+        settings, read_catalog(settings.tools), CallValidator(catalog.specs), book, seeds, ToolResults({}, ())
+    )
     assert len(plan) == settings.num_call_first + len(seeds)
     assert project.notes == ()
 
