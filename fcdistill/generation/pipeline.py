@@ -457,8 +457,10 @@ class _Generator:
     def _steps(self, kept: Sequence[Trace]) -> Iterator[Trace]:
         """The first calls of planned conversations, but where another trace has the same past."""
         known = {conversation_key(trace) for trace in kept}
-        steps = (step for trace in kept if trace.meta.source == "multi_turn" for step in earlier_steps(trace))
-        return (step for step in steps if conversation_key(step) not in known)
+        for step in (step for trace in kept if trace.meta.source == "multi_turn" for step in earlier_steps(trace)):
+            if (key := conversation_key(step)) not in known:
+                known.add(key)
+                yield step
 
     def _example_traces(self) -> Iterator[Trace]:
         """The team's worked examples are traces too: right by their authors' word, checked against the schemas."""
