@@ -125,10 +125,16 @@ class DialoguePlanner:
         if feed is None:
             return None
         source, target = self._catalog.by_name[feed.source], self._catalog.by_name[feed.target]
+        shared = set(_properties(source)) & set(_properties(target))
         for _ in range(_TRIES):
-            first = self._sampler.sample(source, {*self._optional(source, 1), *feed.when})
-            first = ToolCall(name=first.name, arguments={**first.arguments, **feed.when})
             last = self._sampler.sample(target, {*self._optional(target, 1), feed.argument})
+            # Of what both calls can have, either has its own: else nobody could say which one a word belongs to.
+            both = shared & last.arguments.keys() if kind == "chained" else set()
+            optional = set(self._optional(source, 1)) - (shared if kind == "chained" else set())
+            first = self._sampler.sample(source, {*optional, *both, *feed.when})
+            first = ToolCall(name=first.name, arguments={**first.arguments, **feed.when})
+            if kind == "chained" and any(first.arguments[name] == last.arguments[name] for name in both):
+                continue
             value = last.arguments[feed.argument]
             others = [part for name, part in last.arguments.items() if name != feed.argument]
             if self._validator.check_call(first) or value in [*others, *first.arguments.values()]:

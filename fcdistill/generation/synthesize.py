@@ -144,21 +144,21 @@ class Prompter:
         turns.append(Message(role="user", content=f"Said: {said}\n{brief}"))
         return Request(id=item.id, messages=tuple(turns))
 
-    def write_result(self, item: PlanItem, needed: Mapping[str, object]) -> Request:
-        """Ask the teacher what the first call of a planned conversation gives back.
+    def write_result(self, identity: str, call: ToolCall, needed: Mapping[str, object]) -> Request:
+        """Ask the teacher what a call gives back.
 
         Args:
-            item: plans a dialogue.
+            identity: of the request.
+            call: of one of the catalogue's tools.
             needed: what the result must hold, by a name for it.
         """
         turns: list[Message] = [Message(role="system", content=_FUNCTIONS)]
         for function, arguments, held, result in _NEUTRAL_RESULTS:
             turns += _turn(f"Function: {function}\nArguments: {arguments}\nMust hold: {held}", result)
-        call = item.calls[0]
         held = ", ".join(f"{name} = {_json(value)}" for name, value in needed.items()) or "nothing special"
         asked = f"Function: {self._intent(call.name)}\nArguments: {_json(call.arguments)}\nMust hold: {held}"
         turns.append(Message(role="user", content=asked))
-        return Request(id=item.id, messages=tuple(turns))
+        return Request(id=identity, messages=tuple(turns))
 
     def ask_back(self, identity: str, request: str, missing: str) -> Request:
         """Ask the teacher for the question that a request without `missing` deserves ("" where it is not known)."""
