@@ -43,6 +43,19 @@ class GenerateConfig(ConfigModel):
     no_call_fraction: StrictFloat = Field(
         0.15, ge=0, le=0.5, description="Share of call-first plans that call no tool."
     )
+    edge_fraction: StrictFloat = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of plans for one call with a number or a length on an edge of its range.",
+    )
+    removed_tools_fraction: StrictFloat = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of plans for requests that no tool serves whose prompt lacks the very tool, or all tools; "
+        "for students that read the tools.",
+    )
     sampling_temperature: StrictFloat = Field(0.8, ge=0, description="Temperature at which requests are written.")
     attempts: StrictInt = Field(2, ge=1, description="Tries per planned trace before it is given up as a reject.")
     no_call_answer: str = Field(

@@ -133,7 +133,7 @@ class ArgumentSampler:
         if "array" in schema.get("type", ()):
             # An array shares its path with its items: texts listed there are items.
             listed = tuple(value for value in listed if isinstance(value, list))
-        if listed and "enum" not in schema:
+        if listed and "enum" not in schema and not self._edge[0].startswith(f"{path}."):
             return self._draw(path, listed)
         schema = self._one_branch(schema, root)
         kind = _kind(schema)

@@ -32,6 +32,7 @@ from fcdistill.records import (
     Category,
     Check,
     EvalCase,
+    FunctionTool,
     GenerationStats,
     Message,
     ModelRef,
@@ -212,7 +213,7 @@ class _Generator:
         groups: dict[tuple[str, str], list[PlanItem]] = {}
         for item in pending:
             several = "several" if len(item.calls) > 1 else item.calls[0].name if item.calls else ""
-            kind = "no_call" if item.category in ("clarify", "irrelevance") else several
+            kind = "no_call" if item.category == "clarify" or not item.calls else several
             groups.setdefault((item.source, kind), []).append(item)
         ordered = [item for group in groups.values() for item in group]
         for start in range(0, len(ordered), _CHUNK):
@@ -245,7 +246,7 @@ class _Generator:
             draft.checks.append(self._verifier.check_request(draft.request))
             if draft.failed is not None:
                 continue
-            if item.category == "irrelevance":
+            if not item.calls:
                 continue  # numbers and names of a foreign topic reach no call
             draft.checks.append(self._verifier.check_schema(item.calls))
             self._ground(draft, item.calls)
@@ -367,6 +368,7 @@ class _Generator:
             item.system,
             draft.turns or [Message(role="user", content=draft.request)],
             draft.answer,
+            tools=self._offered(item),
             split_group=calls_group(draft.answer.calls)
             if draft.answer.calls and item.calls and item.dialogue is None
             else item.split_group,
@@ -395,12 +397,20 @@ class _Generator:
         turns: Sequence[Message],
         answer: Message,
         *,
+        tools: tuple[FunctionTool, ...],
         split_group: str,
         meta: TraceMeta,
     ) -> Trace:
         context = [Message(role="system", content=system)] if system else []
         messages = (*context, *turns, answer)
-        return Trace(id=identity, messages=messages, tools=self._catalog.tools, split_group=split_group, meta=meta)
+        return Trace(id=identity, messages=messages, tools=tools, split_group=split_group, meta=meta)
+
+    def _offered(self, item: PlanItem) -> tuple[FunctionTool, ...]:
+        """The tools that the prompt of an item shows."""
+        if item.offered == "none":
+            return ()
+        lacking = {call.name for call in item.calls} if item.offered == "others" else set()
+        return tuple(tool for tool in self._catalog.tools if tool.function.name not in lacking)
 
     def _report(self) -> None:
         last = self._last_outcomes()
@@ -477,7 +487,9 @@ class _Generator:
             )
             group = calls_group(example.calls) if example.calls else f"example-{example.id}"
             turns = [Message(role="user", content=example.request)]
-            yield self._trace(example.id, example.system, turns, answer, split_group=group, meta=meta)
+            yield self._trace(
+                example.id, example.system, turns, answer, tools=self._catalog.tools, split_group=group, meta=meta
+            )
 
     def _collection_checks(self, last: Mapping[str, Outcome]) -> dict[str, list[Check]]:
         """The collection's verdicts on all that passed their own checks.

@@ -15,6 +15,7 @@ from fcdistill.catalog import Catalog
 from fcdistill.config import GenerateConfig
 from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.dialogues import Dialogue, DialoguePlanner
+from fcdistill.generation.edges import schema_edges
 from fcdistill.generation.parameters import (
     optional_parameters,
     property_schema,
@@ -24,7 +25,7 @@ from fcdistill.generation.results import ToolResults
 from fcdistill.generation.telling import tell_facts
 from fcdistill.generation.times import instant
 from fcdistill.generation.values import ValueBook
-from fcdistill.records import Category, SeedRequest, ToolCall, ToolSpec
+from fcdistill.records import Category, SeedRequest, ToolCall, ToolsOffered, ToolSpec
 from fcdistill.storage import sha256_json
 from fcdistill.validation import CallValidator
 
@@ -36,6 +37,9 @@ REGISTERS = ("casual", "terse", "polite", "question", "rambling", "typos")
 
 # Shares of the call-first items that call at least one tool.
 _PARALLEL, _PARALLEL_MULTIPLE = 0.12, 0.2
+
+_EVERY_NTH_BARE = 3
+"""Of the prompts that lack the tool, as many show no tool at all."""
 
 _MOST_DECKED = 5
 """Optional parameters of a tool whose subsets are dealt in turn; of more, each is given half of the time."""
@@ -64,6 +68,7 @@ class PlanItem:
         missing: the required parameter whose value is cut from a clarify request.
         topic: what an irrelevance request is about.
         register: how the request is phrased.
+        offered: which tools the prompt shows; where `calls` hold what it lacks, no call is right.
         dialogue: how the second of two calls builds on the first, where they are made in several turns.
         request: the user's text of a request-first item.
         system: context that the request comes with.
@@ -81,6 +86,7 @@ class PlanItem:
     missing: str = ""
     topic: str = ""
     register: str = "casual"
+    offered: ToolsOffered = "all"
     dialogue: Dialogue | None = None
     request: str = ""
     system: str = ""
@@ -149,6 +155,9 @@ class _Planner:
         self._registers = itertools.cycle(REGISTERS)
         self._topics = _foreign_topics(catalog)
         self._decks: dict[tuple[str, int], list[tuple[str, ...]]] = {}
+        # A generator of its own: how often an edge is drawn changes nothing else.
+        self._edge_random = random.Random(f"{config.seed} edges")
+        self._edges: dict[str, list[tuple[str, str]]] = {}
 
     def call_first(self) -> Iterator[PlanItem]:
         total = self._config.num_call_first
@@ -167,11 +176,15 @@ class _Planner:
         ]
         numbers = itertools.count(1)
         for category, count in counts:
-            tools = self._tool_groups(category)
-            for _ in range(count):
-                yield self._item(
-                    f"call-first-{next(numbers):05d}", category, next(tools) if category != "irrelevance" else ()
-                )
+            if category == "irrelevance":
+                num_removed = round(count * self._config.removed_tools_fraction)
+                yield from (self._foreign_item(f"call-first-{next(numbers):05d}") for _ in range(count - num_removed))
+                for number, specs in zip(range(num_removed), self._tool_groups("simple"), strict=False):
+                    offered: ToolsOffered = "none" if number % _EVERY_NTH_BARE == _EVERY_NTH_BARE - 1 else "others"
+                    yield self._item(f"call-first-{next(numbers):05d}", category, specs, offered)
+                continue
+            for _, specs in zip(range(count), self._tool_groups(category), strict=False):
+                yield self._item(f"call-first-{next(numbers):05d}", category, specs)
 
     def multi_turn(self, results: ToolResults) -> Iterator[PlanItem]:
         """The planned conversations."""
@@ -214,20 +227,25 @@ class _Planner:
             else:
                 yield from ((spec,) for spec in deck)
 
-    def _item(self, identity: str, category: Category, specs: tuple[ToolSpec, ...]) -> PlanItem:
+    def _foreign_item(self, identity: str) -> PlanItem:
         register = next(self._registers)
-        if category == "irrelevance":
-            topic = self._random.choice(self._topics)
-            return PlanItem(
-                id=identity, source="call_first", category=category, cell=f"irrelevance/{register}",
-                split_group=f"topic-{topic}", topic=topic, register=register,
-            )  # fmt: skip
+        topic = self._random.choice(self._topics)
+        return PlanItem(
+            id=identity, source="call_first", category="irrelevance", cell=f"irrelevance/{register}",
+            split_group=f"topic-{topic}", topic=topic, register=register,
+        )  # fmt: skip
+
+    def _item(
+        self, identity: str, category: Category, specs: tuple[ToolSpec, ...], offered: ToolsOffered = "all"
+    ) -> PlanItem:
+        register = next(self._registers)
         calls: list[ToolCall] = []
         subsets: list[str] = []
         for spec in specs:
             for _ in range(20):  # parallel calls of one tool must differ
                 optional = self._optional(spec, most=1 if len(specs) > 1 else None)
-                call = self._sampler.sample(spec, optional)
+                edged = self._on_edge(spec, optional) if category == "simple" else None
+                call = edged or self._sampler.sample(spec, optional)
                 if call not in calls:
                     break
             else:
@@ -245,7 +263,7 @@ class _Planner:
             id=identity,
             source="call_first",
             category="simple" if category == "parallel" and len(calls) == 1 else category,
-            cell=f"{category}/{'+'.join(subsets)}/{register}",
+            cell=f"{category}/{'+'.join(subsets)}/{register}" + (f"/{offered}" if offered != "all" else ""),
             split_group=calls_group(calls),
             calls=tuple(calls),
             facts=tuple(
@@ -253,9 +271,21 @@ class _Planner:
             ),
             missing=missing,
             register=register,
+            offered=offered,
             system=time_context(now) if now else "",
             now=now,
         )
+
+    def _on_edge(self, spec: ToolSpec, optional: tuple[str, ...]) -> ToolCall | None:
+        """Now and then a call with an argument on an edge; each edge of a tool has its turn before one comes twice."""
+        if self._edge_random.random() >= self._config.edge_fraction:
+            return None
+        deck = self._edges.setdefault(spec.name, [])
+        if not deck:
+            deck += schema_edges(spec)
+            self._edge_random.shuffle(deck)
+        # An edge on which no known text lies costs the others no turn.
+        return next(filter(None, (self._sampler.sample_edge(spec, optional, *deck.pop()) for _ in list(deck))), None)
 
     def _implying(self, path: str) -> set[str]:
         """Arguments from which this one follows: who says them need not be asked for it."""

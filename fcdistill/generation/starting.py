@@ -283,6 +283,7 @@ generate:
   seed: 0
   num_call_first: {max(200, _CALL_FIRST_PER_TOOL * num_tools)} # calls are sampled, the teacher writes their requests
   no_call_fraction: 0.2 # requests that no tool serves, or that lack a required value
+  removed_tools_fraction: 0.0 # more than 0 where tools_in_prompt is full or compact: prompts that lack the tool
 
 # fcdistill train {config}
 train:

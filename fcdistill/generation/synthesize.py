@@ -105,7 +105,7 @@ class Prompter:
         Args:
             item: a call-first item; unless its topic is foreign, the prompt shows the team's examples of its tool.
         """
-        if item.category == "irrelevance":
+        if not item.calls:
             return self._write_foreign(item)
         turns: list[Message] = [Message(role="system", content=_WRITER)]
         shown = self._shown_for(item)

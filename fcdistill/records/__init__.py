@@ -18,6 +18,7 @@ from fcdistill.records.conversation import (
     Message,
     ModelRef,
     ToolCall,
+    ToolsOffered,
     ToolSpec,
 )
 from fcdistill.records.evaluation import (
@@ -99,6 +100,7 @@ __all__ = [
     "TokenFigures",
     "ToolCall",
     "ToolSpec",
+    "ToolsOffered",
     "Trace",
     "TraceMeta",
     "WorkedExample",

@@ -17,6 +17,7 @@ __all__ = [
     "ModelRef",
     "ToolCall",
     "ToolSpec",
+    "ToolsOffered",
 ]
 
 Category = Literal["simple", "multiple", "parallel", "parallel_multiple", "irrelevance", "clarify"]
@@ -26,6 +27,10 @@ Category = Literal["simple", "multiple", "parallel", "parallel_multiple", "irrel
 ConversationKind = Literal["chained", "referring", "repeated"]
 """How a later call builds on an earlier one: one request asks for both, and the second takes a value of the first one's
 result; a later request refers to that value; or a later request asks for the same again with one other value."""
+
+
+ToolsOffered = Literal["all", "others", "none"]
+"""Which tools a prompt shows: all, all but those that its request asks for, or none."""
 
 
 Behaviour = Literal["call", "no_call", "clarify"]

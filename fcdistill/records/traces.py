@@ -12,6 +12,7 @@ from fcdistill.records.conversation import (
     Message,
     ModelRef,
     ToolCall,
+    ToolsOffered,
     ToolSpec,
 )
 
@@ -161,6 +162,10 @@ class CellCoverage(Frozen):
     """Arguments whose schema lists their values, to the value that the call gives."""
     phrasing: str = ""
     """The register of the request; empty for a user's own."""
+    edges: dict[str, str] = Field(default_factory=dict)
+    """Arguments of the call that lie on an edge of what their schema allows, to the edge's name."""
+    offered: ToolsOffered = "all"
+    """Which tools the prompt shows."""
     conversation: ConversationKind | None = None
     """How the trace's calls build on one another, where they are made in several turns."""
     asked: int
