@@ -51,7 +51,7 @@ class RealisticTexts:
             assert make is not None
             try:
                 text = make()
-            except (re.error, KeyError, ValueError, RecursionError):  # what rstr can't write
+            except (re.error, LookupError):  # what rstr can't write
                 return None
             if least <= len(text) and (most is None or len(text) <= most):
                 return text
@@ -68,6 +68,7 @@ class RealisticTexts:
     def _of_pattern(self, pattern: str) -> str:
         from rstr import Rstr
 
+        re.compile(pattern)  # what is no pattern is none in parts either
         return Rstr(self._random).xeger("".join(_tamed(token) for token in _TOKEN.findall(pattern)))
 
     def _of_format(self, name: str) -> Callable[[], str] | None:
@@ -161,7 +162,7 @@ def _tamed(token: str) -> str:
     if token.startswith("[^"):
         allowed = [letter for letter in _PLAIN_LETTERS if re.fullmatch(token, letter)]
         return f"[{re.escape(''.join(allowed))}]" if allowed else token
-    if token.startswith("{"):
+    if token.endswith(",}"):
         least = int(token[1:-2])
         return f"{{{least},{least + 4}}}"
     return _OPEN.get(token, token)
