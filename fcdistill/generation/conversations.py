@@ -32,7 +32,7 @@ def earlier_steps(trace: Trace) -> Iterator[Trace]:
     places = [place for place, message in enumerate(trace.messages[:-1]) if message.tool_calls]
     for number, place in enumerate(places, 1):
         check = Check(name="step", ok=True, detail=f"call {number} of {trace.id}")
-        meta = trace.meta.model_copy(update={"checks": (*trace.meta.checks, check)})
+        meta = trace.meta.model_copy(update={"source": "step", "checks": (*trace.meta.checks, check)})
         messages = trace.messages[: place + 1]
         yield trace.model_copy(update={"id": f"{trace.id}-step-{number}", "messages": messages, "meta": meta})
 

@@ -24,6 +24,7 @@ from fcdistill.generation.dedupe import Contamination
 from fcdistill.generation.joining import join_traces
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
 from fcdistill.generation.results import ToolResults, read_results
+from fcdistill.generation.reuse import REUSED, Reused, place_traces, read_reusable
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
 from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.variation import vary_traces
@@ -109,8 +110,9 @@ def run_generation(
             required="num_call_first above 0, or a seeds file",
             fix="set one of them in the generate section",
         )
-    files = (config.values, config.results, config.examples, config.seeds, *config.decontaminate)
-    inputs = [path for path in files if path]
+    reused = place_traces(plan, read_reusable(config.reuse, catalog, validator), catalog)
+    optional = (config.values, config.results, config.examples, config.seeds, *config.decontaminate, *config.reuse)
+    inputs = [path for path in optional if path]
     with (
         RunDirectory(
             config.out,
@@ -127,8 +129,11 @@ def run_generation(
         attempts = _attempts(config, journal, next_round=run.complete)
         if run.complete:
             run.reopen()
+        if not journal.records:
+            # Settled before the first attempt, like items that an earlier attempt settled.
+            journal.append([Outcome(id=name, attempt=REUSED, candidate=trace) for name, trace in reused.placed.items()])
         generator = _Generator(
-            config, catalog, book, examples, validator, results, plan, journal, Contamination(cases), on_progress
+            config, catalog, book, examples, reused, validator, results, journal, Contamination(cases), on_progress
         )
         generator.work(backend, attempts)
         stats = generator.finish()
@@ -158,9 +163,9 @@ class _Generator:
         catalog: Catalog,
         book: ValueBook,
         examples: Sequence[WorkedExample],
+        reused: Reused,
         validator: CallValidator,
         results: ToolResults,
-        plan: Sequence[PlanItem],
         journal: Journal[Outcome],
         contamination: Contamination,
         on_progress: Callable[[int, int, int], None] | None,
@@ -171,7 +176,8 @@ class _Generator:
         self._prompter = Prompter(catalog, book, examples)
         self._examples = examples
         self._results = results
-        self._plan = plan
+        self._beside = reused.beside
+        self._plan = reused.plan
         self._journal = journal
         self._contamination = contamination
         self._on_progress = on_progress or (lambda done, total, kept: None)
@@ -422,7 +428,7 @@ class _Generator:
     def finish(self) -> GenerationStats:
         """Drop duplicates and contaminated traces, write the files, return the counts."""
         last = self._last_outcomes()
-        candidates = [*self._example_traces(), *(last[item.id].candidate for item in self._plan)]
+        candidates = [*self._given(), *(last[item.id].candidate for item in self._plan)]
         kept: list[Trace] = []
         rejects: list[Reject] = []
         stages: Counter[tuple[str, bool]] = Counter(
@@ -472,6 +478,11 @@ class _Generator:
                 known.add(key)
                 yield step
 
+    def _given(self) -> Iterator[Trace]:
+        """Traces that no item of the plan stands for."""
+        yield from self._example_traces()
+        yield from self._beside
+
     def _example_traces(self) -> Iterator[Trace]:
         """The team's worked examples are traces too: right by their authors' word, checked against the schemas."""
         for example in self._examples:
@@ -497,7 +508,7 @@ class _Generator:
         Of duplicates the one with the earliest attempt stays, so that another try never displaces a kept trace.
         """
         made = sorted((last[item.id] for item in self._plan if item.id in last), key=lambda outcome: outcome.attempt)
-        traces = [*self._example_traces(), *(outcome.candidate for outcome in made if outcome.failed is None)]
+        traces = [*self._given(), *(outcome.candidate for outcome in made if outcome.failed is None)]
         return check_collection(traces, self._contamination)
 
 

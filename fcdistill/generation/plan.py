@@ -263,7 +263,7 @@ class _Planner:
             id=identity,
             source="call_first",
             category="simple" if category == "parallel" and len(calls) == 1 else category,
-            cell=f"{category}/{'+'.join(subsets)}/{register}" + (f"/{offered}" if offered != "all" else ""),
+            cell=f"{category if offered == 'all' else f'{category}:{offered}'}/{'+'.join(subsets)}/{register}",
             split_group=calls_group(calls),
             calls=tuple(calls),
             facts=tuple(

@@ -53,7 +53,7 @@ class SeedRequest(Record):
 class TraceMeta(Frozen):
     """Where a trace comes from."""
 
-    source: Literal["call_first", "request_first", "multi_turn", "varied", "joined", "clarified", "import"]
+    source: Literal["call_first", "request_first", "multi_turn", "step", "varied", "joined", "clarified", "import"]
     category: Category
     plan_cell: str
     teacher: ModelRef
@@ -180,6 +180,8 @@ class GenerationStats(Record):
     planned: int
     kept: int
     rejected: int
+    reused: int = 0
+    """Traces of earlier generations that took the place of a planned one."""
     attempts: int
     """Attempts in all; a reject is tried again before it is given up."""
     stages: dict[str, StageCount]

@@ -46,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, GenerationStat
 
 
 def conversations(out: Path) -> list[Trace]:
-    return [trace for trace in traces(out) if trace.meta.source == "multi_turn" and "step" not in trace.id]
+    return [trace for trace in traces(out) if trace.meta.source == "multi_turn"]
 
 
 def of_kind(out: Path, kind: str) -> list[Trace]:
