@@ -135,7 +135,8 @@ class ArgumentSampler:
             listed = tuple(value for value in listed if isinstance(value, list))
         if listed and "enum" not in schema and not self._edge[0].startswith(f"{path}."):
             return self._draw(path, listed)
-        schema = self._one_branch(schema, root)
+        if not schema.get("examples") or {"const", "enum"} & schema.keys():
+            schema = self._one_branch(schema, root)
         kind = _kind(schema)
         if "const" in schema:
             return schema["const"]
@@ -200,6 +201,8 @@ class ArgumentSampler:
                 items.append(item)
             if len(items) >= size:
                 break
+        while len(items) < least and not schema.get("uniqueItems"):
+            items.append(self.value(rest, path, root))  # there are no more that differ
         return items
 
     def _number(self, schema: Mapping[str, Any], *, integer: bool) -> float:
@@ -255,10 +258,13 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 
 def _item_schemas(schema: Mapping[str, Any]) -> tuple[list[Any], Any]:
-    """The schemas of an array's first items, and that of all others. Before 2020-12, `items` may list the first."""
-    first, rest = schema.get("prefixItems"), schema.get("items", {})
+    """The schemas of an array's first items, and that of all others; false where nothing says what these would be.
+
+    Before 2020-12, `items` may list the first.
+    """
+    first, rest = schema.get("prefixItems"), schema.get("items", "prefixItems" not in schema)
     if first is None and isinstance(rest, list):
-        first, rest = rest, schema.get("additionalItems", {})
+        first, rest = rest, schema.get("additionalItems", False)
     return list(first or ()), rest
 
 

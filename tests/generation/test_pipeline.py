@@ -423,7 +423,7 @@ def test_a_written_duplicate_is_written_again(tmp_path: Path) -> None:
 
 def test_of_duplicates_the_earlier_attempt_stays(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    irrelevant = {"num_call_first": 8, "no_call_fraction": 0.5, "attempts": 1}
+    irrelevant = {"num_call_first": 8, "no_call_fraction": 0.5, "removed_tools_fraction": 0.0, "attempts": 1}
 
     def answer(request: Request, attempt: int) -> str:
         if "Topic: " not in request.messages[-1].content:
