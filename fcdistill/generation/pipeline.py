@@ -45,7 +45,7 @@ from fcdistill.records import (
     TraceMeta,
     WorkedExample,
 )
-from fcdistill.storage import Journal, RunDirectory, read_json, read_jsonl, write_json, write_jsonl
+from fcdistill.storage import Journal, RunDirectory, read_json, read_jsonl, sha256_json, write_json, write_jsonl
 from fcdistill.toolcalls import parse_output
 from fcdistill.validation import CallValidator
 from fcdistill.worked_examples import read_examples
@@ -117,7 +117,11 @@ def run_generation(
         RunDirectory(
             config.out,
             stage="generate",
-            config={**config.model_dump(mode="json"), "catalog_sha256": catalog.sha256},
+            config={
+                **config.model_dump(mode="json"),
+                "catalog_sha256": catalog.sha256,
+                "returns_sha256": sha256_json(results.returns),
+            },
             inputs=inputs,
             seed=config.seed,
             volatile=frozenset({"out"}),
