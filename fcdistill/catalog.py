@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fcdistill.annotations import split_comparators
 from fcdistill.errors import CatalogError, DataError
 from fcdistill.records import FunctionTool, ToolSpec
 from fcdistill.storage import read_json, sha256_json
@@ -51,11 +52,13 @@ class Catalog:
         original_names: name to the name with dots that its source gave, where they differ.
         returns: name to the JSON Schema of what the tool gives back, where the source says it (MCP's `outputSchema`,
             or the `return` of a function).
+        comparators: `tool.param` to how an eval compares it, where the source says so (`annotations`).
     """
 
     specs: tuple[ToolSpec, ...]
     original_names: Mapping[str, str] = field(default_factory=dict)
     returns: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    comparators: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, ToolSpec]:
@@ -69,8 +72,9 @@ class Catalog:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the tools, in their order; independent of the layout of the source."""
-        return sha256_json([spec.model_dump(mode="json") for spec in self.specs])
+        """Hash of the tools, in their order, and of their comparators; independent of the layout of the source."""
+        tools = [spec.model_dump(mode="json") for spec in self.specs]
+        return sha256_json({"tools": tools, "comparators": dict(self.comparators)} if self.comparators else tools)
 
 
 def load_catalog(ref: str) -> Catalog:
@@ -239,6 +243,7 @@ def _catalog(
     """The catalogue of tools, each with its name in the source, after the checks that concern them all."""
     sources: dict[str, str] = {}
     specs = []
+    comparators: dict[str, str] = {}
     for source_name, spec in named:
         if spec.name in sources:
             first = sources[spec.name]
@@ -257,11 +262,13 @@ def _catalog(
                 fix="correct the schema at the named place",
             )
         sources[spec.name] = source_name
-        specs.append(spec)
+        bare, own_comparators = split_comparators(spec, origin)
+        specs.append(bare)
+        comparators |= own_comparators
     if not specs:
         raise CatalogError(f"{origin}: there is no tool", required="at least one tool", fix=f"give {_LAYOUTS}")
     original_names = {name: source for name, source in sources.items() if name != source}
-    return Catalog(tuple(specs), original_names, returns or {})
+    return Catalog(tuple(specs), original_names, returns or {}, comparators)
 
 
 def _described(ref: str) -> dict[str, Any]:

@@ -18,8 +18,10 @@ LAYERS = [
     {"errors"},
     {"records"},
     {"config", "launcher", "storage"},
-    # declarations belongs to validation, signatures to prompts, equality and toolcall_regions to toolcalls
+    # annotations belongs to catalog, declarations to validation, signatures to prompts; equality and toolcall_regions
+    # to toolcalls
     {
+        "annotations",
         "catalog",
         "catalog_changes",
         "declarations",
@@ -33,10 +35,11 @@ LAYERS = [
         "worked_examples",
     },
     # memory, model_catalogue, quantization and students belong to models
-    {"backends", "memory", "model_catalogue", "models", "quantization", "students"},
+    {"backends", "conversations", "memory", "model_catalogue", "models", "quantization", "students"},
     {"distillation", "evaluation", "generation"},
     {"export", "reporting"},
     {"cli"},
+    {"pytest"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 STAGES = {"distillation", "evaluation", "generation"}

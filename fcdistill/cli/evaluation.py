@@ -1,7 +1,9 @@
 """The command `eval`."""
 
+import gc
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,12 +28,15 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help="Model reference: who answers.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="Saved predictions to score instead; no model runs.")] = None,
     cases: Annotated[Path | None, typer.Option(help="cases.jsonl of gold cases.")] = None,
+    cases_format: Annotated[str | None, typer.Option(help="cases, or openai-messages: the last is the answer.")] = None,
     suite: Annotated[str | None, typer.Option(help="A public suite instead of cases: bfcl:CATEGORY.")] = None,
     tools: Annotated[Path | None, typer.Option(help="The suite's tool catalogue.")] = None,
     out: Annotated[Path | None, typer.Option(help="Output directory.")] = None,
     tools_in_prompt: Annotated[str | None, typer.Option(help="full, compact or none; default: as trained.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases that are decoded together.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many cases.")] = None,
+    repeat: Annotated[int | None, typer.Option(help="Answers to each case, for models that sample.")] = None,
+    sampling_temperature: Annotated[float | None, typer.Option(help="0, the default, decodes greedily.")] = None,
     default_equals_omitted: Annotated[
         bool | None, typer.Option("--default-equals-omitted", help="A default value counts as left out.")
     ] = None,
@@ -53,18 +58,19 @@ def evaluate(
     from fcdistill.config import load_config, parse_config
     from fcdistill.evaluation.gate import baseline_of
     from fcdistill.evaluation.runner import check_inputs, exit_code, run_eval
-    from fcdistill.reporting.html import render_html
-    from fcdistill.reporting.junit import render_junit
+    from fcdistill.reporting.files import write_reports
     from fcdistill.reporting.tables import render_markdown, render_terminal
-    from fcdistill.storage import write_json, write_text
+    from fcdistill.storage import write_json
 
     given = {
         "predictions": predictions,
         "cases": cases,
+        "cases_format": cases_format,
         "suite": suite,
         "tools": tools,
         "out": out,
         "limit": limit,
+        "repeat": repeat,
         "default_equals_omitted": default_equals_omitted,
     }
     backend = {"model": model, "tools_in_prompt": tools_in_prompt, "batch_size": batch_size}
@@ -77,9 +83,11 @@ def evaluate(
     }
     gate = {name: value for name, value in rules.items() if value is not None}
     flags: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    decode = {} if sampling_temperature is None else {"sampling_temperature": sampling_temperature}
     answerer = {name: value for name, value in backend.items() if value is not None}
     if config is not None:
         fields = [*flags, *(name if name == "model" else f"model.{name}" for name in answerer)]
+        fields += [f"decode.{name}" for name in decode]
         if fields:
             raise ConfigError(
                 f"both a config file and {_option(fields[0])} are given",
@@ -96,38 +104,41 @@ def evaluate(
                 required="a config file whose field it overrides",
                 fix="give the config file, or the options instead of --set",
             )
-        if answerer and model is None:
+        if (answerer or decode) and model is None:
             raise ConfigError(
-                f"{_option(next(iter(answerer)))} is given without --model",
-                required="--model, whose prompts and batches it sets",
+                f"{_option(next(iter([*answerer, *decode])))} is given without --model",
+                required="--model, whose prompts and answers it sets",
                 fix="give --model, or leave it away",
             )
         if answerer:
             flags["model"] = answerer
+        if decode:
+            flags["decode"] = decode
         if gate:
             flags["gate"] = gate
         settings = parse_config(flags, "eval", "the given options")
+    # The many records of a large suite live until the end: to look for garbage among them costs a fifth of the time.
+    gc.set_threshold(50_000, 20, 20)
     if settings.model is not None:
         check_inputs(settings)
     answering = None if settings.model is None else opened(settings.model)
     try:
-        with progress("cases") as update:
+        with progress("answers") as update:
             evaluation = run_eval(settings, answering, lambda done, total: update(done, total, ""))
     finally:
         if answering is not None:
             answering.close()
+    if evaluation.suite.note:
+        print(f"fcdistill: note: {evaluation.suite.note}", file=sys.stderr)
     report = evaluation.report
     judged = (report, evaluation.scores, evaluation.predictions, evaluation.suite.cases)
-    write_text(settings.out / "report.md", render_markdown(*judged, max_failures=200))
-    write_text(settings.out / "report.html", render_html(*judged, title=settings.out.resolve().name))
-    write_text(settings.out / "junit.xml", render_junit(*judged))
+    markdown, html, junit = write_reports(settings.out, *judged)
     _write_step_summary(render_markdown(*judged, max_failures=20))
     print_rich(render_terminal(report))
-    names = ("report.md", "report.json", "report.html", "junit.xml")
-    print(f"Report: {', '.join(str(settings.out / name) for name in names)}")
+    print(f"Report: {markdown}, {settings.out / 'report.json'}, {html}, {junit}")
     code = exit_code(report)
     if write_baseline is not None and code == 0:
-        write_json(write_baseline, baseline_of(report, evaluation.scores).model_dump(mode="json"))
+        write_json(write_baseline, baseline_of(report, evaluation.answer_scores).model_dump(mode="json"))
         print(f"Baseline: {write_baseline}")
     if report.num_unscored:
         fail(_unscored(report, evaluation.predictions, saved=settings.model is None), code)
@@ -138,7 +149,7 @@ def evaluate(
 
 
 def _option(field: str) -> str:
-    return "--" + field.removeprefix("model.").replace("_", "-")
+    return "--" + field.rpartition(".")[2].replace("_", "-")
 
 
 def _write_step_summary(markdown: str) -> None:

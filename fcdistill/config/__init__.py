@@ -11,13 +11,15 @@ from fcdistill.config.backends import (
     LocalBackendConfig,
     OpenAIBackendConfig,
     ScriptedBackendConfig,
+    ServerConfig,
 )
 from fcdistill.config.base import Dtype, ToolsInPrompt
-from fcdistill.config.evaluate import EvalConfig, GateConfig
+from fcdistill.config.evaluate import CasesFormat, EvalConfig, GateConfig
 from fcdistill.config.fields import describe_fields
 from fcdistill.config.generate import GenerateConfig
 from fcdistill.config.loading import load_config, parse_config
 from fcdistill.config.objective import CLASS_NAMES, CacheConfig, Divergence, KdGate, ObjectiveConfig, TokenClass
+from fcdistill.config.served import ServedTeacherConfig
 from fcdistill.config.student import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
 from fcdistill.config.train import (
     AdaptConfig,
@@ -35,6 +37,7 @@ __all__ = [
     "BackendConfig",
     "CLASS_NAMES",
     "CacheConfig",
+    "CasesFormat",
     "DecodeSettings",
     "Divergence",
     "Dtype",
@@ -54,6 +57,8 @@ __all__ = [
     "Quantization",
     "Reporter",
     "ScriptedBackendConfig",
+    "ServedTeacherConfig",
+    "ServerConfig",
     "Signal",
     "TokenClass",
     "ToolsInPrompt",

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from fcdistill.catalog import Catalog
 from fcdistill.generation.agreement import ToolAgreement
-from fcdistill.generation.conversations import conversation_key, user_texts
 from fcdistill.generation.dedupe import Contamination, request_text
 from fcdistill.generation.reuse import REUSED
+from fcdistill.generation.turns import conversation_key, user_texts
 from fcdistill.records import CellCoverage, Check, GenerationStats, Outcome, PlannedKept, StageCount, Trace
 
 __all__ = ["check_collection", "count_generation"]

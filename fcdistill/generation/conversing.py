@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from fcdistill.backends.base import Completion, Request
-from fcdistill.generation.dialogues import REFERENCE_WORDS
+from fcdistill.generation.dialogues import REFERENCE
 from fcdistill.generation.plan import PlanItem
 from fcdistill.generation.results import ToolResults, holds, result_problem
 from fcdistill.generation.synthesize import Prompter, clean_request
 from fcdistill.generation.verify import Verifier, with_arguments
-from fcdistill.generation.words import words_of
 from fcdistill.records import Check, FunctionCall, Message, ToolCall
 from fcdistill.storage import StrictJsonError, loads_strict
 
@@ -222,7 +221,7 @@ def _check_later(talk: _Talk, first_request: str, verifier: Verifier) -> None:
 
 def _check_reference(request: str) -> Check:
     """Whether the request refers to the value that it does not say."""
-    refers = bool(REFERENCE_WORDS & {word.text for word in words_of(request)})
+    refers = REFERENCE.search(request) is not None
     detail = "" if refers else "the request does not refer to the result of the first call"
     return Check(name="reference", ok=refers, detail=detail)
 

@@ -9,6 +9,7 @@ what it takes. Who says and who answers is decided elsewhere (`conversing`).
 import itertools
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +24,10 @@ from fcdistill.generation.values import ValueBook
 from fcdistill.records import ConversationKind, ToolCall, ToolSpec
 from fcdistill.validation import CallValidator
 
-__all__ = ["REFERENCE_WORDS", "Dialogue", "DialoguePlan", "DialoguePlanner"]
+__all__ = ["REFERENCE", "Dialogue", "DialoguePlan", "DialoguePlanner"]
 
-REFERENCE_WORDS = frozenset("find found it result same that them these this those whatever".split())
-"""One of these stands in a request that refers to a value which it does not say."""
+REFERENCE = re.compile(r"\b(?:it|result|same|that|them|these|this|those|whatever|you (?:find|found))\b", re.IGNORECASE)
+"""What stands in a request that refers to a value which it does not say."""
 
 _REFERENCES: dict[ConversationKind, tuple[str, ...]] = {
     "chained": ("that {name}", "the same {name}", "the {name} that you find"),

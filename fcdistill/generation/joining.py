@@ -7,9 +7,9 @@ people speak them, need no teacher; the joined request passes the same checks as
 import random
 from collections.abc import Iterator, Sequence
 
-from fcdistill.generation.conversations import has_one_request
 from fcdistill.generation.dedupe import request_key, request_text
 from fcdistill.generation.plan import calls_group, time_of_context
+from fcdistill.generation.turns import has_one_request
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import Category, Check, Message, ModelRef, Trace, TraceMeta
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from fcdistill.backends.base import Backend, Completion, Request
 from fcdistill.catalog import Catalog
 from fcdistill.config import DecodeSettings, GenerateConfig
+from fcdistill.conversations.steps import category_of
 from fcdistill.errors import BackendError, DataError
 from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.clarified import answer_questions
 from fcdistill.generation.collection import check_collection, count_generation
-from fcdistill.generation.conversations import conversation_key, earlier_steps, merge_groups, user_texts
 from fcdistill.generation.conversing import converse
 from fcdistill.generation.coverage import count_cells
 from fcdistill.generation.dedupe import Contamination
@@ -26,11 +26,11 @@ from fcdistill.generation.plan import PlanItem, calls_group, make_plan
 from fcdistill.generation.results import ToolResults, read_results
 from fcdistill.generation.reuse import REUSED, Reused, place_traces, read_reusable
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
+from fcdistill.generation.turns import conversation_key, earlier_steps, merge_groups, user_texts
 from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.variation import vary_traces
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import (
-    Category,
     Check,
     EvalCase,
     FunctionTool,
@@ -384,7 +384,7 @@ class _Generator:
             else item.split_group,
             meta=TraceMeta(
                 source=item.source,
-                category=item.category or _category(draft.answer.calls),
+                category=item.category or category_of(draft.answer.calls),
                 plan_cell=item.cell,
                 teacher=self._backend.ref,
                 checks=tuple(draft.checks),
@@ -524,11 +524,3 @@ def _groups_of_steps(trace: Trace) -> list[str]:
     """The split groups of a conversation's single steps, which other traces may have as their only one."""
     is_planned = trace.meta.source == "multi_turn"
     return [calls_group(message.calls) for message in trace.messages if message.calls] if is_planned else []
-
-
-def _category(calls: Sequence[ToolCall]) -> Category:
-    if not calls:
-        return "irrelevance"
-    if len(calls) == 1:
-        return "simple"
-    return "parallel" if len({call.name for call in calls}) == 1 else "parallel_multiple"

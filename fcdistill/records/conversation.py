@@ -17,6 +17,7 @@ __all__ = [
     "ModelRef",
     "ToolCall",
     "ToolSpec",
+    "ToolsInPrompt",
     "ToolsOffered",
 ]
 
@@ -37,6 +38,10 @@ Behaviour = Literal["call", "no_call", "clarify"]
 
 
 FinishReason = Literal["stop", "call_complete", "length", "error", "unknown"]
+
+
+ToolsInPrompt = Literal["full", "compact", "none"]
+"""How a prompt shows the tools: their JSON Schemas, a signature each, or not at all."""
 
 
 class ToolSpec(Frozen):

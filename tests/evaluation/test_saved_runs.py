@@ -25,8 +25,8 @@ def test_a_run_is_read_by_its_directory_or_its_report(tmp_path: Path) -> None:
         (lambda run: (run / "scores.jsonl").unlink(), "scores.jsonl does not exist"),
         (lambda run: (run / "report.json").write_text("{}"), "num_cases: required and not given"),
         (lambda run: (run / "scores.jsonl").write_text("{}\n"), "scores.jsonl, line 1"),
-        (lambda run: write_jsonl(run / "scores.jsonl", [score("c0")] * 2), "holds id 'c0' twice"),
-        (lambda run: write_jsonl(run / "scores.jsonl", [score("c0")]), "of 1 of 2 cases right, .* of 1 of 1"),
+        (lambda run: write_jsonl(run / "scores.jsonl", [score("c0")] * 2), "of 1 of 2 answers right, .* of 2 of 2"),
+        (lambda run: write_jsonl(run / "scores.jsonl", [score("c0")]), "of 1 of 2 answers right, .* of 1 of 1"),
         (lambda run: write_run(run, [True], unscored_ids=["c1"]), r"1 of 2 cases are unscored \(c1\)"),
     ],
 )
@@ -55,13 +55,20 @@ def test_runs_of_other_cases_or_rules_are_not_compared(tmp_path: Path, changes: 
     assert message in caught.value.found and f"{other.path} can't be compared with {first.path}" in caught.value.found
 
 
-def test_other_tools_and_decode_settings_are_noted(tmp_path: Path) -> None:
-    first = read_run(write_run(tmp_path / "a", [True], decode_sha256="1" * 64))
+def test_other_tools_prompts_and_decode_settings_are_noted(tmp_path: Path) -> None:
+    first = read_run(write_run(tmp_path / "a", [True], decode_sha256="1" * 64, tools_in_prompt="none"))
     saved = read_run(write_run(tmp_path / "b", [True]))
-    other = read_run(write_run(tmp_path / "c", [True], tools_sha256="2" * 64, decode_sha256="3" * 64))
+    other = read_run(
+        write_run(tmp_path / "c", [True], tools_sha256="2" * 64, decode_sha256="3" * 64, tools_in_prompt="full")
+    )
     require_comparable([first, saved, other])
     assert describe_differences([first, saved]) == []
+    repeated = read_run(write_run(tmp_path / "d", [True], repeat=3))
+    assert describe_differences([first, repeated]) == [
+        f"{repeated.path} and {first.path} differ in their number of answers to each case"
+    ]
     assert describe_differences([first, saved, other]) == [
         f"{other.path} and {first.path} differ in their tool catalogue",
+        f"{other.path} and {first.path} differ in their tools_in_prompt",
         f"{other.path} and {first.path} differ in their decode settings",
     ]

@@ -5,14 +5,16 @@ import pytest
 from rich.console import Console
 
 from fcdistill.evaluation.stats import summarise
-from fcdistill.records import EvalCase, ModelRef, PairedComparison, Prediction, Report, Score
+from fcdistill.records import EvalCase, GateCheck, GateVerdict, ModelRef, PairedComparison, Prediction, Report, Score
 from fcdistill.reporting.tables import (
     comparison_markdown,
     render_comparison,
     render_markdown,
     render_paired,
+    render_plain,
     render_terminal,
 )
+from tests.evaluation.test_stats import repeated
 
 
 def score(name: str, *, correct: bool = True, **fields: object) -> Score:
@@ -46,7 +48,7 @@ def case(name: str, request: str = "the office light") -> EvalCase:
 
 
 def report_of(scores: list[Score], unscored: tuple[str, ...] = (), latency_s: float | None = 0.1234) -> Report:
-    answers = {item.id: Prediction(id=item.id, latency_s=latency_s, prompt_tokens=21) for item in scores}
+    answers = [Prediction(id=item.id, latency_s=latency_s, prompt_tokens=21) for item in scores]
     return summarise(scores, answers, unscored_ids=unscored, model=ModelRef(model="tiny|model"), cases_sha256="c" * 64)
 
 
@@ -109,6 +111,12 @@ def test_markdown_shows_the_wrong_cases() -> None:
     assert "```text\nanswer of d\n```" in text
     assert '- wrong_value set\\_light.room: expected "office", got "kitchen"' in text
     assert "answer of a" not in text
+
+
+def test_markdown_says_how_prompts_were_rendered() -> None:
+    report = report_of(FOUR).model_copy(update={"template_sha256": "9" * 64, "tools_in_prompt": "compact"})
+    text = render_markdown(report, FOUR, {"d": Prediction(id="d")}, [case("d")])
+    assert f"| chat template SHA-256 | {'9' * 64} |" in text and "| tools in the prompt | compact |" in text
 
 
 def test_markdown_limits_the_failures_and_says_so() -> None:
@@ -201,3 +209,42 @@ def test_everything_fits_eighty_columns() -> None:
         assert "…" not in text
         assert "30.1–95.4%" in text and "0.123\N{NO-BREAK SPACE}s" in text
         assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_repeated_cases_show_pass_hat_consistency_and_count_answers() -> None:
+    scores = [*repeated("a", "111"), *repeated("b", "110"), *repeated("c", "000")]
+    report = summarise(scores, [], repeat=3, cases_sha256="c" * 64)
+    verdicts = [scores[0], scores[3], scores[6]]
+    predictions = {item.id: Prediction(id=item.id) for item in verdicts}
+    text = render_markdown(report, verdicts, predictions, [case(name) for name in "abc"])
+    assert "5 of 9 answers (3 to each case) right" in text
+    assert "| figure | value | 95% interval | answers |" in text
+    assert re.search(r"\| pass\^2 \| 44\.4% \| [\d.]+–[\d.]+% \|  \|", text)
+    assert re.search(r"\| pass\^3 \| 33\.3% \|.*\n\| consistency \| 77\.8% \|", text)
+    assert "pass^1" not in text
+    assert "## Right in 3 answers" in text and "| sometimes | 1 |" in text
+    assert "## Wrong cases (1)" in text
+    shown = printed(render_terminal(report))
+    assert "pass^3" in shown and "consistency" in shown
+
+
+def test_a_message_says_the_verdict_and_shows_regressions_first() -> None:
+    scores = [score("a"), *(score(name, correct=False) for name in ("b", "c", "d\x1b[2J"))]
+    check = GateCheck(rule="max_drop", passed=False, detail="it dropped")
+    gate = GateVerdict(passed=False, checks=(check,), regressed_ids=("c",), warnings=("few cases",))
+    report = report_of(scores).model_copy(update={"gate": gate})
+    assert render_plain(report, scores, max_failures=2).splitlines() == [
+        "Call accuracy 25.0% (4.6–69.9%), 1 of 4 cases right",
+        "Gate: FAILED",
+        "  max_drop FAILED: it dropped",
+        "  Warning: few cases",
+        "  Turned wrong: c",
+        'c: wrong_value set_light.room: expected "office", got "kitchen"',
+        'b: wrong_value set_light.room: expected "office", got "kitchen"',
+        "… and 1 more wrong cases",
+    ]
+    assert "\x1b" not in render_plain(report, scores, max_failures=3)
+    assert render_plain(report_of([], unscored=("e",)), [], max_failures=2).splitlines() == [
+        "Call accuracy: n/a, since none of 1 cases was scored",
+        "Incomplete: 1 of 1 cases have no answer (e)",
+    ]

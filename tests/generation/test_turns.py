@@ -1,6 +1,6 @@
 """What traces of several turns share, and which steps they hold."""
 
-from fcdistill.generation.conversations import (
+from fcdistill.generation.turns import (
     conversation_key,
     earlier_steps,
     has_one_request,
