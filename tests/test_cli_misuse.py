@@ -208,6 +208,7 @@ GENERATE_ROWS = [
     Misuse("example calls an unknown tool", ("example e: set_lihgt", "did you mean set_light?"), files={"examples.jsonl": json_lines([{"id": "e", "request": "x", "category": "simple", "calls": calling("set_lihgt", room="hall")[0]}])}),
     Misuse("no eval cases to keep apart", ("eval cases none.jsonl does not exist",), ("decontaminate=[none.jsonl]",)),
     Misuse("nothing to generate", ("there is nothing to generate", "num_call_first above 0, or a seeds file"), ("seeds=null",)),
+    Misuse("results of a tool that is not there", ("results file results.json: the entry 'fly' is unknown", "tools are: "), ("results=results.json",), files={"results.json": '{"fly": {}}'}),
     Misuse("empty seeds and nothing else planned", ("there is nothing to generate",), files={"seeds.jsonl": ""}),
     Misuse("arguments that can't be sampled", ("no valid arguments found for tool 'set_light'", "failed at /floor", "list some under a key 'set_light.<parameter>' of the values file"), ("num_call_first=4",), {"tools.json": tools_json(parameters=parameters(floor={"type": "integer", "minimum": 2, "maximum": 9, "not": {"type": "integer"}})), "examples.jsonl": "", "values.json": "{}"}),
     Misuse("texts that nothing lists", ("parameter set_light.room takes any text", "some values for it", "list them in the values file under the key 'set_light.room'"), ("num_call_first=4", "values=null")),
