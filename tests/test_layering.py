@@ -18,11 +18,13 @@ LAYERS = [
     {"errors"},
     {"records"},
     {"config", "launcher", "storage"},
-    # declarations belongs to validation, signatures to prompts, equality and toolcall_regions to toolcalls
+    # declarations belongs to validation, functions to catalog, signatures to prompts, equality and toolcall_regions to
+    # toolcalls
     {
         "catalog",
         "declarations",
         "equality",
+        "functions",
         "prompts",
         "signatures",
         "toolcall_regions",
