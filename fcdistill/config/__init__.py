@@ -15,7 +15,7 @@ from fcdistill.config.backends import (
 from fcdistill.config.base import Dtype, ToolsInPrompt
 from fcdistill.config.evaluate import EvalConfig, GateConfig
 from fcdistill.config.fields import describe_fields
-from fcdistill.config.generate import GenerateConfig
+from fcdistill.config.generate import CONTAMINATION_JACCARD, NEAR_DUPLICATE_JACCARD, ExecutorConfig, GenerateConfig
 from fcdistill.config.loading import load_config, parse_config
 from fcdistill.config.objective import CLASS_NAMES, CacheConfig, Divergence, KdGate, ObjectiveConfig, TokenClass
 from fcdistill.config.student import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
@@ -34,11 +34,13 @@ __all__ = [
     "AugmentationConfig",
     "BackendConfig",
     "CLASS_NAMES",
+    "CONTAMINATION_JACCARD",
     "CacheConfig",
     "DecodeSettings",
     "Divergence",
     "Dtype",
     "EvalConfig",
+    "ExecutorConfig",
     "FromTeacherLayers",
     "FullTuning",
     "GateConfig",
@@ -47,6 +49,7 @@ __all__ = [
     "LocalBackendConfig",
     "LoraTuning",
     "MonitorConfig",
+    "NEAR_DUPLICATE_JACCARD",
     "ObjectiveConfig",
     "OnPolicyConfig",
     "OpenAIBackendConfig",
