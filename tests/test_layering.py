@@ -22,10 +22,12 @@ LAYERS = [
     # toolcalls
     {
         "catalog",
+        "catalog_changes",
         "declarations",
         "equality",
         "functions",
         "prompts",
+        "revalidation",
         "signatures",
         "toolcall_regions",
         "toolcalls",

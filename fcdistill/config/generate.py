@@ -1,5 +1,6 @@
 """The section `generate`."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -27,7 +28,6 @@ class ExecutorConfig(ConfigModel):
     """The user's own function, which carries out the calls of a candidate in a process of its own."""
 
     function: str = Field(
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$",
         description="module:function, called as function(name, arguments); it returns a JSON value, or raises.",
     )
     timeout_s: StrictFloat = Field(10.0, gt=0, description="Longest time of one call; then its process is killed.")
@@ -35,6 +35,13 @@ class ExecutorConfig(ConfigModel):
         2 * _GIB, ge=_GIB // 8, description="Address space of the process, what it imports included (RLIMIT_AS)."
     )
     record_results: StrictBool = Field(False, description="Keep what the calls returned in the check's detail.")
+
+    @field_validator("function")
+    @classmethod
+    def _reference(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
+            raise ValueError("must be module:function, for example tools:run")
+        return value
 
 
 class GenerateConfig(ConfigModel):
@@ -47,6 +54,11 @@ class GenerateConfig(ConfigModel):
     values: Path | None = Field(None, description="JSON of realistic values and phrases per argument.")
     examples: Path | None = Field(None, description="JSONL of WorkedExample records that show the teacher the domain.")
     decontaminate: tuple[Path, ...] = Field((), description="Eval case files whose requests must not be generated.")
+    reuse: tuple[Path, ...] = Field(
+        (),
+        description="traces.jsonl of earlier generations that fit the catalogue: they take their places in the plan, "
+        "and only what is missing is made.",
+    )
     seed: StrictInt = Field(0, description="Seed of the plan and of all sampling.")
     num_call_first: StrictInt = Field(400, ge=0, description="Planned call-first traces.")
     num_request_first: StrictInt | None = Field(None, ge=0, description="Seeds to answer; unset: all of them.")

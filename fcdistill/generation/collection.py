@@ -17,6 +17,7 @@ from fcdistill.generation.dedupe import (
     request_key,
     request_text,
 )
+from fcdistill.generation.reuse import REUSED
 from fcdistill.records import (
     CellCoverage,
     Check,
@@ -135,7 +136,8 @@ def count_generation(
         planned=len(candidates),
         kept=len(kept),
         rejected=len(candidates) - len(kept),
-        attempts=len(outcomes),
+        reused=sum(outcome.attempt == REUSED for outcome in outcomes),
+        attempts=sum(outcome.attempt != REUSED for outcome in outcomes),
         stages={
             name: StageCount(checked=counts[name, True] + counts[name, False], passed=counts[name, True])
             for name in _CHECK_ORDER

@@ -24,6 +24,7 @@ from fcdistill.generation.executing import Executor
 from fcdistill.generation.joining import join_traces
 from fcdistill.generation.judging import settle
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
+from fcdistill.generation.reuse import REUSED, Reused, place_traces, read_reusable
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
 from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.variation import vary_traces
@@ -88,7 +89,9 @@ def run_generation(
             required="num_call_first above 0, or a seeds file",
             fix="set one of them in the generate section",
         )
-    inputs = [path for path in (config.values, config.examples, config.seeds, *config.decontaminate) if path]
+    reused = place_traces(plan, read_reusable(config.reuse, catalog, validator), catalog)
+    optional = (config.values, config.examples, config.seeds, *config.decontaminate, *config.reuse)
+    inputs = [path for path in optional if path]
     with (
         RunDirectory(
             config.out,
@@ -106,12 +109,15 @@ def run_generation(
         attempts = _attempts(config, journal, next_round=run.complete)
         if run.complete:
             run.reopen()
+        if not journal.records:
+            # Settled before the first attempt, like items that an earlier attempt settled.
+            journal.append([Outcome(id=name, attempt=REUSED, candidate=trace) for name, trace in reused.placed.items()])
         contamination = Contamination(cases, config.contamination_jaccard)
         executor = Executor(config.executor, catalog.original_names) if config.executor else None
         if executor is not None:
             held.callback(executor.close)
         generator = _Generator(
-            config, catalog, book, examples, validator, plan, journal, contamination, executor, on_progress
+            config, catalog, book, examples, reused, validator, journal, contamination, executor, on_progress
         )
         generator.work(backend, judge, attempts)
         stats = generator.finish()
@@ -141,8 +147,8 @@ class _Generator:
         catalog: Catalog,
         book: ValueBook,
         examples: Sequence[WorkedExample],
+        reused: Reused,
         validator: CallValidator,
-        plan: Sequence[PlanItem],
         journal: Journal[Outcome],
         contamination: Contamination,
         executor: Executor | None,
@@ -153,7 +159,8 @@ class _Generator:
         self._verifier = Verifier(catalog, validator, book)
         self._prompter = Prompter(catalog, book, examples)
         self._examples = examples
-        self._plan = plan
+        self._beside = reused.beside
+        self._plan = reused.plan
         self._journal = journal
         self._contamination = contamination
         self._executor = executor
@@ -369,7 +376,7 @@ class _Generator:
         """Judge all traces together, make more of those that stay, write the files, return the counts."""
         last = self._last_outcomes()
         collection, verdicts = self._collected(last)
-        candidates = [*self._example_traces(), *(last[item.id].candidate for item in self._plan)]
+        candidates = [*self._given(), *(last[item.id].candidate for item in self._plan)]
         judged = [(trace, verdicts.get(trace.id, [])) for trace in candidates]
         for further in (self._varied, self._joined):
             made = list(further([trace for trace, checks in judged if _failed(trace, checks) is None]))
@@ -414,6 +421,11 @@ class _Generator:
     def _joined(self, kept: Sequence[Trace]) -> Iterator[Trace]:
         return join_traces(kept, self._verifier, count=self._config.num_joined, seed=self._config.seed)
 
+    def _given(self) -> Iterator[Trace]:
+        """Traces that no item of the plan stands for."""
+        yield from self._example_traces()
+        yield from self._beside
+
     def _example_traces(self) -> Iterator[Trace]:
         """The team's worked examples are traces too: right by their authors' word, checked against the schemas."""
         for example in self._examples:
@@ -436,7 +448,7 @@ class _Generator:
         Of duplicates the one with the earliest attempt stays, so that another try never displaces a kept trace.
         """
         made = sorted((last[item.id] for item in self._plan if item.id in last), key=lambda outcome: outcome.attempt)
-        traces = [*self._example_traces(), *(outcome.candidate for outcome in made if outcome.failed is None)]
+        traces = [*self._given(), *(outcome.candidate for outcome in made if outcome.failed is None)]
         near_duplicates = NearDuplicates(self._config.near_duplicate_jaccard)
         collection = Collection(traces, self._contamination, near_duplicates)
         return collection, {trace.id: collection.check(trace) for trace in traces}
