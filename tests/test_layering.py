@@ -29,6 +29,7 @@ LAYERS = [
         "prompts",
         "revalidation",
         "signatures",
+        "splits",
         "toolcall_regions",
         "toolcalls",
         "validation",
