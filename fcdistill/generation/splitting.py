@@ -56,8 +56,9 @@ def split_traces(traces: Sequence[Trace], *, held_out_fraction: float, seed: int
     Raises:
         DataError: there are too few groups.
     """
-    # A group mostly has one category; where it has several, any of them serves.
-    strata = {trace.split_group: trace.meta.category for trace in sorted(traces, key=lambda trace: trace.id)}
+    # A group mostly has one category; where it has several, the trace with the first id decides.
+    ordered = sorted(traces, key=lambda trace: trace.id, reverse=True)
+    strata = {trace.split_group: trace.meta.category for trace in ordered}
     groups = hold_out_groups(strata, held_out_fraction, seed)
     is_held_out = {trace.id: trace.split_group in groups for trace in traces}
     split = Split([], [], [])

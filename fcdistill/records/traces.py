@@ -213,5 +213,5 @@ class GenerationStats(Record):
     prompt_tokens: int
     completion_tokens: int
     seconds: float
-    """Seconds that the teacher worked."""
+    """Wall time of all attempts: the teacher's work, and a judge's and an executor's where there is one."""
     completion_tokens_per_s: float | None
