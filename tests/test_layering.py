@@ -18,9 +18,10 @@ LAYERS = [
     {"errors"},
     {"records"},
     {"config", "launcher", "storage"},
-    # declarations belongs to validation, functions to catalog, signatures to prompts, equality and toolcall_regions to
-    # toolcalls
+    # annotations and functions belong to catalog, declarations to validation, signatures to prompts; equality and
+    # toolcall_regions to toolcalls
     {
+        "annotations",
         "catalog",
         "catalog_changes",
         "declarations",
@@ -40,6 +41,7 @@ LAYERS = [
     {"distillation", "evaluation", "generation"},
     {"export", "reporting"},
     {"cli"},
+    {"pytest"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 STAGES = {"distillation", "evaluation", "generation"}
