@@ -79,19 +79,14 @@ def prove_requests(
 def dispute_of(draft: Draft, *, judge_grounding: bool) -> Dispute | None:
     """What a judge is to be asked about a draft, or None.
 
-    It is asked where the most frequent calls have no majority, where blind answers do not make the sampled calls, and,
-    with `judge_grounding`, where calls fail the grounding check.
+    It is asked where the most frequent calls have no majority, where blind answers make other calls than the sampled
+    ones, and, with `judge_grounding`, where calls fail the grounding check.
     """
     doubt, tally = draft.failed, draft.tally
-    if doubt is None or not (
-        doubt.name == "blind"
-        or doubt.name == "vote"
-        and tally is not None
-        and tally.is_plurality
-        or doubt.name == "grounding"
-        and judge_grounding
-        and draft.answer.calls
-    ):
+    if doubt is None:
+        return None
+    disagreement = tally is not None and {"vote": tally.is_plurality, "blind": bool(tally.others)}.get(doubt.name)
+    if not disagreement and not (doubt.name == "grounding" and judge_grounding and draft.answer.calls):
         return None
     return Dispute(
         id=draft.item.id,

@@ -199,6 +199,24 @@ def test_a_judge_that_picks_other_calls_rejects(tmp_path: Path) -> None:
     assert "wise picks [" in reject.detail and "warmth is meant" in reject.detail
 
 
+def test_a_blind_answer_that_says_nothing_is_no_disagreement(tmp_path: Path) -> None:
+    made = config(
+        tmp_path / "out", num_call_first=1, no_call_fraction=0.0, attempts=1, blind_answers=True, judge=SCRIPT
+    )
+
+    def teacher(request: Request) -> str:
+        return "" if request.specs else write_faithfully(request)
+
+    run_generation(
+        made,
+        lambda: ScriptedBackend(teacher),
+        catalog(),
+        judge=lambda: ScriptedBackend(lambda request: "A: it is right"),
+    )
+    (reject,) = rejects(tmp_path / "out")
+    assert (reject.check, reject.detail) == ("blind", "0 of 1 answers make these calls, 1 failed parse")
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_the_judge_is_asked_about_grounding_only_where_that_is_wanted(tmp_path: Path, asked: bool) -> None:
     seeds = seeds_file(tmp_path / "s.jsonl", ("a", "make it brighter where I cook", "simple"))
