@@ -14,7 +14,7 @@ from fcdistill.config.backends import (
     ServerConfig,
 )
 from fcdistill.config.base import Dtype, ToolsInPrompt
-from fcdistill.config.evaluate import EvalConfig, GateConfig
+from fcdistill.config.evaluate import CasesFormat, EvalConfig, GateConfig
 from fcdistill.config.fields import describe_fields
 from fcdistill.config.generate import CONTAMINATION_JACCARD, NEAR_DUPLICATE_JACCARD, ExecutorConfig, GenerateConfig
 from fcdistill.config.loading import load_config, parse_config
@@ -38,6 +38,7 @@ __all__ = [
     "CLASS_NAMES",
     "CONTAMINATION_JACCARD",
     "CacheConfig",
+    "CasesFormat",
     "DecodeSettings",
     "Divergence",
     "Dtype",
