@@ -14,10 +14,10 @@ from fcdistill.generation.dedupe import (
     Similar,
     contaminated_detail,
     near_duplicate_detail,
-    request_key,
     request_text,
 )
 from fcdistill.generation.reuse import REUSED
+from fcdistill.generation.turns import conversation_key, user_texts
 from fcdistill.records import (
     CellCoverage,
     Check,
@@ -33,8 +33,8 @@ from fcdistill.records import (
 __all__ = ["Collection", "count_generation"]
 
 _CHECK_ORDER = (
-    "backend", "request", "parse", "tool", "schema", "count", "repair", "grounding", "cut", "question", "vote", "blind",
-    "judge", "execution", "duplicate", "near_duplicate", "contaminated", "agreement",
+    "backend", "request", "parse", "tool", "schema", "count", "repair", "grounding", "cut", "question", "reference",
+    "result", "vote", "blind", "judge", "execution", "duplicate", "near_duplicate", "contaminated", "agreement",
 )  # fmt: skip
 
 _PAIRS_PER_CHECK = 5
@@ -62,8 +62,7 @@ class Collection:
         Args:
             trace: passed its own checks, and was not judged before.
         """
-        text = request_text(trace)
-        first = self._first_by_key.setdefault(request_key(text), trace)
+        first = self._first_by_key.setdefault(conversation_key(trace), trace)
         if first is not trace:
             self._remove("duplicate", trace, Similar(first.id, request_text(first), 1.0))
             return [Check(name="duplicate", ok=False, detail=f"repeats {first.id}")]
@@ -73,14 +72,14 @@ class Collection:
             self._remove("near_duplicate", trace, like)
             return [*checks, Check(name="near_duplicate", ok=False, detail=near_duplicate_detail(like))]
         checks.append(Check(name="near_duplicate", ok=True))
-        case = self._contamination.find(text)
+        case = next(filter(None, map(self._contamination.find, user_texts(trace))), None)
         if case is not None:
             self._remove("contaminated", trace, case)
             return [*checks, Check(name="contaminated", ok=False, detail=contaminated_detail(case))]
         self._near_duplicates.add(trace)
         checks.append(Check(name="contaminated", ok=True))
         if trace.meta.source == "request_first" and trace.answer.calls:
-            problem = self._agreement.problem(text, [call.name for call in trace.answer.calls])
+            problem = self._agreement.problem(request_text(trace), [call.name for call in trace.answer.calls])
             checks.append(Check(name="agreement", ok=not problem, detail=problem))
         return checks
 

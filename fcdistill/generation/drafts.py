@@ -17,11 +17,13 @@ class Draft:
     """An item, and what its request, its answer and its checks are so far.
 
     Attributes:
+        turns: of a conversation, what stands before the answer.
         tally: of several answers to the request, how many make the calls of `answer`.
     """
 
     item: PlanItem
     request: str = ""
+    turns: list[Message] = field(default_factory=list)
     answer: Message = field(default_factory=lambda: Message(role="assistant"))
     checks: list[Check] = field(default_factory=list)
     tally: Tally | None = None
