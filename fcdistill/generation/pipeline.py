@@ -127,7 +127,18 @@ def run_generation(
         if executor is not None:
             held.callback(executor.close)
         generator = _Generator(
-            config, catalog, book, examples, reused, validator, results, journal, contamination, executor, on_progress
+            config,
+            catalog,
+            book,
+            examples,
+            plan,
+            reused,
+            validator,
+            results,
+            journal,
+            contamination,
+            executor,
+            on_progress,
         )
         generator.work(backend, judge, attempts)
         stats = generator.finish()
@@ -157,6 +168,7 @@ class _Generator:
         catalog: Catalog,
         book: ValueBook,
         examples: Sequence[WorkedExample],
+        plan: Sequence[PlanItem],
         reused: Reused,
         validator: CallValidator,
         results: ToolResults,
@@ -171,8 +183,8 @@ class _Generator:
         self._prompter = Prompter(catalog, book, examples)
         self._examples = examples
         self._results = results
-        self._beside = reused.beside
-        self._plan = reused.plan
+        self._plan = plan
+        self._reused = reused
         self._journal = journal
         self._contamination = contamination
         self._executor = executor
@@ -411,6 +423,16 @@ class _Generator:
         last = self._last_outcomes()
         self._on_progress(len(last), len(self._plan), sum(outcome.failed is None for outcome in last.values()))
 
+    def _settled_plan(self, last: Mapping[str, Outcome]) -> list[PlanItem]:
+        """The plan, with the items whose places earlier traces took as those settle them."""
+        settled = self._reused.settled
+        return [settled[item.id] if last[item.id].attempt == REUSED else item for item in self._plan]
+
+    def _made_here(self) -> list[PlanItem]:
+        """The items whose planned calls are those of their traces."""
+        last = self._last_outcomes()
+        return [item for item in self._plan if last[item.id].attempt != REUSED]
+
     def _last_outcomes(self) -> dict[str, Outcome]:
         return {outcome.id: outcome for outcome in self._journal.records}
 
@@ -437,7 +459,7 @@ class _Generator:
             kept,
             Counter((check.name, check.ok) for check in (*met, *(check for _, checks in judged for check in checks))),
             self._journal.records,
-            count_cells(self._plan, last, {trace.id for trace in kept}, self._catalog),
+            count_cells(self._settled_plan(last), last, {trace.id for trace in kept}, self._catalog),
             self._catalog,
             collection.report(),
         )
@@ -457,7 +479,7 @@ class _Generator:
         sampler = ArgumentSampler(
             self._verifier.validator, self._verifier.book, seed=config.seed + 1, now=config.current_time
         )
-        cut = {item.id: _without(item.calls[0], item.missing) for item in self._plan if item.missing}
+        cut = {item.id: _without(item.calls[0], item.missing) for item in self._made_here() if item.missing}
         return vary_traces(kept, self._verifier, sampler, count=config.num_varied, seed=config.seed, cut=cut)
 
     def _joined(self, kept: Sequence[Trace]) -> Iterator[Trace]:
@@ -465,7 +487,7 @@ class _Generator:
 
     def _clarified(self, kept: Sequence[Trace]) -> Iterator[Trace]:
         config = self._config
-        return answer_questions(kept, self._plan, self._verifier, count=config.num_clarified, seed=config.seed)
+        return answer_questions(kept, self._made_here(), self._verifier, count=config.num_clarified, seed=config.seed)
 
     def _steps(self, kept: Sequence[Trace]) -> Iterator[Trace]:
         """The first calls of planned conversations, but where another trace has the same past."""
@@ -478,7 +500,7 @@ class _Generator:
     def _given(self) -> Iterator[Trace]:
         """Traces that no item of the plan stands for."""
         yield from self._example_traces()
-        yield from self._beside
+        yield from self._reused.beside
 
     def _example_traces(self) -> Iterator[Trace]:
         """The team's worked examples are traces too: right by their authors' word, checked against the schemas."""
