@@ -31,6 +31,9 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Output directory.")] = None,
     tools_in_prompt: Annotated[str | None, typer.Option(help="full, compact or none; default: as trained.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases that are decoded together.")] = None,
+    constrained: Annotated[
+        bool | None, typer.Option("--constrained", help="Let a grammar keep answers to text and valid calls.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many cases.")] = None,
     default_equals_omitted: Annotated[
         bool | None, typer.Option("--default-equals-omitted", help="A default value counts as left out.")
@@ -68,6 +71,7 @@ def evaluate(
         "default_equals_omitted": default_equals_omitted,
     }
     backend = {"model": model, "tools_in_prompt": tools_in_prompt, "batch_size": batch_size}
+    decode = {} if constrained is None else {"constrained": constrained}
     rules = {
         "baseline": None if baseline is None else str(baseline),
         "min_accuracy": min_accuracy,
@@ -80,6 +84,7 @@ def evaluate(
     answerer = {name: value for name, value in backend.items() if value is not None}
     if config is not None:
         fields = [*flags, *(name if name == "model" else f"model.{name}" for name in answerer)]
+        fields += [f"decode.{name}" for name in decode]
         if fields:
             raise ConfigError(
                 f"both a config file and {_option(fields[0])} are given",
@@ -104,6 +109,8 @@ def evaluate(
             )
         if answerer:
             flags["model"] = answerer
+        if decode:
+            flags["decode"] = decode
         if gate:
             flags["gate"] = gate
         settings = parse_config(flags, "eval", "the given options")
@@ -138,7 +145,7 @@ def evaluate(
 
 
 def _option(field: str) -> str:
-    return "--" + field.removeprefix("model.").replace("_", "-")
+    return "--" + field.rpartition(".")[2].replace("_", "-")
 
 
 def _write_step_summary(markdown: str) -> None:

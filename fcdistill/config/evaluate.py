@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from fcdistill.config.backends import BackendConfig, DecodeSettings, with_default_backend
+from fcdistill.config.backends import BackendConfig, DecodeSettings, require_constrainable, with_default_backend
 from fcdistill.config.base import ConfigModel
 
 __all__ = ["EvalConfig", "EvalSuite", "GateConfig"]
@@ -75,4 +75,8 @@ class EvalConfig(ConfigModel):
             raise ValueError("give exactly one of cases and suite")
         if self.suite is not None and self.tools is not None:
             raise ValueError("tools belongs to cases: the cases of a suite hold their own")
+        if self.decode.constrained:
+            if self.model is None:
+                raise ValueError("decode.constrained has no effect on saved predictions; remove it")
+            require_constrainable(self.model)
         return self

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, StrictFloat, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from fcdistill.config.backends import BackendConfig, with_default_backend
+from fcdistill.config.backends import BackendConfig, require_constrainable, with_default_backend
 from fcdistill.config.base import ConfigModel
 
 __all__ = [
@@ -35,6 +35,9 @@ class GenerateConfig(ConfigModel):
         0.15, ge=0, le=0.5, description="Share of call-first plans that call no tool."
     )
     sampling_temperature: StrictFloat = Field(0.8, ge=0, description="Temperature at which requests are written.")
+    constrained: StrictBool = Field(
+        False, description="Answers to seeds are nothing but text or calls that obey the schemas; local models only."
+    )
     attempts: StrictInt = Field(2, ge=1, description="Tries per planned trace before it is given up as a reject.")
     no_call_answer: str = Field(
         "I can't help with that: none of my tools does it.",
@@ -50,3 +53,9 @@ class GenerateConfig(ConfigModel):
     @classmethod
     def _default_backend(cls, value: Any) -> Any:
         return with_default_backend(value, "teacher")
+
+    @model_validator(mode="after")
+    def _constrainable(self) -> "GenerateConfig":
+        if self.constrained:
+            require_constrainable(self.teacher)
+        return self

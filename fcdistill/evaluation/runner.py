@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fcdistill.backends.base import Backend, Completion, Request
+from fcdistill.backends.call_grammar import require_enforceable
 from fcdistill.config import EvalConfig
 from fcdistill.evaluation.bfcl import BfclSuite, read_bfcl
 from fcdistill.evaluation.bfcl_official import load_ast_checker, official_verdict
@@ -56,9 +57,12 @@ def check_inputs(config: EvalConfig) -> None:
 
     Raises:
         DataError: the suite, or the baseline, is unusable.
-        CatalogError: the suite's catalogue is unusable.
+        CatalogError: the suite's catalogue is unusable, or can't be enforced although answers are to be constrained.
+        MissingDependencyError: answers are to be constrained, and llguidance is not installed.
     """
     suite, _ = open_suite(config)
+    if config.decode.constrained:
+        require_enforceable(suite.specs.values())
     _comparable_baseline(config, suite.first(config.limit))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fcdistill.backends.base import Backend, Completion, Request
+from fcdistill.backends.call_grammar import require_enforceable
 from fcdistill.catalog import Catalog
 from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.errors import BackendError, DataError
@@ -90,6 +91,8 @@ def run_generation(
     Raises:
         FcdistillError: inputs are unusable, the directory holds another run, or the teacher stopped answering.
     """
+    if config.constrained:
+        require_enforceable([catalog.specs])
     book = read_value_book(config.values, catalog)
     validator = CallValidator(catalog.specs)
     examples = read_examples(config.examples, validator) if config.examples else []
@@ -265,6 +268,7 @@ class _Generator:
     def _answer(self, drafts: Sequence[_Draft], attempt: int) -> None:
         """Request-first: the teacher answers blindly, the checks judge the answer."""
         settings = self._settings(attempt, sampled=attempt > 0)
+        settings = settings.model_copy(update={"constrained": self._config.constrained})
         asked = [draft for draft in drafts if draft.item.category not in ("clarify", "irrelevance")]
         requests = [self._prompter.answer(draft.item, draft.request) for draft in asked]
         for draft, completion in self._ask(asked, requests, settings):
