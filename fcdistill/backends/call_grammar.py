@@ -20,6 +20,7 @@ from fcdistill.prompts import calls_text
 from fcdistill.records import ToolCall, ToolSpec
 from fcdistill.toolcall_regions import MARKERS
 from fcdistill.toolcalls import parse_output
+from fcdistill.validation import CallValidator, pointer_step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["CallLayout", "call_grammar", "read_layout", "require_enforceable", "require_llguidance"]
 
 _FIRST, _SECOND = (ToolCall(name=f"{which}_tool", arguments={"probe": which}) for which in ("first", "second"))
+_FORBIDDEN = (*MARKERS, "{")
+"""What text may not hold."""
 _SPACE = "[ \\t\\r\\n]{0,8}"
 _JSON_OPTIONS = {
     "whitespace_flexible": False,
@@ -53,6 +56,11 @@ class CallLayout:
     middle: str
     closing: str
     between: str | None
+
+    def has(self, mark: str) -> bool:
+        """Whether a mark is part of how calls are written, in this layout or in any other that is read."""
+        written = (self.opening, self.middle, self.closing, self.between or "", *_FORBIDDEN)
+        return any(mark in text for text in written)
 
 
 def read_layout(tokenizer: "PreTrainedTokenizerBase") -> CallLayout:
@@ -88,10 +96,12 @@ def require_enforceable(catalogs: Iterable[Sequence[ToolSpec]]) -> None:
 
     Raises:
         MissingDependencyError: llguidance is not installed.
-        CatalogError: a keyword of a tool's parameters is not enforced.
+        CatalogError: a keyword of a tool's parameters is not enforced, or they are no valid schema.
     """
     require_llguidance()
     distinct = {id(catalog): catalog for catalog in catalogs}.values()
+    for catalog in distinct:
+        CallValidator(catalog)
     specs = {(spec.name, json.dumps(spec.parameters)) for catalog in distinct for spec in catalog}
     problems = list(itertools.chain.from_iterable(_compiled(*spec)[1] for spec in sorted(specs)))
     if problems:
@@ -113,22 +123,29 @@ def require_llguidance() -> None:
         )
 
 
-def call_grammar(specs: Sequence[ToolSpec], layout: CallLayout, marks: Mapping[str, int]) -> str:
+def call_grammar(
+    specs: Sequence[ToolSpec], layout: CallLayout, marks: Mapping[str, int], asides: Sequence[int] = ()
+) -> str:
     """The grammar of answers, in llguidance's dialect of Lark; without tools it is that of text.
 
     Args:
         specs: tools that `require_enforceable` accepts.
         layout: how the model's template writes calls.
         marks: the tokens that are no text to llguidance, by what they look like.
+        asides: those of them that may stand in text.
     """
     lines = [
         "%llguidance {}",
         *_TERMINALS,
-        f"FORBIDDEN: {' | '.join(json.dumps(mark) for mark in (*MARKERS, '{'))}",
+        f"FORBIDDEN: {' | '.join(json.dumps(mark) for mark in _FORBIDDEN)}",
         "TEXT: /(?s:.*)/ & ~(/(?s:.*)/ FORBIDDEN /(?s:.*)/)",
     ]
+    if asides:
+        lines.append(f"aside: TEXT <[{','.join(map(str, asides))}]>")
+    parts = [*(["aside"] if asides else []), *(["block"] if specs else [])]
+    lines.append(f"start: ({' | '.join(parts)})* TEXT" if parts else "start: TEXT")
     if not specs:
-        return "\n".join([*lines, "start: TEXT"])
+        return "\n".join(lines)
 
     def items(literal: str, name: str) -> list[str]:
         """What matches a literal: marks as tokens, the rest as terminals, which are added."""
@@ -149,7 +166,6 @@ def call_grammar(specs: Sequence[ToolSpec], layout: CallLayout, marks: Mapping[s
         first = f"TEXT {first}"
     between = f"({' '.join(items(layout.between, 'BETWEEN'))} call)*" if layout.between is not None else ""
     lines += [
-        "start: block* TEXT",
         " ".join([f"block: {first}", *rest, "call", between, *items(layout.closing, "CLOSING")]),
         "call: " + " | ".join(f"call_{index}" for index in range(len(specs))),
     ]
@@ -171,9 +187,35 @@ def _compiled(name: str, parameters: str) -> tuple[dict[str, Any], tuple[Unenfor
         grammar = "\n".join(["%llguidance {}", *_TERMINALS, "start: arguments", *_arguments("arguments", schema)])
         message = llguidance.LLMatcher.validate_grammar(grammar)
         if message:
-            reason = " ".join(message.split())
-            problems = [Unenforceable(name, "", "the schema", f"is not understood by llguidance ({reason})")]
+            problems = [Unenforceable(name, *_blamed(schema, message))]
     return schema, tuple(problems)
+
+
+def _blamed(schema: Mapping[str, Any], message: str) -> tuple[str, str, str]:
+    """Pointer, keyword and detail of what llguidance refuses: of the first argument that it refuses by itself."""
+    import llguidance
+
+    for name, part in schema.get("properties", {}).items():
+        own = {"type": "object", "properties": {name: part}, "required": [name], **_definitions(schema)}
+        found = (
+            ""
+            if is_set(part)
+            else llguidance.LLMatcher.validate_grammar(f"start: arguments\n{_json_rule('arguments', own)}")
+        )
+        if found:
+            return f"/properties/{pointer_step(name)}", "schema", f"is refused by llguidance: {_reason(found)}"
+    return "", "schema", f"is refused by llguidance: {_reason(message)}"
+
+
+def _reason(message: str) -> str:
+    """What llguidance says, without the excerpt of the grammar behind it."""
+    said = re.split(r"\n\s*\d+ \|", message.rpartition("failed to compile JSON schema: ")[2])[0]
+    return " ".join(said.split())[:300]
+
+
+def _definitions(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a schema that its properties may refer to."""
+    return {keyword: schema[keyword] for keyword in ("$schema", "$defs", "definitions") if keyword in schema}
 
 
 def _arguments(rule: str, schema: Mapping[str, Any]) -> list[str]:
@@ -184,12 +226,11 @@ def _arguments(rule: str, schema: Mapping[str, Any]) -> list[str]:
     properties = {name: part for name, part in schema.get("properties", {}).items() if part is not False}
     if not any(is_set(part) for part in properties.values()):
         return [_json_rule(rule, schema)]
-    shared = {keyword: schema[keyword] for keyword in ("$schema", "$defs", "definitions") if keyword in schema}
     lines = [f'{rule}: "{{" {rule}_first_0']
     for index, (name, part) in enumerate(properties.items()):
         key, value = json.dumps(json.dumps(name, ensure_ascii=False)), f"{rule}_value_{index}"
         lines.append(f"{rule}_entry_{index}: {key} COLON {value}")
-        lines += _set_rules(value, part) if is_set(part) else [_json_rule(value, {**shared, **part})]
+        lines += _set_rules(value, part) if is_set(part) else [_json_rule(value, {**_definitions(schema), **part})]
         for place, before in (("first", ""), ("next", "COMMA ")):
             skipped = "" if name in schema.get("required", ()) else f" | {rule}_{place}_{index + 1}"
             lines.append(f"{rule}_{place}_{index}: {before}{rule}_entry_{index} {rule}_next_{index + 1}{skipped}")

@@ -46,8 +46,16 @@ class Constraint:
 
         self._layout = read_layout(tokenizer)
         self._tokens = _read_tokens(tokenizer, stop_ids)
-        added = tokenizer.added_tokens_decoder.items()
-        self._marks = {token.content: index for index, token in added if self._tokens.is_special_token(index)}
+        added = {
+            index: token
+            for index, token in tokenizer.added_tokens_decoder.items()
+            if self._tokens.is_special_token(index)
+        }
+        self._marks = {token.content: index for index, token in added.items()}
+        # Tokens such as <think>, which llguidance takes for special because of how they look.
+        self._asides = [
+            index for index, token in added.items() if not token.special and not self._layout.has(token.content)
+        ]
         self._executor = llguidance.LLExecutor()
         self._start = functools.lru_cache(maxsize=_KEPT_GRAMMARS)(self._compiled)
 
@@ -59,7 +67,7 @@ class Constraint:
         """
         catalogs = {id(request.specs): request.specs for request in requests}
         require_enforceable(catalogs.values())
-        written = {key: call_grammar(specs, self._layout, self._marks) for key, specs in catalogs.items()}
+        written = {key: call_grammar(specs, self._layout, self._marks, self._asides) for key, specs in catalogs.items()}
         return RowMasks(self, {request.id: written[id(request.specs)] for request in requests})
 
     def matcher(self, grammar: str) -> Any:

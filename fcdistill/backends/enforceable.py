@@ -45,7 +45,7 @@ _WITHOUT_EXPONENT = {"anyOf": [{"minimum": 0}, {"maximum": 0}]}
 _MAX_SET_VALUES = 64
 """Grammar rules carry so many bits."""
 _JOINING = ("$ref", "allOf", "anyOf", "oneOf")
-_COULD_REPEAT = "so that names could repeat; declare the properties"
+_REPEATING = "names that no grammar keeps from repeating"
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class _Writer:
         """The schema of all that may stand at a place of the arguments."""
         schema, level = leaf.schema, self.levels.at(leaf)
         if schema is True:
-            self._refuse(pointer, "true", f"allows any value, {_COULD_REPEAT}")
+            self._refuse(pointer, "true", f"allows objects with {_REPEATING}")
         if isinstance(schema, bool):
             return schema
         if not level.takes_objects or "enum" in schema or "const" in schema:
@@ -120,16 +120,16 @@ class _Writer:
         if (delegates := self._delegates(leaf)) is not None:
             return self._rewritten(leaf, pointer, places=delegates)
         if level.patterns:
-            self._refuse(pointer, "patternProperties", f"leaves names open, {_COULD_REPEAT}")
+            self._refuse(pointer, "patternProperties", f"allows {_REPEATING}")
         elif level.allows_others:
-            self._refuse(pointer, "additionalProperties", f"allows others, {_COULD_REPEAT}")
+            self._refuse(pointer, "additionalProperties", f"allows {_REPEATING}")
         elif not level.declares and pointer:
-            keyword = "type" if "type" in schema else "a missing type"
-            self._refuse(pointer, keyword, f"allows any object, {_COULD_REPEAT}")
+            missing = "" if "type" in schema else "is missing and so "
+            self._refuse(pointer, "type", f"{missing}allows objects with {_REPEATING}")
         undescribed = [name for name, place in level.names.items() if place is None]
         if undescribed:
             self._refuse(pointer, "required", f"names {undescribed[0]!r}, which properties does not declare")
-        written = self._rewritten(leaf, pointer, joined=True)
+        written = self._rewritten(leaf, pointer, joined=not set(_JOINING).isdisjoint(schema))
         own = written.pop("properties", {})
         # A name that only a schema in place declares is added here, since here all others are forbidden.
         added = {name: True for name in level.names if name not in own}
@@ -156,7 +156,7 @@ class _Writer:
             leaf: the schema.
             pointer: where it stands.
             places: those of its schemas in place that are places of their own.
-            joined: whether it declares arguments together with others.
+            joined: whether others declare arguments at the same place.
         """
         schema = leaf.schema
         if isinstance(schema, bool):
@@ -178,10 +178,10 @@ class _Writer:
                 written[keyword] = [inner(part, keyword, index) for index, part in enumerate(value)]
             elif keyword in ("items", "additionalItems") and value is not False:
                 written[keyword] = inner(value, keyword)
-            elif keyword in _NEEDED or keyword == "uniqueItems" or (keyword in _ENFORCED and keyword != "format"):
+            elif keyword in _NEEDED or (keyword in _ENFORCED and keyword != "format"):
                 written[keyword] = value
-        if written.get("uniqueItems") is False:
-            del written["uniqueItems"]
+        if is_set(schema):
+            written["uniqueItems"] = True
         also: list[Any] = []
         named_format = schema.get("format")
         if named_format in self._checked_formats:
@@ -195,14 +195,13 @@ class _Writer:
 
     def _check_keywords(self, leaf: Leaf, pointer: str, *, joined: bool) -> None:
         schema = leaf.schema
-        for keyword, value in schema.items():
-            # These say nothing: everything passes, or what they forbid is forbidden already.
-            idle = (keyword == "uniqueItems" or (keyword == "unevaluatedProperties" and not joined)) and value is False
-            if keyword == "uniqueItems" and value is True:
-                if pointer not in self._own_arguments or not is_set(schema):
-                    self._refuse(pointer, keyword, "is enforced only for lists of enum values, as arguments of a tool")
-            elif keyword in self._unenforced and not idle:
-                self._refuse(pointer, keyword, "is not enforced")
+        idle = {"uniqueItems"} if joined else {"uniqueItems", "unevaluatedProperties"}  # with the value false
+        for keyword in self._unenforced.intersection(schema):
+            if keyword == "uniqueItems" and is_set(schema) and pointer in self._own_arguments:
+                continue
+            if schema[keyword] is not False or keyword not in idle:
+                only = " but for lists of enum values, as arguments of the tool" if keyword == "uniqueItems" else ""
+                self._refuse(pointer, keyword, f"is not enforced{only}")
         checked = schema.get("format") in self._checked_formats
         if checked and schema["format"] not in _ENFORCED_FORMATS:
             self._refuse(pointer, "format", f"{schema['format']!r} is not enforced")
@@ -211,8 +210,8 @@ class _Writer:
         if joined and "$ref" in schema and self.levels.at(leaf.follow(schema["$ref"])).declares:
             self._refuse(pointer, "$ref", "adds arguments to others that are declared beside it")
         open_items = "items" not in schema and schema.get("maxItems") != 0
-        if "array" in _types(schema) and open_items and not joined and _VALUES.isdisjoint(schema):
-            self._refuse(pointer, "items", "is missing: elements may be any value, so that names could repeat in them")
+        if "array" in _types(schema) and open_items and _VALUES.isdisjoint(schema):
+            self._refuse(pointer, "items", f"is missing and so allows objects with {_REPEATING}")
 
     def _refuse(self, pointer: str, keyword: str, detail: str) -> None:
         self.problems.append(Unenforceable(self._tool, pointer, keyword, detail))
