@@ -129,6 +129,7 @@ class RowMasks:
     def forget(self, name: str) -> None:
         """Release what a row that has ended holds."""
         self._matchers.pop(name, None)
+        self._num_read.pop(name, None)
 
 
 def _read_tokens(tokenizer: "PreTrainedTokenizerBase", stop_ids: Iterable[int]) -> Any:

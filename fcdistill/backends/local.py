@@ -5,6 +5,7 @@ How prompts share their common beginning and are decoded together is known to `c
 """
 
 import contextlib
+import functools
 import random
 from collections.abc import Iterator, Sequence
 from typing import Self
@@ -88,11 +89,6 @@ class LocalBackend:
                 yield row
             else:
                 rows.append(row)
-
-        def allowed_of(some: Sequence[Row]) -> Tensor:
-            assert masks is not None
-            return torch.from_numpy(masks.allowed({row.id: row.generated for row in some}))
-
         with _backend_errors(self.ref, self._batch_size):
             for row, (reason, text) in continued(
                 self._decoder,
@@ -100,7 +96,7 @@ class LocalBackend:
                 settings,
                 self._end,
                 batch_size=self._batch_size,
-                allowed_of=None if masks is None else allowed_of,
+                allowed_of=None if masks is None else functools.partial(_allowed_tokens, masks),
             ):
                 if masks is not None:
                     masks.forget(row.id)
@@ -138,6 +134,11 @@ class LocalBackend:
         if may_close and is_complete(text):
             return "call_complete", text
         return ("length", text) if is_full else None
+
+
+def _allowed_tokens(masks: RowMasks, rows: Sequence[Row]) -> Tensor:
+    """Which tokens each row may go on with, as booleans [B, V]."""
+    return torch.from_numpy(masks.allowed({row.id: row.generated for row in rows}))
 
 
 @contextlib.contextmanager

@@ -95,6 +95,16 @@ def test_each_row_has_a_grammar_of_its_own_and_is_read_on() -> None:
     assert (one == fresh[0]).all()
 
 
+def test_every_token_that_ends_an_answer_may_end_it_and_stands_nowhere_else() -> None:
+    tokenizer = tiny_tokenizer("qwen")
+    stops = list(tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"]))
+    masks = Constraint(tokenizer, stops).masks([Request("r", (), (LIGHT,))])
+    ids = tokenizer.encode(render_calls([KITCHEN]), add_special_tokens=False)
+    may_stop = [bool(masks.allowed({"r": ids[:n]})[0, stops].any()) for n in range(len(ids))]
+    assert may_stop == [True] + [False] * (len(ids) - 1)
+    assert masks.allowed({"r": ids})[0, stops].all()
+
+
 def test_a_token_that_the_grammar_forbids_is_an_error() -> None:
     walker = Walker([LIGHT], "chatml")
     with pytest.raises(BackendError, match="can't follow the grammar"):
