@@ -54,6 +54,7 @@ __all__ = [
     "SharedVocabulary",
     "StudentCard",
     "apply_lora",
+    "card_of",
     "choose_device",
     "cut_layers",
     "layers_to_keep",
@@ -242,6 +243,16 @@ def model_shape(ref: str) -> ModelShape:
     directory, revision = _local(resolved)
     num_layers, width = _layers_and_width(directory)
     return ModelShape(resolved.ref.model_copy(update={"revision": revision}), num_layers, width)
+
+
+def card_of(ref: str) -> StudentCard | None:
+    """The card of a student or of an adapted teacher, None for any other model; no weights are loaded.
+
+    Raises:
+        ModelError: the reference, or the card, is unusable.
+        DownloadError: the model is not here and can't be fetched.
+    """
+    return read_card(_local(resolve(ref))[0])
 
 
 def load_skeleton(ref: str) -> PreTrainedModel:

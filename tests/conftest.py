@@ -3,7 +3,7 @@
 import os
 
 # Before anything imports torch or the hub's library: both read their variables once.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pathlib import Path  # noqa: E402

@@ -21,9 +21,11 @@ LAYERS = [
     # declarations belongs to validation, signatures to prompts, equality and toolcall_regions to toolcalls
     {
         "catalog",
+        "catalog_changes",
         "declarations",
         "equality",
         "prompts",
+        "revalidation",
         "signatures",
         "toolcall_regions",
         "toolcalls",

@@ -1,9 +1,10 @@
 """What a teacher is worth: students of the raw teacher, of one that is gated, of one that learned the traces, of none.
 
 All are trained on the same traces with the same steps and seeds; what the teacher says, and what of it counts, differs.
-Needs the traces of the demo:
+Teachers are heard through caches, one per teacher and input, so that an arm costs little more than one without. Needs
+the traces of the demo:
 
-    python evals/studies/teacher_quality.py --traces runs/demo/traces/traces.jsonl --epochs 3 --seeds 0 1 2
+    python evals/studies/teacher_quality.py --traces runs/demo/traces/traces.jsonl --epochs 2 --seeds 0 1
 """
 
 import argparse
@@ -23,10 +24,17 @@ from fcdistill.storage import loads_strict, read_json, read_jsonl, write_json, w
 
 CONFIG = "evals/smart_home/demo.yaml"
 RAW = "qwen2.5-coder-0.5b-instruct"
-ADAPTED = "kd_adapted"
-GATES = {"kd": "off", "kd_agree": "agree", "kd_prob": "prob", ADAPTED: "off"}
-"""Arms with a teacher, and the gate of each."""
-ARMS = ("sft", *GATES)
+ADAPTED = "adapted"
+TEACHERS: dict[str, tuple[str, list[str]]] = {
+    "kd": ("raw", []),
+    "kd_shown": ("shown", ["teacher_examples=data/examples/smart_home.jsonl"]),
+    "kd_agree": ("raw", ["objective.kd_gate=agree"]),
+    "kd_prob": ("raw", ["objective.kd_gate=prob"]),
+    "kd_adapted": (ADAPTED, []),
+    "kd_hidden_adapted": (ADAPTED, ["objective.hidden_weight=1.0"]),
+}
+"""Arms with a teacher: which, and what else its students are trained with."""
+ARMS = ("sft", *TEACHERS)
 
 
 def main() -> int:
@@ -36,7 +44,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/studies/teacher_quality"))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--epochs", type=float, default=3, help="of the students")
+    parser.add_argument("--epochs", type=float, default=2, help="of the students")
+    parser.add_argument("--teacher-epochs", type=float, default=1, help="of the adapted teacher")
     parser.add_argument("--kd-weight", type=float, default=1.0)
     parser.add_argument("--kd-temperature", type=float, default=2.0)
     parser.add_argument("--max-steps", type=int, help="of every training, for a rehearsal")
@@ -45,12 +54,16 @@ def main() -> int:
     out: Path = arguments.out
     shared = [f"traces={arguments.traces}", *([f"max_steps={arguments.max_steps}"] if arguments.max_steps else [])]
     stages = []
-    if ADAPTED in arguments.arms:
-        stages.append(("adapt", [*shared, f"out={out}/teacher"]))
+    if any(TEACHERS[arm][0] == ADAPTED for arm in arguments.arms if arm in TEACHERS):
+        adapt = [*shared, f"out={out}/teacher", f"epochs={arguments.teacher_epochs}", "tools_in_prompt=none"]
+        stages.append(("adapt", adapt))
     for arm, seed in ((arm, seed) for seed in arguments.seeds for arm in arguments.arms):
         train = [*shared, f"out={out}/{arm}-{seed}", f"seed={seed}", f"epochs={arguments.epochs}"]
-        if arm in GATES:
-            train += [f"teacher={f'{out}/teacher' if arm == ADAPTED else RAW}", f"objective.kd_gate={GATES[arm]}"]
+        if arm in TEACHERS:
+            teacher, fields = TEACHERS[arm]
+            hidden = "-hidden" if any("hidden_weight" in field for field in fields) else ""
+            train += [f"teacher={f'{out}/teacher' if teacher == ADAPTED else RAW}", *fields]
+            train += ["signal=cached", f"cache.dir={out}/cache-{teacher}{hidden}"]
             train += [f"objective.kd_weight={arguments.kd_weight}"]
             train += [f"objective.kd_temperature={arguments.kd_temperature}"]
         limit = [f"limit={arguments.limit}"] if arguments.limit else []
@@ -92,7 +105,7 @@ def figures(out: Path, arm: str, reference: str, seeds: Sequence[int]) -> dict[s
     """What the summary says of one arm."""
     right, reference_right = (right_by_case(out, name, seeds) for name in (arm, reference))
     first = out / f"{arm}-{seeds[0]}"
-    teacher = TeacherReport.model_validate(read_json(first / "teacher.json")) if arm in GATES else None
+    teacher = TeacherReport.model_validate(read_json(first / "teacher.json")) if arm in TEACHERS else None
     metrics = [loads_strict(line) for line in (first / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     passes = [line["kd_gate_pass"] for line in metrics if line["kd_gate_pass"] is not None]
     return {

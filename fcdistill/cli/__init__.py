@@ -20,7 +20,7 @@ from fcdistill.cli.inspecting import inspect
 from fcdistill.cli.models import models_list, models_pull
 from fcdistill.cli.schemas import schemas_config, schemas_export
 from fcdistill.cli.starting import init
-from fcdistill.cli.traces import traces_export, traces_import
+from fcdistill.cli.traces import traces_check, traces_export, traces_import
 from fcdistill.cli.training import adapt, cache, check, plot, train
 from fcdistill.errors import FcdistillError
 from fcdistill.launcher import is_main_process
@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="The built-in catalogue of small open models.", no_args_is_help=True)
 schemas_app = typer.Typer(help="JSON Schemas of records and of the configuration.", no_args_is_help=True)
-traces_app = typer.Typer(help="Traces to and from the layouts of other tools.", no_args_is_help=True)
+traces_app = typer.Typer(help="Traces and a changed catalogue; other tools' layouts.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(traces_app, name="traces")
@@ -52,6 +52,7 @@ models_app.command("list")(models_list)
 models_app.command("pull")(models_pull)
 schemas_app.command("export")(schemas_export)
 schemas_app.command("config")(schemas_config)
+traces_app.command("check")(traces_check)
 traces_app.command("export")(traces_export)
 traces_app.command("import")(traces_import)
 

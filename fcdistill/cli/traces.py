@@ -1,4 +1,4 @@
-"""The commands `traces export` and `traces import`."""
+"""The commands `traces check`, `traces export` and `traces import`."""
 
 import enum
 from pathlib import Path
@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from fcdistill.cli.console import fail, print_rich
 from fcdistill.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fcdistill.generation.exporting import RowLayout
 
-__all__ = ["traces_export", "traces_import"]
+__all__ = ["traces_check", "traces_export", "traces_import"]
 
 _OPENAI_FEWEST = 10
 
@@ -30,6 +31,56 @@ class _SourceFormat(enum.StrEnum):
     XLAM = "xlam"
     SHAREGPT = "sharegpt"
     OPENAI_MESSAGES = "openai-messages"
+
+
+def traces_check(
+    file: Annotated[Path, typer.Argument(help="traces.jsonl, or eval cases: they get the same check.")],
+    tools: Annotated[str, typer.Option(help="The tool catalogue as it is now.")],
+    old_tools: Annotated[
+        str | None, typer.Option(help="The catalogue as it was, for rows that hold no tools of their own.")
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="A rename: tool=tool or tool.parameter=parameter; may be repeated."),
+    ] = None,
+    repair: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write what holds there, by its new names and tools, and what is broken."),
+    ] = None,
+) -> None:
+    """Check traces or eval cases against a catalogue that changed.
+
+    Exit codes: 0 all rows hold (with --repair: or were mended), 1 some do not, 2 usage.
+    """
+    from rich.console import Group
+
+    from fcdistill.catalog import load_catalog
+    from fcdistill.catalog_changes import parse_renames
+    from fcdistill.records import EvalCase
+    from fcdistill.reporting.changes import render_changes
+    from fcdistill.revalidation import read_rows, revalidate
+    from fcdistill.storage import write_jsonl
+
+    rows = read_rows(file)
+    found = revalidate(
+        rows,
+        load_catalog(tools),
+        old=load_catalog(old_tools).specs if old_tools else None,
+        renames=parse_renames(rename or ()),
+    )
+    name = "cases.jsonl" if isinstance(rows[0], EvalCase) else "traces.jsonl"
+    if repair is not None and file.resolve() in {(repair / part).resolve() for part in (name, "broken.jsonl")}:
+        raise ConfigError(f"--repair {repair} holds the input", required="another directory", fix="choose another one")
+    print_rich(Group(*render_changes(found)))
+    states = found.states
+    if repair is not None:
+        write_jsonl(repair / name, found.repaired)
+        write_jsonl(repair / "broken.jsonl", found.broken)
+        print(f"{len(found.repaired)} rows: {repair / name}; {len(found.broken)} broken: {repair / 'broken.jsonl'}")
+    if states["broken"]:
+        fail(f"{states['broken']} of {len(rows)} rows no longer fit the catalogue", 1)
+    if states["renamed"] and repair is None:
+        fail(f"{states['renamed']} of {len(rows)} rows need new names: --repair DIR writes them", 1)
 
 
 def traces_export(

@@ -24,6 +24,11 @@ class GenerateConfig(ConfigModel):
     values: Path | None = Field(None, description="JSON of realistic values and phrases per argument.")
     examples: Path | None = Field(None, description="JSONL of WorkedExample records that show the teacher the domain.")
     decontaminate: tuple[Path, ...] = Field((), description="Eval case files whose requests must not be generated.")
+    reuse: tuple[Path, ...] = Field(
+        (),
+        description="traces.jsonl of earlier generations that fit the catalogue: they take their places in the plan, "
+        "and only what is missing is made.",
+    )
     seed: StrictInt = Field(0, description="Seed of the plan and of all sampling.")
     num_call_first: StrictInt = Field(400, ge=0, description="Planned call-first traces.")
     num_request_first: StrictInt | None = Field(None, ge=0, description="Seeds to answer; unset: all of them.")

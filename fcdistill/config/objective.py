@@ -120,4 +120,7 @@ class CacheConfig(ConfigModel):
     hidden_layers: tuple[Annotated[StrictInt, Field(ge=1)], ...] | None = Field(
         None, description="Teacher layers whose hidden states are kept; unset: those that the objective aligns."
     )
+    examples_per_pack: StrictInt = Field(
+        32, ge=1, description="Traces per forward pass of a teacher, which needs no memory for gradients."
+    )
     shard_traces: StrictInt = Field(256, ge=1, description="Traces per file of a new cache.")

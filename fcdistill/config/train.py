@@ -295,10 +295,20 @@ class TrainConfig(_TrainingConfig):
 class AdaptConfig(_TrainingConfig):
     """`fcdistill adapt`: a teacher learns the verified traces before it teaches them."""
 
-    teacher: str = Field(description="Model reference of the teacher, which reads the tools in full.")
+    teacher: str = Field(description="Model reference of the teacher.")
     tuning: LoraTuning = LoraTuning()
+    tools_in_prompt: ToolsInPrompt = Field(
+        "full",
+        description="How its prompt shows the tools, here and wherever it teaches; none is cheapest, and fits a "
+        "catalogue that does not change.",
+    )
 
     def training(self) -> TrainConfig:
         """The training that this is: cross-entropy, with the teacher in the student's place."""
         shared = {name: getattr(self, name) for name in _TrainingConfig.model_fields}
-        return TrainConfig(student=Pretrained(model=self.teacher), tuning=self.tuning, **shared)
+        return TrainConfig(
+            student=Pretrained(model=self.teacher),
+            tuning=self.tuning,
+            tools_in_prompt=self.tools_in_prompt,
+            **shared,
+        )

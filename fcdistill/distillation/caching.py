@@ -307,8 +307,9 @@ def _write_shards(
         for shard, trace_ids in missing.items():
             started = time.monotonic()
             signals: dict[str, TraceSignals] = {}
-            for start in range(0, len(trace_ids), config.examples_per_pack):
-                pack = [plan.examples[trace_id] for trace_id in trace_ids[start : start + config.examples_per_pack]]
+            size = plan.cache.examples_per_pack
+            for start in range(0, len(trace_ids), size):
+                pack = [plan.examples[trace_id] for trace_id in trace_ids[start : start + size]]
                 signals.update(_signals(teacher, layout, pack, plan, device))
                 bar.update(len(pack))
             seals[shard] = seal = write_shard(plan.cache.dir, shard, signals, plan.cache.temperatures)

@@ -101,16 +101,18 @@ def render_traces(
     teacher: PreTrainedTokenizerBase | None = None,
     pairs: StringPairs | None = None,
     teacher_examples: Sequence[WorkedExample] = (),
+    teacher_style: ToolsInPrompt = "full",
 ) -> list[Example]:
     """Render traces with the renderer that evaluation uses.
 
     Args:
         traces: conversations whose last message is the supervised answer.
         student: the student's tokenizer.
-        style: how the student's prompt shows the tools; the teacher's always shows them in full.
+        style: how the student's prompt shows the tools.
         teacher: the teacher's tokenizer; its template may differ.
         pairs: the two tokenizers, where the teacher's is another one.
         teacher_examples: worked examples that the teacher alone reads.
+        teacher_style: how the teacher's prompt shows the tools.
 
     Raises:
         DataError: an answer's text is not the same for both tokenizers.
@@ -126,7 +128,7 @@ def render_traces(
         num_request_tokens = len(rendered.prompt_ids) - rendered.request_start
         if teacher is not None:
             messages = teacher_messages(trace, teacher_examples, shown_answers)
-            teacher_prompt = tuple(render_prompt(teacher, messages, trace.specs, "full"))
+            teacher_prompt = tuple(render_prompt(teacher, messages, trace.specs, teacher_style))
             if pairs is None:
                 num_request_tokens = _common_suffix(rendered.prompt_ids, teacher_prompt, num_request_tokens)
             else:

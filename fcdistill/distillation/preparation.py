@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from fcdistill.config import FromTeacherLayers, LoraTuning, Signal, TrainConfig
+from fcdistill.config import FromTeacherLayers, LoraTuning, Signal, ToolsInPrompt, TrainConfig
 from fcdistill.distillation.alignment import VocabularyMap
 from fcdistill.distillation.augmentation import AugmentedExamples, augmented_examples
 from fcdistill.distillation.collation import Layout
@@ -26,6 +26,7 @@ from fcdistill.distillation.token_strings import StringPairs, pair_strings, toke
 from fcdistill.errors import ConfigError
 from fcdistill.models import (
     ModelShape,
+    card_of,
     choose_device,
     layers_to_keep,
     load_model,
@@ -56,6 +57,8 @@ class PreparedTeacher:
     shape: ModelShape
     pairs: tuple[LayerPair, ...]
     """The aligned layers; none where the objective has no hidden-state term."""
+    tools_in_prompt: ToolsInPrompt
+    """How its prompt shows the tools: as an adapted teacher learned it, in full to any other."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
         teacher=teacher.tokenizer if teacher else None,
         pairs=teacher.string_pairs if teacher else None,
         teacher_examples=examples,
+        teacher_style=teacher.tools_in_prompt if teacher else "full",
     )
     kept, left_out = drop_long(render(traces), config.max_example_tokens)
     if left_out:
@@ -167,6 +171,7 @@ def _prepare_teacher(
         log.info("%s: their tokens are aligned by bytes", different)
         string_pairs = pair_strings(token_strings(student_tokenizer), token_strings(tokenizer))
         vocabulary_size = len(string_pairs.teacher.strings)
+    style = _teacher_style(config, reference, signal)
     shape = model_shape(reference)
     pairs: tuple[LayerPair, ...] = ()
     if config.objective.hidden_weight:
@@ -181,7 +186,22 @@ def _prepare_teacher(
             student_layers=student_layers,
             teacher_layers=shape.num_layers,
         )
-    return PreparedTeacher(tokenizer, vocabulary_size, string_pairs, shape, pairs)
+    return PreparedTeacher(tokenizer, vocabulary_size, string_pairs, shape, pairs, style)
+
+
+def _teacher_style(config: TrainConfig, reference: str, signal: Signal) -> ToolsInPrompt:
+    # To itself, the student without its adapter is a teacher that has to read what it has not learned.
+    card = None if signal == "self" else card_of(reference)
+    if card is None:
+        return "full"
+    if config.augmentation.is_on and card.tools_in_prompt == "none":
+        raise ConfigError(
+            f"augmentation changes the tools that prompts show, but teacher {reference} was adapted without tools in "
+            "its prompt and would answer for the tools as they were",
+            required="a teacher that reads the tools",
+            fix="adapt the teacher with tools_in_prompt full or compact, or remove augmentation",
+        )
+    return card.tools_in_prompt
 
 
 def _require_alignable(config: TrainConfig, different: str) -> None:

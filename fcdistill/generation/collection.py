@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fcdistill.catalog import Catalog
 from fcdistill.generation.agreement import ToolAgreement
 from fcdistill.generation.dedupe import Contamination, request_key, request_text
+from fcdistill.generation.reuse import REUSED
 from fcdistill.records import CellCoverage, Check, GenerationStats, Outcome, PlannedKept, StageCount, Trace
 
 __all__ = ["check_collection", "count_generation"]
@@ -73,7 +74,8 @@ def count_generation(
         planned=len(candidates),
         kept=len(kept),
         rejected=len(candidates) - len(kept),
-        attempts=len(outcomes),
+        reused=sum(outcome.attempt == REUSED for outcome in outcomes),
+        attempts=sum(outcome.attempt != REUSED for outcome in outcomes),
         stages={
             name: StageCount(checked=counts[name, True] + counts[name, False], passed=counts[name, True])
             for name in _CHECK_ORDER

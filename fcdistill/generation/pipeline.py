@@ -21,6 +21,7 @@ from fcdistill.generation.coverage import count_cells
 from fcdistill.generation.dedupe import Contamination, request_text
 from fcdistill.generation.joining import join_traces
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
+from fcdistill.generation.reuse import REUSED, Reused, place_traces, read_reusable
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
 from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.variation import vary_traces
@@ -105,7 +106,9 @@ def run_generation(
             required="num_call_first above 0, or a seeds file",
             fix="set one of them in the generate section",
         )
-    inputs = [path for path in (config.values, config.examples, config.seeds, *config.decontaminate) if path]
+    reused = place_traces(plan, read_reusable(config.reuse, catalog, validator), catalog)
+    optional = (config.values, config.examples, config.seeds, *config.decontaminate, *config.reuse)
+    inputs = [path for path in optional if path]
     with (
         RunDirectory(
             config.out,
@@ -122,8 +125,11 @@ def run_generation(
         attempts = _attempts(config, journal, next_round=run.complete)
         if run.complete:
             run.reopen()
+        if not journal.records:
+            # Settled before the first attempt, like items that an earlier attempt settled.
+            journal.append([Outcome(id=name, attempt=REUSED, candidate=trace) for name, trace in reused.placed.items()])
         generator = _Generator(
-            config, catalog, book, examples, validator, plan, journal, Contamination(cases), on_progress
+            config, catalog, book, examples, reused, validator, journal, Contamination(cases), on_progress
         )
         generator.work(backend, attempts)
         stats = generator.finish()
@@ -153,8 +159,8 @@ class _Generator:
         catalog: Catalog,
         book: ValueBook,
         examples: Sequence[WorkedExample],
+        reused: Reused,
         validator: CallValidator,
-        plan: Sequence[PlanItem],
         journal: Journal[Outcome],
         contamination: Contamination,
         on_progress: Callable[[int, int, int], None] | None,
@@ -164,7 +170,8 @@ class _Generator:
         self._verifier = Verifier(catalog, validator, book)
         self._prompter = Prompter(catalog, book, examples)
         self._examples = examples
-        self._plan = plan
+        self._beside = reused.beside
+        self._plan = reused.plan
         self._journal = journal
         self._contamination = contamination
         self._on_progress = on_progress or (lambda done, total, kept: None)
@@ -386,7 +393,7 @@ class _Generator:
     def finish(self) -> GenerationStats:
         """Drop duplicates and contaminated traces, write the files, return the counts."""
         last = self._last_outcomes()
-        candidates = [*self._example_traces(), *(last[item.id].candidate for item in self._plan)]
+        candidates = [*self._given(), *(last[item.id].candidate for item in self._plan)]
         kept: list[Trace] = []
         rejects: list[Reject] = []
         stages: Counter[tuple[str, bool]] = Counter(
@@ -424,6 +431,11 @@ class _Generator:
     def _joined(self, kept: Sequence[Trace]) -> Iterator[Trace]:
         return join_traces(kept, self._verifier, count=self._config.num_joined, seed=self._config.seed)
 
+    def _given(self) -> Iterator[Trace]:
+        """Traces that no item of the plan stands for."""
+        yield from self._example_traces()
+        yield from self._beside
+
     def _example_traces(self) -> Iterator[Trace]:
         """The team's worked examples are traces too: right by their authors' word, checked against the schemas."""
         for example in self._examples:
@@ -446,7 +458,7 @@ class _Generator:
         Of duplicates the one with the earliest attempt stays, so that another try never displaces a kept trace.
         """
         made = sorted((last[item.id] for item in self._plan if item.id in last), key=lambda outcome: outcome.attempt)
-        traces = [*self._example_traces(), *(outcome.candidate for outcome in made if outcome.failed is None)]
+        traces = [*self._given(), *(outcome.candidate for outcome in made if outcome.failed is None)]
         return check_collection(traces, self._contamination)
 
 

@@ -165,6 +165,8 @@ class GenerationStats(Record):
     planned: int
     kept: int
     rejected: int
+    reused: int = 0
+    """Traces of earlier generations that took the place of a planned one."""
     attempts: int
     """Attempts in all; a reject is tried again before it is given up."""
     stages: dict[str, StageCount]

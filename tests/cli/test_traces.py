@@ -95,3 +95,50 @@ def test_misused_imports_write_nothing(run: Run, arguments: list[str], says: str
     ended = run("import", *arguments, "--out", "made")
     assert ended.code == 2 and says in ended.err and "Traceback" not in ended.err, ended
     assert files_below(Path()) == before
+
+
+def _tools(name: str) -> None:
+    tools = [tool.model_dump(mode="json") for tool in TRACES[0].tools]
+    for tool in tools:
+        if tool["function"]["name"] == LIGHT.name:
+            tool["function"]["name"] = name
+    Path("new.json").write_text(json.dumps(tools))
+
+
+def test_check_passes_an_unchanged_catalogue_and_fails_a_rename_until_it_is_repaired(run: Run) -> None:
+    _tools(LIGHT.name)
+    ended = run("check", "traces.jsonl", "--tools", "new.json")
+    assert ended.code == 0 and "The catalogue did not change." in ended.out and "3 fit" in ended.out, ended
+    _tools("set_lamp")
+    ended = run("check", "traces.jsonl", "--tools", "new.json")
+    assert ended.code == 1 and "rows need new names: --repair DIR writes them" in ended.err, ended
+    assert "was set_light" in ended.out, ended
+    ended = run("check", "traces.jsonl", "--tools", "new.json", "--repair", "mended")
+    assert ended.code == 0 and "3 rows: mended/traces.jsonl; 0 broken" in ended.out, ended
+    assert run("check", "mended/traces.jsonl", "--tools", "new.json").code == 0
+
+
+def test_check_fails_where_a_tool_is_gone_and_keeps_what_is_broken(run: Run) -> None:
+    Path("new.json").write_text('[{"name": "beep", "description": "Beeps."}]')
+    ended = run("check", "traces.jsonl", "--tools", "new.json", "--repair", "mended")
+    assert ended.code == 1 and "rows no longer fit the catalogue" in ended.err, ended
+    assert Path("mended/broken.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["traces.jsonl"], "Missing option '--tools'"),
+        (["missing.jsonl", "--tools", "new.json"], "missing.jsonl"),
+        (["traces.jsonl", "--tools", "gone.json"], "gone.json"),
+        (["traces.jsonl", "--tools", "new.json", "--rename", "x"], "rename 'x' can't be read"),
+        (["traces.jsonl", "--tools", "new.json", "--rename", "x=y"], "the old catalogue has no tool x"),
+        (["traces.jsonl", "--tools", "new.json", "--repair", "."], "--repair . holds the input"),
+    ],
+)
+def test_misused_checks_write_nothing(run: Run, arguments: list[str], says: str) -> None:
+    _tools("set_lamp")
+    before = files_below(Path())
+    ended = run("check", *arguments)
+    assert ended.code == 2 and says in ended.err and "Traceback" not in ended.err, ended
+    assert files_below(Path()) == before

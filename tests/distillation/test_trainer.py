@@ -28,6 +28,7 @@ from fcdistill.distillation.collation import Collator
 from fcdistill.distillation.data import Example
 from fcdistill.distillation.distill_trainer import DistillTrainer
 from fcdistill.distillation.on_policy import is_on_policy
+from fcdistill.distillation.preparation import prepare
 from fcdistill.distillation.trainer import TrainResult, run_training
 from fcdistill.errors import CatalogError, ConfigError, DataError, ModelError
 from fcdistill.models import load_model, shared_vocabulary
@@ -511,7 +512,7 @@ def test_worked_examples_reach_the_teacher_and_are_inputs_of_the_run(world: Path
 
 
 def _adaptation(world: Path, out: Path, **fields: Any) -> AdaptConfig:
-    values = _config(world, out).model_dump(include=set(AdaptConfig.model_fields)) | fields
+    values = _config(world, out).model_dump(include=set(AdaptConfig.model_fields) - {"tools_in_prompt"}) | fields
     config: AdaptConfig = parse_config(values, "adapt", "test")
     return config
 
@@ -542,6 +543,21 @@ def test_an_adapted_teacher_is_the_teacher_with_other_weights(world: Path, tmp_p
     assert nll[1].overall.nll < 0.5 * nll[0].overall.nll
     assert nll[1].by_class["structure"].agreement_rate > nll[0].by_class["structure"].agreement_rate
     assert run_training(_cached(world, tmp_path / "cached", 8, max_steps=1, teacher=str(out))).steps == 1
+
+
+def test_an_adapted_teacher_reads_the_tools_as_it_learned_them(world: Path, tmp_path: Path) -> None:
+    run_training(_adaptation(world, tmp_path / "teacher", max_steps=1, tools_in_prompt="none"))
+    fields = {"objective": EVERYTHING, "max_steps": 1}
+    taught = prepare(_config(world, tmp_path / "run", teacher=str(tmp_path / "teacher"), **fields), signal="online")
+    raw = prepare(_config(world, tmp_path / "run", **fields), signal="online")
+    assert taught.teacher is not None and taught.teacher.tools_in_prompt == "none"
+    texts = [taught.teacher.tokenizer.decode(found.train[0].teacher_prompt) for found in (taught, raw)]
+    assert ["Switches a light" in text for text in texts] == [False, True]
+    shuffled = {"augmentation": {"shuffle_tools": True}, "tools_in_prompt": "compact"}
+    with pytest.raises(ConfigError, match="was adapted without tools in its prompt"):
+        prepare(
+            _config(world, tmp_path / "run", teacher=str(tmp_path / "teacher"), **fields, **shuffled), signal="online"
+        )
 
 
 def test_an_adaptation_that_died_goes_on(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
