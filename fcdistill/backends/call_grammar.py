@@ -197,12 +197,8 @@ def _blamed(schema: Mapping[str, Any], message: str) -> tuple[str, str, str]:
 
     for name, part in schema.get("properties", {}).items():
         own = {"type": "object", "properties": {name: part}, "required": [name], **_definitions(schema)}
-        found = (
-            ""
-            if is_set(part)
-            else llguidance.LLMatcher.validate_grammar(f"start: arguments\n{_json_rule('arguments', own)}")
-        )
-        if found:
+        rules = "\n".join([*_TERMINALS, *_arguments("start", own)])
+        if found := llguidance.LLMatcher.validate_grammar(rules):
             return f"/properties/{pointer_step(name)}", "schema", f"is refused by llguidance: {_reason(found)}"
     return "", "schema", f"is refused by llguidance: {_reason(message)}"
 
@@ -257,7 +253,8 @@ def _set_rules(rule: str, schema: Mapping[str, Any]) -> list[str]:
 def _cut(literal: str, marks: Mapping[str, int]) -> list[str]:
     """A literal cut into marks and what lies between them."""
     pattern = "|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
-    return [part for part in re.split(f"({pattern})", literal) if part] if pattern else [literal]
+    parts = re.split(f"({pattern})", literal) if pattern else [literal]
+    return [part for part in parts if part]
 
 
 def _terminal(literal: str) -> str:

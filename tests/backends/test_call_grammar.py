@@ -27,6 +27,7 @@ MISTRAL = """\
 {{ '[TOOL_CALLS] [' if loop.first else ', ' -}}
 {{ '{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments | tojson + '}' -}}
 {{ ']' if loop.last }}"""
+MISTRAL_NEW = "{{ '[TOOL_CALLS]' + call.function.name + '[ARGS]' + call.function.arguments | tojson }}"
 ONE_ONLY = "{{ raise_exception('one call at a time') if not loop.last }}" + LLAMA
 
 
@@ -42,9 +43,10 @@ def test_hermes_templates(kind: TokenizerKind) -> None:
     [
         (LLAMA, CallLayout('{"name": "', '", "parameters": ', "}", None)),
         (ONE_ONLY, CallLayout('{"name": "', '", "parameters": ', "}", None)),
+        (MISTRAL_NEW, CallLayout("[TOOL_CALLS]", "[ARGS]", "", None)),
         (MISTRAL, CallLayout('[TOOL_CALLS] [{"name": "', '", "arguments": ', "}]", '}, {"name": "')),
     ],
-    ids=["llama", "one call at a time", "mistral"],
+    ids=["llama", "one call at a time", "newer mistral", "mistral"],
 )
 def test_other_templates(calls: str, layout: CallLayout) -> None:
     tokenizer = tiny_tokenizer("chatml")

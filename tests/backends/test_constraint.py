@@ -11,7 +11,7 @@ from fcdistill.records import ToolCall
 from fcdistill.toolcalls import Dialect, parse_output, render_calls
 from fcdistill.validation import CallValidator
 from tests.backends.constrained import Walker, spec
-from tests.backends.test_call_grammar import LLAMA, MISTRAL, template
+from tests.backends.test_call_grammar import LLAMA, MISTRAL, MISTRAL_NEW, template
 from tests.tiny import TokenizerKind, tiny_tokenizer
 
 LIGHT = spec("set_light", properties={"room": {"enum": ["kitchen", "hall"]}}, required=["room"])
@@ -66,6 +66,14 @@ def test_calls_are_written_as_the_template_does(calls: str, dialect: Dialect, st
     for text in written:
         output = parse_output(text)
         assert output.calls and not output.errors
+
+
+def test_calls_without_an_envelope() -> None:
+    walker = Walker([LIGHT, COLOUR], "chatml", chat_template=template(MISTRAL_NEW))
+    for text in ('[TOOL_CALLS]set_light[ARGS]{"room": "hall"}', "[TOOL_CALLS]set_light_colour[ARGS]{}"):
+        assert walker.allows(text) and walker.allows(text * 2)
+        assert len(parse_output(text * 2).calls) == 2
+    assert not walker.allows("[TOOL_CALLS]set_light[ARGS]{}")
 
 
 def test_without_tools_no_call_can_be_written() -> None:
