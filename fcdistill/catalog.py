@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fcdistill.annotations import split_comparators
 from fcdistill.errors import CatalogError, DataError
 from fcdistill.records import FunctionTool, ToolSpec
 from fcdistill.storage import read_json, sha256_json
@@ -49,10 +50,12 @@ class Catalog:
     Attributes:
         specs: the tools, in the order of their source.
         original_names: name to the name with dots that its source gave, where they differ.
+        comparators: `tool.param` to how an eval compares it, where the source says so (`annotations`).
     """
 
     specs: tuple[ToolSpec, ...]
     original_names: Mapping[str, str] = field(default_factory=dict)
+    comparators: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, ToolSpec]:
@@ -66,8 +69,9 @@ class Catalog:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the tools, in their order; independent of the layout of the source."""
-        return sha256_json([spec.model_dump(mode="json") for spec in self.specs])
+        """Hash of the tools, in their order, and of their comparators; independent of the layout of the source."""
+        tools = [spec.model_dump(mode="json") for spec in self.specs]
+        return sha256_json({"tools": tools, "comparators": dict(self.comparators)} if self.comparators else tools)
 
 
 def load_catalog(ref: str) -> Catalog:
@@ -224,6 +228,7 @@ def _catalog(named: Iterable[tuple[str, ToolSpec]], origin: str) -> Catalog:
     """The catalogue of tools, each with its name in the source, after the checks that concern them all."""
     sources: dict[str, str] = {}
     specs = []
+    comparators: dict[str, str] = {}
     for source_name, spec in named:
         if spec.name in sources:
             first = sources[spec.name]
@@ -242,10 +247,13 @@ def _catalog(named: Iterable[tuple[str, ToolSpec]], origin: str) -> Catalog:
                 fix="correct the schema at the named place",
             )
         sources[spec.name] = source_name
-        specs.append(spec)
+        bare, own_comparators = split_comparators(spec, origin)
+        specs.append(bare)
+        comparators |= own_comparators
     if not specs:
         raise CatalogError(f"{origin}: there is no tool", required="at least one tool", fix=f"give {_LAYOUTS}")
-    return Catalog(tuple(specs), {name: source for name, source in sources.items() if name != source})
+    original_names = {name: source for name, source in sources.items() if name != source}
+    return Catalog(tuple(specs), original_names, comparators)
 
 
 def _described(ref: str) -> dict[str, Any]:

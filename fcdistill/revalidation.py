@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from fcdistill.annotations import split_comparators
 from fcdistill.catalog import Catalog
 from fcdistill.catalog_changes import CatalogChange, Renames, compare_catalogs
 from fcdistill.errors import DataError
@@ -160,7 +161,7 @@ def _shown_by(rows: Sequence[Trace] | Sequence[EvalCase]) -> list[ToolSpec]:
     shown: dict[str, ToolSpec] = {}
     for row in rows:
         for tool in row.tools or ():
-            shown.setdefault(tool.function.name, tool.function)
+            shown.setdefault(tool.function.name, split_comparators(tool.function, "the rows")[0])
     if not shown:
         raise DataError(
             "the rows hold no tools of their own, so that what changed is not known",
@@ -209,6 +210,10 @@ def _renewed_case(case: EvalCase, check: _Check) -> EvalCase:
     if case.tools is not None:
         shown = check.shown([tool.function for tool in case.tools])
         fields["tools"] = tuple(tool for tool in check.catalog.tools if tool.function in shown)
+        # The catalogue's schemas no longer hold them, and the case would lose what its tools said.
+        names = {spec.name for spec in shown}
+        told = {key: rule for key, rule in check.catalog.comparators.items() if key.partition(".")[0] in names}
+        fields["comparators"] = told | fields["comparators"]
     return case.model_copy(update=fields)
 
 

@@ -366,3 +366,53 @@ def test_a_reference_is_a_path_unless_it_can_only_be_functions(tmp_path: Path, m
     assert load_catalog("tools.json").specs == load_catalog("odd:name").specs == (DIM_SPEC,)
     with pytest.raises(CatalogError, match="tool catalogue other.json does not exist"):
         load_catalog("other.json")
+
+
+def annotated(**schema: Any) -> dict[str, Any]:
+    properties = {"level": {"type": "integer"}, "label": {"type": "string", **schema}}
+    return {"name": "home.dim", "parameters": {"type": "object", "properties": properties}}
+
+
+@pytest.mark.parametrize("key", ["parameters", "inputSchema"])
+def test_comparators_are_taken_out_of_the_schemas_that_others_see(key: str) -> None:
+    tool = annotated(**{"x-comparator": "casefold"})
+    tool[key] = tool.pop("parameters")
+    catalog = catalog_from_document([tool], "tools")
+    assert catalog.comparators == {"home_dim.label": "casefold"}
+    bare = catalog_from_document([annotated()], "tools")
+    assert catalog.specs == bare.specs and list(catalog.specs[0].parameters["properties"]) == ["level", "label"]
+    assert bare.comparators == {} and catalog.sha256 != bare.sha256
+    other = catalog_from_document([annotated(**{"x-comparator": "date"})], "tools")
+    assert other.sha256 not in (catalog.sha256, bare.sha256)
+
+
+def test_records_of_tools_give_comparators_too() -> None:
+    catalog = catalog_from_tools([FunctionTool.model_validate({"function": {**annotated(**{"x-comparator": "exact"}),
+                                                                            "name": "dim"}})])  # fmt: skip
+    assert catalog.comparators == {"dim.label": "exact"} and "x-comparator" not in str(catalog.specs)
+
+
+@pytest.mark.parametrize(
+    ("schema", "found"),
+    [
+        ({"x-comparator": 1}, "x-comparator of home_dim.label is 1"),
+        ({"items": {"x-comparator": "exact"}}, "home_dim has an x-comparator that does not belong to a parameter"),
+        ({"anyOf": [{"x-comparator": "exact"}]}, "does not belong to a parameter"),
+    ],
+)
+def test_a_comparator_elsewhere_than_at_a_parameter_is_refused(schema: dict[str, Any], found: str) -> None:
+    with pytest.raises(CatalogError, match=found):
+        catalog_from_document([annotated(**schema)], "tools")
+
+
+def test_comparators_elsewhere_are_found_in_older_dialects_too() -> None:
+    tool = annotated(items=[{"x-comparator": "exact"}])
+    tool["parameters"]["$schema"] = "http://json-schema.org/draft-07/schema#"
+    with pytest.raises(CatalogError, match="does not belong to a parameter"):
+        catalog_from_document([tool], "tools")
+
+
+def test_a_value_that_looks_like_a_comparator_is_none() -> None:
+    example = {"x-comparator": "exact"}
+    catalog = catalog_from_document([annotated(default=example, examples=[example], enum=[example])], "tools")
+    assert catalog.comparators == {} and catalog.specs[0].parameters["properties"]["label"]["default"] == example

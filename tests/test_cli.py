@@ -352,11 +352,19 @@ def test_a_run_is_judged_against_a_baseline(run: Run, project: Path) -> None:
     assert ended.code == 0 and "Allowed mismatch with the baseline: cases_sha256" in ended.out, ended
 
 
-def test_a_baseline_of_other_cases_is_refused_before_a_model_is_loaded(run: Run, project: Path) -> None:
+def test_a_baseline_of_other_conditions_is_refused_before_a_model_is_loaded(
+    run: Run, project: Path, tiny_models: Path
+) -> None:
     suite = ["--cases", "cases.jsonl", "--tools", "tools.json"]
     run("eval", *suite, "--out", "a", "--predictions", "predictions.jsonl", "--write-baseline", "base.json")
     ended = run("eval", *suite, "--out", "b", "--model", "no-such-model", "--limit", "1", "--baseline", "base.json")
     assert ended.code == 2 and "cases_sha256 was" in ended.err and "no-such-model" not in ended.err, ended
+    template = sets("model={model: {models}/cut_short}".replace("{models}", str(tiny_models)), "out=c")
+    baseline = read_json(project / "base.json") | {"template_sha256": "0" * 64, "tools_in_prompt": "none"}
+    (project / "base.json").write_text(json.dumps(baseline))
+    ended = run("eval", "config.yaml", *template, "--baseline", "base.json")
+    assert ended.code == 2 and "template_sha256 was 000000000000… and is " in ended.err, ended
+    assert "tools_in_prompt was none and is full" in ended.err and ended.err.startswith("fcdistill: "), ended
     missing = run("eval", *suite, "--out", "b", "--model", "no-such-model", "--baseline", "none.json")
     assert missing.code == 2 and "baseline none.json does not exist" in missing.err, missing
 

@@ -137,6 +137,10 @@ def no_cuda(_: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch.cuda, "is_available", lambda: False)
 
 
+def no_proxy(_: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setenv("NO_PROXY", "127.0.0.1")
+
+
 def other_traces_cached(directory: Path, patch: pytest.MonkeyPatch) -> None:
     """A cache is finished, then the traces file holds others."""
     run_before("cache")(directory, patch)
@@ -234,6 +238,11 @@ GENERATE_ROWS = [
 LAYERS = "student={{init: from_teacher_layers, model: '{models}/student', "
 KD = "objective.kd_weight=1.0"
 CACHED = "signal=cached"
+SERVED = (
+    CACHED,
+    "teacher=null",
+    "served_teacher={{base_url: 'http://127.0.0.1:9/v1', model: big, tokenizer: '{models}/teacher', api_key_env: null, max_retries: 0}}",
+)
 TRAIN_ROWS = [
     Misuse("epochs is text", ("epochs: Input should be a valid number (found 'three')",), ("epochs=three",)),
     Misuse("learning rate 0", ("learning_rate: Input should be greater than 0 (found 0)",), ("learning_rate=0",)),
@@ -300,11 +309,14 @@ TRAIN_ROWS = [
     Misuse("cache without the aligned layers", ("hidden_layers: was [], is [3]",), (CACHED, "objective={hidden_weight: 1.0, num_layer_pairs: 1}"), prepare=run_before("cache")),
     Misuse("cache of other traces", ("teacher cache runs/cache was made for other traces",), (CACHED, KD), prepare=other_traces_cached),
     Misuse("cache is being written", ("another process is working in runs/cache",), (CACHED, KD), prepare=locked("runs/cache"), code=3),
+    Misuse("a server at every step", ("signal is online, but served_teacher is asked once", "set signal to cached"), (KD, *SERVED[1:])),
+    Misuse("temperature of a served teacher", ("objective.kd_temperature is 2.0, but a server gives log-probabilities at temperature 1",), (KD, *SERVED, "objective.kd_temperature=2.0")),
+    Misuse("server that nobody runs", ("no server can be reached at http://127.0.0.1:9/v1", "start it or correct base_url"), (KD, *SERVED), prepare=no_proxy, code=3),
 ]  # fmt: skip
 
 ADAPT_ROWS = [
     Misuse("no teacher", ("teacher: Input should be a valid string (found None)",), ("teacher=null",)),
-    Misuse("a field of train", ("tools_in_prompt: unknown field. Allowed: compile_loss, device,",), ("tools_in_prompt=none",)),
+    Misuse("a field of train", ("signal: unknown field. Allowed: compile_loss, device,",), ("signal=online",)),
     Misuse("all weights", ("tuning.method: Input should be 'lora' (found 'full')",), ("tuning={method: full}",)),
     Misuse("packs that don't divide a step", ("examples_per_pack 3 does not divide examples_per_step 4",), ("examples_per_pack=3",)),
     Misuse("teacher does not exist", NOWHERE, ("teacher=./nowhere",)),
@@ -321,6 +333,9 @@ CACHE_ROWS = [
     Misuse("no section", ("has no section 'train'", "add it"), files={"config.yaml": "x-shared: 1"}),
     Misuse("no cache in the section", ("cache is not given", "teacher, and cache with its dir", "add cache"), ("cache=null",)),
     Misuse("no teacher", ("teacher is not given", "add teacher"), ("teacher=null",)),
+    Misuse("server without its key", ("the environment variable NO_SUCH_KEY is not set", "api_key_env names"), (*SERVED, "served_teacher.api_key_env=NO_SUCH_KEY")),
+    Misuse("server that nobody runs", ("no server can be reached at http://127.0.0.1:9/v1", "start it or correct base_url"), SERVED, prepare=no_proxy, code=3),
+    Misuse("likely tokens of an echo", ("cache.top_k is 32, but served_teacher.logprobs is echo", "set cache.top_k to 0"), (*SERVED, "served_teacher.logprobs=echo")),
     Misuse("teacher is the student", ("signal is self: the teacher is the student itself", "train without a cache"), ("signal=self", "teacher=null")),
     Misuse("augmentation", ("augmentation draws other texts in every epoch, but a cache is of fixed texts", "train with signal online"), ("augmentation.rename_probability=0.5",)),
     Misuse("misspelt field", ("cache.topk: unknown field. Did you mean 'top_k'?", FIELDS), ("cache.topk=4",)),
@@ -387,6 +402,8 @@ EVAL_ROWS = [
     Misuse("unknown comparator", ("comparator of 'set_timer.minutes': comparator 'fuzzy' is none of exact, casefold",), files=cases(comparators={"set_timer.minutes": "fuzzy"})),
     Misuse("comparator of an unknown parameter", ("comparator 'set_timer.hours' names no parameter of set_timer (minutes)",), files=cases(comparators={"set_timer.hours": "exact"})),
     Misuse("comparator that never applies", ("expected set_timer.minutes: ", "date"), files=cases(comparators={"set_timer.minutes": "date"})),
+    Misuse("comparator of the catalogue that is none", ("tool catalogue tools.json: x-comparator of set_light.room: comparator 'fuzzy' is none of exact",), files={"tools.json": tools_json(parameters=parameters(room={"type": "string", "x-comparator": "fuzzy"}))}),
+    Misuse("comparator below a parameter", ("set_light has an x-comparator that does not belong to a parameter",), files={"tools.json": tools_json(parameters=parameters(room={"type": "array", "items": {"type": "string", "x-comparator": "casefold"}}))}),
     Misuse("no catalogue", ("tool catalogue tools.json does not exist",), files={"tools.json": None}),
     Misuse("remote $ref", ("https://example.com/room.json",), files={"tools.json": tools_json(parameters=parameters(room={"$ref": "https://example.com/room.json"}))}),
     Misuse("no predictions file", ("predictions none.jsonl does not exist",), arguments=(*SUITE, "--predictions", "none.jsonl")),

@@ -191,7 +191,7 @@ def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
         ("examples_per_pack: 3", "examples_per_pack 3 does not divide examples_per_step 16"),
         ("signal: offline", "signal: Input should be 'online', 'cached' or 'self' (found 'offline')"),
         ("cache: {}", "cache.dir: required and not given"),
-        ("cache: {dir: c, top_k: 0}", "cache.top_k: Input should be greater than or equal to 1 (found 0)"),
+        ("cache: {dir: c, top_k: -1}", "cache.top_k: Input should be greater than or equal to 0 (found -1)"),
         ("cache: {dir: c, topk: 8}", "cache.topk: unknown field. Did you mean 'top_k'?"),
         ("cache: {dir: c, temperatures: []}", "cache.temperatures: Tuple should have at least 1 item"),
         ("cache: {dir: c, temperatures: [0.0]}", "cache.temperatures.0: Input should be greater than 0 (found 0.0)"),
@@ -230,6 +230,62 @@ def test_cached_signals_need_a_cache_of_their_temperature_where_a_teacher_is_fol
     assert load_config(write(cached), "train").cache is None
     hidden = cached + "  objective: {hidden_weight: 1.0, kd_temperature: 3.0}\n  cache: {dir: c}\n"
     assert load_config(write(hidden), "train").signal == "cached"
+
+
+SERVED = """\
+  signal: cached
+  served_teacher: {base_url: "http://localhost:8000/v1/", model: org/big, tokenizer: org/big}
+  objective: {kd_weight: 1.0}
+  cache: {dir: c}
+"""
+
+
+def test_a_served_teacher_serves_its_cache_at_temperature_1(write: Any) -> None:
+    train = load_config(write(TRAIN + SERVED), "train")
+    assert train.served_teacher is not None and train.served_teacher.base_url == "http://localhost:8000/v1"
+    assert train.teacher is None and train.cache_temperatures == (1.0,)
+    assert parse_config(train.model_dump(mode="json"), "train", "again") == train
+    echo = TRAIN + SERVED.replace("tokenizer:", "logprobs: echo, tokenizer:").replace("dir: c", "dir: c, top_k: 0")
+    assert load_config(write(echo), "train").cache == CacheConfig(dir=Path("c"), top_k=0)
+    assert load_config(write(TRAIN + "  teacher: big\n  cache: {dir: c}\n"), "train").cache_temperatures == (1, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  signal: cached\n", "", "signal is online, but served_teacher is asked once"),
+        ("  signal: cached\n", "  signal: self\n", "signal is self, but served_teacher is asked once"),
+        ("  signal: cached\n", "  signal: cached\n  teacher: big\n", "teacher is big, but served_teacher is given too"),
+        ("kd_weight: 1.0", "hidden_weight: 1.0", "a server gives no hidden states"),
+        ("dir: c", "dir: c, hidden_layers: [2]", "a server gives no hidden states"),
+        (
+            "kd_weight: 1.0",
+            "kd_weight: 1.0, kd_temperature: 2.0",
+            "objective.kd_temperature is 2.0, but a server gives",
+        ),
+        ("dir: c", "dir: c, temperatures: [1.0, 2.0]", "cache.temperatures are 1.0, 2.0, but a server's answers hold"),
+        ("model: org/big", "model: org/big, logprobs: echo", "cache.top_k is 32, but served_teacher.logprobs is echo"),
+        ("model: org/big", "model: org/big, logprobs: chat", "served_teacher.logprobs: Input should be"),
+        ("kd_weight: 1.0", "kd_weight: 1.0, kd_divergence: reverse_kl", "reverse_kl, but signal is cached"),
+        ("  cache: {dir: c}\n", "", "signal is cached but cache is not given"),
+        (", tokenizer: org/big", "", "served_teacher.tokenizer: required and not given"),
+        ("localhost", "me:secret@localhost", "served_teacher.base_url: must hold no user"),
+        ("  signal: cached\n", "  signal: cached\n  teacher_device: cpu\n", "teacher_device is cpu but teacher is not"),
+    ],
+)
+def test_what_a_server_can_not_teach_is_refused(write: Any, old: str, new: str, message: str) -> None:
+    assert old in SERVED
+    with pytest.raises(ConfigError) as raised:
+        load_config(write(TRAIN + SERVED.replace(old, new)), "train")
+    assert message in raised.value.found and "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kd_gate", ["agree", "prob"])
+def test_a_gate_needs_to_know_the_likeliest_token(write: Any, kd_gate: str) -> None:
+    gated = f"  teacher: big\n  signal: cached\n  objective: {{kd_weight: 1.0, kd_gate: {kd_gate}}}\n"
+    with pytest.raises(ConfigError, match=f"objective.kd_gate is {kd_gate}, but cache.top_k is 0"):
+        load_config(write(TRAIN + gated + "  cache: {dir: c, top_k: 0}\n"), "train")
+    assert load_config(write(TRAIN + gated + "  cache: {dir: c, top_k: 1}\n"), "train").objective.kd_gate == kd_gate
 
 
 def test_a_student_that_teaches_itself_needs_an_adapter_and_no_teacher(write: Any) -> None:

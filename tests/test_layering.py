@@ -18,8 +18,10 @@ LAYERS = [
     {"errors"},
     {"records"},
     {"config", "launcher", "storage"},
-    # declarations belongs to validation, signatures to prompts, equality and toolcall_regions to toolcalls
+    # annotations belongs to catalog, declarations to validation, signatures to prompts; equality and toolcall_regions
+    # to toolcalls
     {
+        "annotations",
         "catalog",
         "catalog_changes",
         "declarations",
@@ -37,6 +39,7 @@ LAYERS = [
     {"distillation", "evaluation", "generation"},
     {"export", "reporting"},
     {"cli"},
+    {"pytest"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 STAGES = {"distillation", "evaluation", "generation"}

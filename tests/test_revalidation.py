@@ -131,6 +131,21 @@ def test_cases_get_the_same_check() -> None:
     assert revalidate([own], catalog_from_tools((LAMP,))).repaired[0].tools == (LAMP,)
 
 
+def test_a_case_keeps_the_comparators_of_its_tools() -> None:
+    case = EvalCase(
+        id="a",
+        messages=(Message(role="user", content="go"),),
+        tools=(_tool("set_light", note={"type": "string", "x-comparator": "casefold"}),),
+        behaviour="call",
+        expected=((_light("hall"),),),
+        category="simple",
+    )
+    renamed = _tool("set_lamp", note={"type": "string", "x-comparator": "casefold"})
+    (mended,) = revalidate([case], catalog_from_tools((renamed, FAN))).repaired
+    assert isinstance(mended, EvalCase) and mended.comparators == {"set_lamp.note": "casefold"}
+    assert "x-comparator" not in str(mended.tools)
+
+
 def test_a_given_rename_mends_what_could_not_be_found() -> None:
     other = _tool("set_lamp", level={"type": "integer"})
     assert _states([_trace("a", _light("hall"))], (other,)) == ["broken"]

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fcdistill.backends.base import Backend, Completion, Request
+from fcdistill.backends.base import Backend, Completion, PromptFormat, Request
 from fcdistill.backends.scripted import ScriptedBackend
-from fcdistill.config import BackendConfig, OpenAIBackendConfig, ScriptedBackendConfig
+from fcdistill.config import BackendConfig, LocalBackendConfig, OpenAIBackendConfig, ScriptedBackendConfig
 
 if TYPE_CHECKING:
-    from fcdistill.backends.openai_http import Usage
+    from fcdistill.backends.openai_client import Usage
 
-__all__ = ["Backend", "Completion", "Request", "ScriptedBackend", "open_backend"]
+__all__ = ["Backend", "Completion", "PromptFormat", "Request", "ScriptedBackend", "open_backend", "prompt_format"]
 
 
 def open_backend(config: BackendConfig, report: "Callable[[Usage], None] | None" = None) -> Backend:
@@ -32,3 +32,22 @@ def open_backend(config: BackendConfig, report: "Callable[[Usage], None] | None"
     from fcdistill.backends.local import LocalBackend
 
     return LocalBackend.from_config(config)
+
+
+def prompt_format(config: BackendConfig) -> PromptFormat | None:
+    """How the backend of a config will render prompts, found out without weights; None where that is not its business.
+
+    Raises:
+        FcdistillError: the model, or its tokenizer, can't be used.
+    """
+    if isinstance(config, ScriptedBackendConfig) or (isinstance(config, OpenAIBackendConfig) and not config.tokenizer):
+        return None
+    from fcdistill.models import card_of, load_tokenizer, without_weights
+    from fcdistill.prompts import template_sha256
+
+    reference = config.tokenizer if isinstance(config, OpenAIBackendConfig) else config.model
+    assert reference is not None
+    small = without_weights(reference)
+    card = card_of(small) if isinstance(config, LocalBackendConfig) else None
+    style = config.tools_in_prompt or (card.tools_in_prompt if card else "full")
+    return PromptFormat(template_sha256(load_tokenizer(small)), style)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fcdistill.config import DecodeSettings
-from fcdistill.records import FinishReason, Message, ModelRef, ToolSpec
+from fcdistill.records import FinishReason, Message, ModelRef, ToolsInPrompt, ToolSpec
 
-__all__ = ["Backend", "Completion", "Request"]
+__all__ = ["Backend", "Completion", "PromptFormat", "Request"]
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,30 @@ class Completion:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class PromptFormat:
+    """How requests become what a model reads.
+
+    Attributes:
+        template_sha256: hash of the chat template.
+        tools_in_prompt: how prompts show the tools.
+    """
+
+    template_sha256: str
+    tools_in_prompt: ToolsInPrompt
+
+
 class Backend(Protocol):
     """Who answers prompts."""
 
     @property
     def ref(self) -> ModelRef:
         """The model that answers."""
+        ...
+
+    @property
+    def prompt_format(self) -> PromptFormat | None:
+        """How prompts are rendered; None where that is a server's business."""
         ...
 
     def complete(self, requests: Sequence[Request], settings: DecodeSettings) -> Iterator[Completion]:

@@ -13,14 +13,14 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from fcdistill.backends.base import Completion, Request
+from fcdistill.backends.base import Completion, PromptFormat, Request
 from fcdistill.backends.constraint import Constraint, RowMasks
 from fcdistill.backends.continuation import Row, continued
 from fcdistill.backends.decoding import Decoder
 from fcdistill.config import DecodeSettings, LocalBackendConfig, ToolsInPrompt
 from fcdistill.errors import BackendError
 from fcdistill.models import LoadedModel, load_model
-from fcdistill.prompts import answer_text, render_prompt, stop_token_ids
+from fcdistill.prompts import answer_text, render_prompt, stop_token_ids, template_sha256
 from fcdistill.records import FinishReason, ModelRef
 from fcdistill.toolcalls import is_complete
 
@@ -63,6 +63,11 @@ class LocalBackend:
     def ref(self) -> ModelRef:
         """The model that answers."""
         return self._loaded.ref
+
+    @property
+    def prompt_format(self) -> PromptFormat:
+        """The chat template of the model, and how it shows tools."""
+        return PromptFormat(template_sha256(self._loaded.tokenizer), self.tools_in_prompt)
 
     @property
     def shares_prefix(self) -> bool:

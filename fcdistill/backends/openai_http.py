@@ -1,20 +1,14 @@
-"""A model behind a server that speaks OpenAI's API, asked with bounded concurrency through the `openai` client.
+"""A model behind a server that speaks OpenAI's API, as a backend.
 
-What passes (rate limits, server errors, time-outs, dropped connections) is tried again by one policy, `retrying`; what
-concerns one request becomes a completion with an error; what would fail every request ends the run. The key comes from
-the environment alone and is cut out of whatever a server says.
+What concerns one request becomes a completion with an error; what would fail every request ends the run, see
+`openai_client`.
 """
 
-import asyncio
-import importlib.util
-import os
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Literal, Self
 
-from fcdistill.backends.base import Completion, Request
-from fcdistill.backends.fan_out import LoopThread
+from fcdistill.backends.base import Completion, PromptFormat, Request
+from fcdistill.backends.openai_client import OpenAIClient, RequestFailedError, Usage
 from fcdistill.backends.openai_wire import (
     MalformedAnswerError,
     decode_fields,
@@ -22,77 +16,40 @@ from fcdistill.backends.openai_wire import (
     wire_messages,
     wire_tools,
 )
-from fcdistill.backends.retrying import Retrying, TransientError, retry_after_s
 from fcdistill.config import DecodeSettings, OpenAIBackendConfig
-from fcdistill.errors import BackendError, ConfigError, MissingDependencyError
+from fcdistill.errors import ConfigError
 from fcdistill.records import ModelRef
 
-if TYPE_CHECKING:
-    from openai import APIStatusError
-
-__all__ = ["OpenAIBackend", "Usage"]
-
-_NO_KEY = "none"
-"""Sent to servers that ask for no key: the client refuses to send nothing."""
-_SHOWN_CHARACTERS = 300
-_PASSING_STATUS = frozenset({408, 409, 425, 429})
+__all__ = ["OpenAIBackend"]
 
 RenderPrompt = Callable[[Request], list[int]]
-
-
-@dataclass
-class Usage:
-    """What a backend was asked and what that cost so far."""
-
-    num_answered: int = 0
-    num_failed: int = 0
-    num_retries: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float | None = None
-    """In the currency of the configured prices; None where there are none."""
-
-    def __str__(self) -> str:
-        text = (
-            f"{self.num_answered} answers, {self.num_failed} failed, {self.num_retries} retries; "
-            f"{self.prompt_tokens} prompt and {self.completion_tokens} completion tokens"
-        )
-        return text if self.cost is None else f"{text}; cost {self.cost:.4f}"
 
 
 class OpenAIBackend:
     """A backend on a server.
 
     Args:
-        config: which server and model, and how they are asked.
-        api_key: the key; None where the server asks for none.
+        config: which model is asked, and through which API.
+        client: of its server; closed with the backend.
         render_prompt: for the completions API, the token ids of a request's prompt.
+        prompt_format: how `render_prompt` renders.
         report: is told the totals when the backend is closed.
-        first_wait_s: the wait after the first failure of a request, see `Retrying`.
     """
 
     def __init__(
         self,
         config: OpenAIBackendConfig,
+        client: OpenAIClient,
         *,
-        api_key: str | None,
         render_prompt: RenderPrompt | None = None,
+        prompt_format: PromptFormat | None = None,
         report: Callable[[Usage], None] | None = None,
-        first_wait_s: float = 0.5,
     ) -> None:
-        import openai
-
         self._config = config
-        self._api_key = api_key
+        self._client = client
         self._render_prompt = render_prompt
+        self._prompt_format = prompt_format
         self._report = report
-        self._retrying = Retrying(config.max_retries, first_wait_s=first_wait_s)
-        self._usage = Usage()
-        self._client = openai.AsyncOpenAI(
-            api_key=api_key or _NO_KEY, base_url=config.base_url, timeout=config.timeout_s, max_retries=0
-        )
-        self._loop = LoopThread()
-        self._closed = False
 
     @classmethod
     def from_config(cls, config: OpenAIBackendConfig, report: Callable[[Usage], None] | None = None) -> Self:
@@ -103,14 +60,13 @@ class OpenAIBackend:
             ConfigError: the key's variable is not set or holds no key.
             ModelError: the tokenizer of the completions API is unusable.
         """
-        if importlib.util.find_spec("openai") is None:
-            raise MissingDependencyError(
-                "backend openai_http needs the package openai, which is not installed",
-                required="the extra [http]",
-                fix="pip install 'fcdistill[http]'",
-            )
-        api_key = _api_key(config.api_key_env)
-        return cls(config, api_key=api_key, render_prompt=_prompt_renderer(config), report=report)
+        client = OpenAIClient.from_config(config)
+        try:
+            render_prompt, prompt_format = _prompt_renderer(config)
+            return cls(config, client, render_prompt=render_prompt, prompt_format=prompt_format, report=report)
+        except BaseException:
+            client.close()
+            raise
 
     @property
     def ref(self) -> ModelRef:
@@ -118,14 +74,14 @@ class OpenAIBackend:
         return ModelRef(model=self._config.model, params={"base_url": self._config.base_url, "api": self._config.api})
 
     @property
+    def prompt_format(self) -> PromptFormat | None:
+        """How prompts are rendered; None where the server does that."""
+        return self._prompt_format
+
+    @property
     def usage(self) -> Usage:
         """Token totals and cost of all answers so far."""
-        usage = self._usage
-        usage.num_retries = self._retrying.num_retries
-        if self._config.prompt_price is not None and self._config.completion_price is not None:
-            prompts = usage.prompt_tokens * self._config.prompt_price
-            usage.cost = (prompts + usage.completion_tokens * self._config.completion_price) / 1e6
-        return usage
+        return self._client.usage
 
     def complete(self, requests: Sequence[Request], settings: DecodeSettings) -> Iterator[Completion]:
         """Answer each request, each as soon as its answer is there, in no particular order.
@@ -147,44 +103,32 @@ class OpenAIBackend:
         async def answer(request: Request) -> Completion:
             return await self._answer(request, settings)
 
-        for completion in self._loop.answers(requests, answer, max_concurrency=self._config.max_concurrency):
-            self._usage.num_answered += completion.error is None
-            self._usage.num_failed += completion.error is not None
-            self._usage.prompt_tokens += completion.prompt_tokens or 0
-            self._usage.completion_tokens += completion.completion_tokens or 0
+        for completion in self._client.answers(requests, answer):
+            self._client.count(
+                answered=completion.error is None,
+                prompt_tokens=completion.prompt_tokens,
+                completion_tokens=completion.completion_tokens,
+            )
             yield completion
 
     def close(self) -> None:
         """Close the connections and report the totals; to do so twice changes nothing."""
-        if not self._closed:
-            self._closed = True
-            self._loop.run(self._client.close())
-            self._loop.close()
-            if self._report is not None:
-                self._report(self.usage)
+        self._client.close()
+        if self._report is not None:
+            self._report(self.usage)
+            self._report = None
 
     async def _answer(self, request: Request, settings: DecodeSettings) -> Completion:
-        path, body = self._body(request, settings)
-
-        async def attempt() -> tuple[bytes, float]:
-            started = time.monotonic()
-            content = await self._post(path, body)
-            return content, time.monotonic() - started
-
+        api, body = self._body(request, settings)
         try:
-            content, latency_s = await self._retrying.run(attempt)
+            content, latency_s = await self._client.post(api, body)
+        except RequestFailedError as failure:
+            return Completion(request.id, "", "error", error=str(failure))
+        try:
             answer = read_answer(content, request.specs)
-        except TransientError as failure:
-            if failure.unreachable:
-                raise self._unreachable(failure.reason) from None
-            asked = failure.retry_after_s
-            wait = "" if asked is None else f"; the server asks to wait {asked:.0f} s"
-            tries = f"{failure.reason} (tried up to {self._config.max_retries + 1} times{wait})"
-            return Completion(request.id, "", "error", error=tries)
-        except _RefusedError as refusal:
-            return Completion(request.id, "", "error", error=str(refusal))
         except MalformedAnswerError as defect:
-            return Completion(request.id, "", "error", latency_s=latency_s, error=self._redacted(str(defect)))
+            error = self._client.redacted(str(defect))
+            return Completion(request.id, "", "error", latency_s=latency_s, error=error)
         return Completion(
             request.id,
             answer.text,
@@ -194,7 +138,9 @@ class OpenAIBackend:
             latency_s=latency_s,
         )
 
-    def _body(self, request: Request, settings: DecodeSettings) -> tuple[str, dict[str, Any]]:
+    def _body(
+        self, request: Request, settings: DecodeSettings
+    ) -> tuple[Literal["chat", "completions"], dict[str, Any]]:
         body = {
             "model": self._config.model,
             **decode_fields(request, settings, self._config.max_tokens_field),
@@ -206,100 +152,14 @@ class OpenAIBackend:
             body["tools"] = wire_tools(request.specs)
         return "chat", body
 
-    async def _post(self, path: str, body: dict[str, Any]) -> bytes:
-        """The body of a successful response. Raises `TransientError`, `_RefusedError` or `BackendError`."""
-        import openai
 
-        api = self._client.completions if path == "completions" else self._client.chat.completions
-        try:
-            # The client's limit is per read, so that a server that drips bytes would never meet it.
-            async with asyncio.timeout(self._config.timeout_s):
-                # Raw: the client would turn bodies of any shape into an answer.
-                response = await api.with_raw_response.create(**body)
-                content: bytes = response.content
-                return content
-        except (TimeoutError, openai.APITimeoutError):
-            raise TransientError(f"no answer within {self._config.timeout_s:g} s") from None
-        except openai.APIConnectionError as error:
-            cause = error.__cause__ or error
-            # By name: the client brings its own HTTP library, which is not the same in all its versions.
-            unreachable = type(cause).__name__ == "ConnectError"
-            detail = self._redacted(str(cause)) or type(cause).__name__
-            raise TransientError(f"the connection failed: {detail}", unreachable=unreachable) from None
-        except openai.APIStatusError as error:
-            raise self._status_error(error) from None
-        except openai.OpenAIError as error:
-            raise _RefusedError(self._redacted(f"the client failed: {error}")) from None
-
-    def _status_error(self, error: "APIStatusError") -> Exception:
-        """What a response without success means for its request, or for all of them."""
-        status, code = error.status_code, str(error.code or "")
-        said = self._redacted(error.message)
-        where = f"model {self._config.model!r} at {self._config.base_url}"
-        if status in (401, 403):
-            # What the server says is not repeated: some servers repeat parts of the key.
-            variable = self._config.api_key_env
-            return BackendError(
-                f"the server refuses the key (HTTP {status}): {where}",
-                required="a key that the server accepts for this model",
-                fix=f"correct the environment variable {variable}" if variable else "name its variable in api_key_env",
-            )
-        about_model = "model" in said.lower() and ("not exist" in said.lower() or "not found" in said.lower())
-        if status == 404 or code == "model_not_found" or (status == 400 and about_model):
-            return BackendError(
-                f"the server knows no {where} (HTTP {status}): {said}",
-                required="the base_url where the API begins (it mostly ends in /v1), and a model that it serves",
-                fix="compare base_url and model with the list under <base_url>/models",
-            )
-        if code == "insufficient_quota":
-            return BackendError(
-                f"the account has no quota left (HTTP {status}): {where}",
-                required="an account that can pay for the answers",
-                fix="add to its quota, then run the same command again; finished answers are kept",
-            )
-        if status in _PASSING_STATUS or status >= 500:
-            return TransientError(f"HTTP {status}: {said}", retry_after_s=retry_after_s(error.response.headers))
-        return _RefusedError(f"the server refuses the request (HTTP {status}): {said}")
-
-    def _unreachable(self, reason: str) -> BackendError:
-        tries = f"tried {self._config.max_retries + 1} times"
-        return BackendError(
-            f"no server can be reached at {self._config.base_url}: {reason} ({tries})",
-            required="a running server at base_url",
-            fix="start it or correct base_url, then run the same command again; finished answers are kept",
-        )
-
-    def _redacted(self, text: str) -> str:
-        """At most a few lines of what a server or a library said, without the key."""
-        if self._api_key:
-            text = text.replace(self._api_key, "[key]")
-        text = " ".join(text.split())
-        return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
-
-
-class _RefusedError(Exception):
-    """The server does not answer this request, however often it is sent."""
-
-
-def _api_key(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        state = "holds something that is no key" if key else "is not set"
-        raise ConfigError(
-            f"the environment variable {variable} {state}",
-            required="the server's key, in the variable that api_key_env names",
-            fix=f"export {variable}=..., or set api_key_env to null for a server that asks for no key",
-        )
-    return key
-
-
-def _prompt_renderer(config: OpenAIBackendConfig) -> RenderPrompt | None:
+def _prompt_renderer(config: OpenAIBackendConfig) -> tuple[RenderPrompt | None, PromptFormat | None]:
+    """What renders prompts, and how; neither where the server does that."""
     if config.tokenizer is None:
-        return None
+        return None, None
     from fcdistill.models import load_tokenizer
-    from fcdistill.prompts import render_prompt
+    from fcdistill.prompts import render_prompt, template_sha256
 
     tokenizer, style = load_tokenizer(config.tokenizer), config.tools_in_prompt or "full"
-    return lambda request: render_prompt(tokenizer, request.messages, request.specs, style)
+    found = PromptFormat(template_sha256(tokenizer), style)
+    return lambda request: render_prompt(tokenizer, request.messages, request.specs, style), found

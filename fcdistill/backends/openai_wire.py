@@ -24,7 +24,9 @@ __all__ = [
     "WireAnswer",
     "answer_text",
     "decode_fields",
+    "first_choice",
     "read_answer",
+    "token_counts",
     "wire_messages",
     "wire_tools",
 ]
@@ -125,6 +127,27 @@ def read_answer(body: bytes, specs: Sequence[ToolSpec]) -> WireAnswer:
     Raises:
         MalformedAnswerError: the body is no JSON or holds no choice.
     """
+    document, choice = first_choice(body)
+    message = choice.get("message")
+    if isinstance(message, dict):
+        text = answer_text(message, specs)
+    elif isinstance(choice.get("text"), str):
+        text = choice["text"]
+    else:
+        raise MalformedAnswerError("the response's choice holds neither a message nor a text")
+    return WireAnswer(
+        text.encode("utf-8", "replace").decode("utf-8"),
+        _finish_reason(choice.get("finish_reason")),
+        *token_counts(document),
+    )
+
+
+def first_choice(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A response's whole document, and the choice that it holds.
+
+    Raises:
+        MalformedAnswerError: the body is no JSON or holds no choice.
+    """
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -133,21 +156,14 @@ def read_answer(body: bytes, specs: Sequence[ToolSpec]) -> WireAnswer:
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
         raise MalformedAnswerError("the response holds no choice")
-    message = choice.get("message")
-    if isinstance(message, dict):
-        text = answer_text(message, specs)
-    elif isinstance(choice.get("text"), str):
-        text = choice["text"]
-    else:
-        raise MalformedAnswerError("the response's choice holds neither a message nor a text")
+    return document, choice
+
+
+def token_counts(document: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Prompt and completion tokens as the server counts them in a response, None where it does not."""
     usage = document.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    return WireAnswer(
-        text.encode("utf-8", "replace").decode("utf-8"),
-        _finish_reason(choice.get("finish_reason")),
-        _count(usage.get("prompt_tokens")),
-        _count(usage.get("completion_tokens")),
-    )
+    return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
 
 
 def answer_text(message: Mapping[str, Any], specs: Sequence[ToolSpec] = ()) -> str:

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field
 
-from fcdistill.backends.base import Completion, Request
+from fcdistill.backends.base import Completion, PromptFormat, Request
 from fcdistill.config import DecodeSettings, ScriptedBackendConfig
 from fcdistill.errors import DataError
 from fcdistill.records import ModelRef, Record
@@ -53,6 +53,11 @@ class ScriptedBackend:
     def ref(self) -> ModelRef:
         """The name of the script."""
         return self._ref
+
+    @property
+    def prompt_format(self) -> PromptFormat | None:
+        """None: a script reads no prompt."""
+        return None
 
     def complete(self, requests: Sequence[Request], settings: DecodeSettings) -> Iterator[Completion]:
         """Yield the scripted answers, in the order of the requests; `settings` change nothing."""

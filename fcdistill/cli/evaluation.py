@@ -56,10 +56,9 @@ def evaluate(
     from fcdistill.config import load_config, parse_config
     from fcdistill.evaluation.gate import baseline_of
     from fcdistill.evaluation.runner import check_inputs, exit_code, run_eval
-    from fcdistill.reporting.html import render_html
-    from fcdistill.reporting.junit import render_junit
+    from fcdistill.reporting.files import write_reports
     from fcdistill.reporting.tables import render_markdown, render_terminal
-    from fcdistill.storage import write_json, write_text
+    from fcdistill.storage import write_json
 
     given = {
         "predictions": predictions,
@@ -125,13 +124,10 @@ def evaluate(
             answering.close()
     report = evaluation.report
     judged = (report, evaluation.scores, evaluation.predictions, evaluation.suite.cases)
-    write_text(settings.out / "report.md", render_markdown(*judged, max_failures=200))
-    write_text(settings.out / "report.html", render_html(*judged, title=settings.out.resolve().name))
-    write_text(settings.out / "junit.xml", render_junit(*judged))
+    markdown, html, junit = write_reports(settings.out, *judged)
     _write_step_summary(render_markdown(*judged, max_failures=20))
     print_rich(render_terminal(report))
-    names = ("report.md", "report.json", "report.html", "junit.xml")
-    print(f"Report: {', '.join(str(settings.out / name) for name in names)}")
+    print(f"Report: {markdown}, {settings.out / 'report.json'}, {html}, {junit}")
     code = exit_code(report)
     if write_baseline is not None and code == 0:
         write_json(write_baseline, baseline_of(report, evaluation.scores).model_dump(mode="json"))

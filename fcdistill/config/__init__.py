@@ -11,6 +11,7 @@ from fcdistill.config.backends import (
     LocalBackendConfig,
     OpenAIBackendConfig,
     ScriptedBackendConfig,
+    ServerConfig,
 )
 from fcdistill.config.base import Dtype, ToolsInPrompt
 from fcdistill.config.evaluate import EvalConfig, GateConfig
@@ -18,6 +19,7 @@ from fcdistill.config.fields import describe_fields
 from fcdistill.config.generate import GenerateConfig
 from fcdistill.config.loading import load_config, parse_config
 from fcdistill.config.objective import CLASS_NAMES, CacheConfig, Divergence, KdGate, ObjectiveConfig, TokenClass
+from fcdistill.config.served import ServedTeacherConfig
 from fcdistill.config.student import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
 from fcdistill.config.train import (
     AdaptConfig,
@@ -54,6 +56,8 @@ __all__ = [
     "Quantization",
     "Reporter",
     "ScriptedBackendConfig",
+    "ServedTeacherConfig",
+    "ServerConfig",
     "Signal",
     "TokenClass",
     "ToolsInPrompt",

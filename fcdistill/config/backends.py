@@ -15,6 +15,7 @@ __all__ = [
     "LocalBackendConfig",
     "OpenAIBackendConfig",
     "ScriptedBackendConfig",
+    "ServerConfig",
     "require_constrainable",
     "with_default_backend",
 ]
@@ -52,30 +53,17 @@ class ScriptedBackendConfig(ConfigModel):
     answers: Path = Field(description="JSONL of {request, text}: the last user message and the answer to it.")
 
 
-class OpenAIBackendConfig(ConfigModel):
-    """A model behind a server that speaks OpenAI's API: vLLM, llama.cpp, a hosted one."""
+class ServerConfig(ConfigModel):
+    """A server that speaks OpenAI's API, and how it is asked."""
 
-    backend: Literal["openai_http"]
     base_url: str = Field(description="Where the API begins, for example http://localhost:8000/v1.")
     model: str = Field(min_length=1, description="The model's name at the server.")
     api_key_env: str | None = Field(
         "OPENAI_API_KEY", description="Environment variable that holds the key; null for a server that asks for none."
     )
-    api: Literal["chat", "completions"] = Field(
-        "chat", description="chat: the server renders the prompt and reads the calls; completions: the kit does both."
-    )
-    tokenizer: str | None = Field(
-        None, description="completions only: model reference whose tokenizer and template render the prompts."
-    )
-    tools_in_prompt: ToolsInPrompt | None = Field(
-        None, description="completions only: how the prompt shows the tools; unset: full."
-    )
     max_concurrency: StrictInt = Field(16, ge=1, le=1000, description="Most requests that are under way at once.")
     timeout_s: StrictFloat = Field(120.0, gt=0, description="Longest wait for one whole answer.")
     max_retries: StrictInt = Field(6, ge=0, description="Further tries after rate limits, server errors and time-outs.")
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
-        "max_tokens", description="What the server calls the limit of an answer's length."
-    )
     prompt_price: StrictFloat | None = Field(None, ge=0, description="Price of a million prompt tokens.")
     completion_price: StrictFloat | None = Field(None, ge=0, description="Price of a million completion tokens.")
 
@@ -103,14 +91,36 @@ class OpenAIBackendConfig(ConfigModel):
         return value
 
     @model_validator(mode="after")
+    def _prices_come_together(self) -> Self:
+        if (self.prompt_price is None) != (self.completion_price is None):
+            raise ValueError("give both of prompt_price and completion_price, or neither")
+        return self
+
+
+class OpenAIBackendConfig(ServerConfig):
+    """A model behind a server that speaks OpenAI's API: vLLM, llama.cpp, a hosted one."""
+
+    backend: Literal["openai_http"]
+    api: Literal["chat", "completions"] = Field(
+        "chat", description="chat: the server renders the prompt and reads the calls; completions: the kit does both."
+    )
+    tokenizer: str | None = Field(
+        None, description="completions only: model reference whose tokenizer and template render the prompts."
+    )
+    tools_in_prompt: ToolsInPrompt | None = Field(
+        None, description="completions only: how the prompt shows the tools; unset: full."
+    )
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="What the server calls the limit of an answer's length."
+    )
+
+    @model_validator(mode="after")
     def _prompts_need_a_tokenizer(self) -> Self:
         if self.api == "completions" and self.tokenizer is None:
             raise ValueError("api completions needs tokenizer, a model reference whose template renders the prompts")
         for name in ("tokenizer", "tools_in_prompt"):
             if self.api == "chat" and getattr(self, name) is not None:
                 raise ValueError(f"{name} has no effect with api chat, where the server renders the prompts; remove it")
-        if (self.prompt_price is None) != (self.completion_price is None):
-            raise ValueError("give both of prompt_price and completion_price, or neither")
         return self
 
 

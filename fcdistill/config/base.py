@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from fcdistill.records import ToolsInPrompt
+
 __all__ = [
     "ConfigModel",
     "Dtype",
@@ -11,7 +13,6 @@ __all__ = [
     "with_default_tag",
 ]
 
-ToolsInPrompt = Literal["full", "compact", "none"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 

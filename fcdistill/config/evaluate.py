@@ -37,7 +37,8 @@ class GateConfig(ConfigModel):
         0.05, gt=0, lt=1, description="A larger drop fails where its exact one-sided McNemar p is below this."
     )
     allow_mismatch: StrictBool = Field(
-        False, description="Compare although cases, tools, decode settings or scorer differ; the report says what does."
+        False,
+        description="Compare although cases, tools, prompts, decode settings or scorer differ; the report says so.",
     )
 
     @property

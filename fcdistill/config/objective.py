@@ -113,7 +113,12 @@ class CacheConfig(ConfigModel):
     """The teacher's signals on disk: written once, read by any number of trainings."""
 
     dir: Path = Field(description="Directory of the cache.")
-    top_k: StrictInt = Field(32, ge=1, description="Likeliest tokens that are kept per position; the rest is one tail.")
+    top_k: StrictInt = Field(
+        32,
+        ge=0,
+        description="Likeliest tokens that are kept per position; the rest is one tail. With 0 it is the completion's "
+        "own token, whether likely or not.",
+    )
     temperatures: tuple[Annotated[StrictFloat, Field(gt=0)], ...] = Field(
         (1.0, 2.0, 4.0), min_length=1, description="Values of kd_temperature for which the cache can serve."
     )

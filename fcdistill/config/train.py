@@ -7,6 +7,7 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from fcdistill.config.base import ConfigModel, Dtype, ToolsInPrompt, with_default_tag
 from fcdistill.config.objective import DIVERGENCES_WITH, CacheConfig, ObjectiveConfig
+from fcdistill.config.served import ServedTeacherConfig
 from fcdistill.config.student import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
 
 __all__ = [
@@ -166,7 +167,12 @@ class TrainConfig(_TrainingConfig):
     student: Annotated[Pretrained | FromTeacherLayers, Field(discriminator="init")]
     tuning: Annotated[LoraTuning | FullTuning, Field(discriminator="method")] = LoraTuning()
     teacher: str | None = Field(
-        None, description="Model reference; needed where kd_weight or hidden_weight is set, unless signal is self."
+        None,
+        description="Model reference; where kd_weight or hidden_weight is set, it or served_teacher is needed, unless "
+        "signal is self.",
+    )
+    served_teacher: ServedTeacherConfig | None = Field(
+        None, description="A teacher behind a server instead, which is asked once, into the cache: signal is cached."
     )
     teacher_device: str | None = Field(
         None,
@@ -213,6 +219,19 @@ class TrainConfig(_TrainingConfig):
         return with_default_tag(value, "tuning", "method", "lora")
 
     @model_validator(mode="after")
+    def _servable(self) -> "TrainConfig":
+        if self.served_teacher is None:
+            return self
+        if self.teacher is not None:
+            raise ValueError(f"teacher is {self.teacher}, but served_teacher is given too: remove one of them")
+        if self.signal != "cached":
+            raise ValueError(
+                f"signal is {self.signal}, but served_teacher is asked once and not at every step: set signal to cached"
+            )
+        self.served_teacher.require_teachable(self.objective, self.cache)
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
         if self.signal == "self":
             if self.teacher is not None:
@@ -225,7 +244,7 @@ class TrainConfig(_TrainingConfig):
                     "signal is self, but tuning.method is full: the teacher is what an adapter leaves as it was; set "
                     "tuning.method to lora, or name the same model as teacher and set signal to online"
                 )
-        elif self.objective.needs_teacher and self.teacher is None:
+        elif self.objective.needs_teacher and self.teacher is None and self.served_teacher is None:
             raise ValueError("objective.kd_weight or objective.hidden_weight is set but teacher is not: name one")
         if self.teacher is None:
             for name in ("teacher_device", "teacher_quantization"):
@@ -265,12 +284,24 @@ class TrainConfig(_TrainingConfig):
                     f"{self.objective.kd_divergence}, which compares the order of at least 2 tokens: raise cache.top_k "
                     "for a new cache, or choose another kd_divergence, for example forward_kl"
                 )
-            if self.objective.kd_weight and self.objective.kd_temperature not in self.cache.temperatures:
+            if self.objective.kd_gate != "off" and self.cache.top_k == 0:
+                raise ValueError(
+                    f"objective.kd_gate is {self.objective.kd_gate}, but cache.top_k is 0: such a cache does not hold "
+                    "which token is the likeliest; set kd_gate to off, or raise cache.top_k"
+                )
+            if self.objective.kd_weight and self.objective.kd_temperature not in self.cache_temperatures:
                 raise ValueError(
                     f"objective.kd_temperature is {self.objective.kd_temperature}, but cache.temperatures are "
                     f"{', '.join(map(str, self.cache.temperatures))}: choose one of them, or add it for a new cache"
                 )
         return self
+
+    @property
+    def cache_temperatures(self) -> tuple[float, ...]:
+        """Values of kd_temperature for which the cache serves: a server's answers hold for 1 alone."""
+        if self.cache is None:
+            return ()
+        return self.cache.temperatures if self.served_teacher is None else (1.0,)
 
     @model_validator(mode="after")
     def _augmentable(self) -> "TrainConfig":

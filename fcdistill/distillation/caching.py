@@ -9,10 +9,12 @@ is computed again. Traces are ordered by what the teacher reads: so neighbours s
 the same traces whatever order they come in.
 """
 
+import contextlib
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,11 @@ import torch
 from tqdm.auto import tqdm
 
 from fcdistill.config import CacheConfig, TrainConfig
-from fcdistill.distillation.alignment import token_logprobs
-from fcdistill.distillation.collation import Layout, lay_out_side, to_device
+from fcdistill.distillation.cache_sources import SignalsOf, loaded_teacher, served_teacher
 from fcdistill.distillation.data import Example, HiddenPositions
-from fcdistill.distillation.preparation import Prepared, PreparedTeacher, load_teacher, prepare, teacher_layout
+from fcdistill.distillation.preparation import Prepared, PreparedTeacher, prepare
 from fcdistill.distillation.progress import to_stderr
-from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
+from fcdistill.distillation.signals import CachedTeacher
 from fcdistill.distillation.teacher_cache import (
     IndexLine,
     Seal,
@@ -35,13 +36,11 @@ from fcdistill.distillation.teacher_cache import (
     TraceSignals,
     read_index,
     remove_litter,
-    top_k_signals,
     whole_shards,
     write_index,
     write_shard,
 )
-from fcdistill.errors import ConfigError, DataError, ModelError
-from fcdistill.models import choose_device
+from fcdistill.errors import ConfigError, DataError
 from fcdistill.prompts import template_sha256, tokenizer_sha256
 from fcdistill.storage import RunDirectory, find_run, sha256_bytes
 
@@ -49,9 +48,6 @@ __all__ = ["CacheResult", "cached_teacher", "run_caching"]
 
 _FORMAT = 2
 """Of the shards; the manifest names it, so that a cache of another format is refused."""
-
-_CHUNK_ROWS = 512
-"""Rows whose [rows, V] float32 log-probabilities exist at the same time."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +87,7 @@ def run_caching(config: TrainConfig, report: Callable[[str], None] = to_stderr) 
         report: takes lines about the progress, for people.
 
     Raises:
+        BackendError: the server of the teacher does not answer, or not what was asked.
         ConfigError: no cache or no teacher is named, augmentation is on, or fields don't fit the models or the machine.
         DataError: the traces are unusable, or the directory holds something else.
         ModelError: the teacher can't be loaded, or its logits are unusable.
@@ -103,11 +100,11 @@ def run_caching(config: TrainConfig, report: Callable[[str], None] = to_stderr) 
             required="signal online or cached, with a teacher, for a cache",
             fix="train without a cache, or name the student's model as teacher and set signal to cached",
         )
-    for name, value in (("cache", config.cache), ("teacher", config.teacher)):
+    for name, value in (("cache", config.cache), ("teacher", config.teacher or config.served_teacher)):
         if value is None:
             raise ConfigError(
                 f"{name} is not given",
-                required="in section train: teacher, and cache with its dir",
+                required="in section train: teacher or served_teacher, and cache with its dir",
                 fix=f"add {name}; `fcdistill schemas config` lists the fields",
             )
     if config.augmentation.is_on:
@@ -135,7 +132,7 @@ def cached_teacher(config: TrainConfig, prepared: Prepared, report: Callable[[st
     assert prepared.teacher is not None
     aligned = sorted({teacher_layer for _, teacher_layer in prepared.teacher.pairs})
     return CachedTeacher(
-        cache=TeacherCache(plan.cache.dir, plan.cache.temperatures, aligned),
+        cache=TeacherCache(plan.cache.dir, config.cache_temperatures, aligned),
         vocabulary_size=prepared.teacher.vocabulary_size,
         kd_temperature=config.objective.kd_temperature,
         needs_logits=config.objective.kd_weight > 0,
@@ -168,13 +165,16 @@ def _ensure(config: TrainConfig, prepared: Prepared, report: Callable[[str], Non
             if run.complete:
                 run.reopen()
             seals |= _write_shards(config, prepared.teacher, plan, index, missing, report)
+            if config.served_teacher is None:
+                gc.collect()  # before the student is loaded: modules refer to one another in circles
+                torch.cuda.empty_cache()
         if seals.keys() == {line.shard for line in index}:
             run.mark_complete()
     return plan, seals
 
 
 def _plan(config: TrainConfig, prepared: Prepared, teacher: PreparedTeacher) -> _Plan:
-    assert config.cache is not None and config.teacher is not None
+    assert config.cache is not None
     layers = _cached_layers(config.cache, teacher)
     if config.cache.top_k > teacher.vocabulary_size:
         raise ConfigError(
@@ -196,18 +196,19 @@ def _plan(config: TrainConfig, prepared: Prepared, teacher: PreparedTeacher) -> 
         identity={
             "stage": "cache",
             "config": {
-                "dtype": config.dtype,
                 "format": _FORMAT,
                 "hidden_layers": list(layers),
                 "hidden_positions": positions,
                 "shard_traces": config.cache.shard_traces,
-                "temperatures": list(config.cache.temperatures),
+                "temperatures": list(config.cache_temperatures),
                 "top_k": config.cache.top_k,
                 "traces": str(config.traces),
+                # Of a server's weights nothing is known but the model's name.
+                **({"dtype": config.dtype} if config.served_teacher is None else {}),
                 # Left away where there is none: caches that were made before it could be set stay valid.
                 **({"quantization": config.teacher_quantization} if config.teacher_quantization != "none" else {}),
             },
-            "model": teacher.shape.ref,
+            "model": teacher.ref,
             "tokenizer_sha256": tokenizer_sha256(teacher.tokenizer),
             "template_sha256": template_sha256(teacher.tokenizer),
             # The index says which traces lie in which shard, and what each of them is.
@@ -218,15 +219,15 @@ def _plan(config: TrainConfig, prepared: Prepared, teacher: PreparedTeacher) -> 
 
 def _cached_layers(cache: CacheConfig, teacher: PreparedTeacher) -> tuple[int, ...]:
     aligned = {teacher_layer for _, teacher_layer in teacher.pairs}
-    if cache.hidden_layers is None:
+    if cache.hidden_layers is None or teacher.shape is None:  # a server gives none
         return tuple(sorted(aligned))
-    declared = set(cache.hidden_layers)
+    declared, num_layers = set(cache.hidden_layers), teacher.shape.num_layers
     problems = [f"layer {layer} is aligned" for layer in sorted(aligned - declared)]
-    problems += [f"the teacher has no layer {layer}" for layer in sorted(declared) if layer > teacher.shape.num_layers]
+    problems += [f"the teacher has no layer {layer}" for layer in sorted(declared) if layer > num_layers]
     if problems:
         raise ConfigError(
             f"cache.hidden_layers are {', '.join(map(str, sorted(declared)))}, but {problems[0]}",
-            required=f"teacher layers in 1..{teacher.shape.num_layers}, those that the objective aligns among them",
+            required=f"teacher layers in 1..{num_layers}, those that the objective aligns among them",
             fix="correct cache.hidden_layers (the cache is made anew), or leave it away",
         )
     return tuple(sorted(declared))
@@ -289,6 +290,15 @@ def _require_examples(plan: _Plan, missing: Mapping[int, Sequence[str]]) -> None
         )
 
 
+def _source(
+    config: TrainConfig, prepared: PreparedTeacher, plan: _Plan, report: Callable[[str], None]
+) -> AbstractContextManager[SignalsOf]:
+    if config.served_teacher is not None:
+        return served_teacher(config, prepared, report)
+    examples = list(plan.examples.values())
+    return contextlib.nullcontext(loaded_teacher(config, prepared, plan.layers, plan.positions, examples))
+
+
 def _write_shards(
     config: TrainConfig,
     prepared: PreparedTeacher,
@@ -297,59 +307,25 @@ def _write_shards(
     missing: Mapping[int, Sequence[str]],
     report: Callable[[str], None],
 ) -> dict[int, Seal]:
-    teacher = load_teacher(config, prepared, choose_device(config.device), plan.layers, needs_logits=True)
-    device = next(teacher.model.parameters()).device
-    layout = teacher_layout(config, teacher, list(plan.examples.values()))
-    write_index(plan.cache.dir, index)  # the first file: what is refused above leaves the directory free
-    seals = {}
+    seals: dict[int, Seal] = {}
     num_traces = sum(map(len, missing.values()))
-    with tqdm(total=num_traces, unit="trace", disable=not sys.stderr.isatty()) as bar:
+    with (
+        _source(config, prepared, plan, report) as signals_of,
+        tqdm(total=num_traces, unit="trace", disable=not sys.stderr.isatty()) as bar,
+    ):
         for shard, trace_ids in missing.items():
             started = time.monotonic()
-            signals: dict[str, TraceSignals] = {}
-            size = plan.cache.examples_per_pack
-            for start in range(0, len(trace_ids), size):
-                pack = [plan.examples[trace_id] for trace_id in trace_ids[start : start + size]]
-                signals.update(_signals(teacher, layout, pack, plan, device))
-                bar.update(len(pack))
-            seals[shard] = seal = write_shard(plan.cache.dir, shard, signals, plan.cache.temperatures)
+            found: dict[str, TraceSignals] = {}
+            for trace_id, signals in signals_of([plan.examples[trace_id] for trace_id in trace_ids]):
+                found[trace_id] = signals
+                bar.update()
+            ordered = {trace_id: found[trace_id] for trace_id in trace_ids}
+            if not seals:
+                write_index(plan.cache.dir, index)  # the first file: what is refused before leaves the directory free
+            seals[shard] = seal = write_shard(plan.cache.dir, shard, ordered, config.cache_temperatures)
             report(
                 f"teacher cache: shard {len(seals)}/{len(missing)}, {len(trace_ids)} traces, {seal.num_tokens} tokens, "
                 f"{seal.num_bytes / seal.num_tokens:.0f} bytes/token, "
                 f"{seal.num_tokens / (time.monotonic() - started):.0f} tokens/s"
             )
-    del teacher
-    gc.collect()  # before the student is loaded: modules refer to one another in circles
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
     return seals
-
-
-def _signals(
-    teacher: OnlineTeacher, layout: Layout, pack: Sequence[Example], plan: _Plan, device: torch.device
-) -> Iterator[tuple[str, TraceSignals]]:
-    batch, _ = lay_out_side("teacher", layout, pack, plan.positions)
-    rows = teacher.rows(to_device(batch, device))
-    targets_N = torch.tensor([token for example in pack for token in example.teacher_completion], device=device)
-    chunks = [
-        (*top_k_signals(chunk_NV, plan.cache.top_k, plan.cache.temperatures), token_logprobs(chunk_NV, chunk_N))
-        for chunk_NV, chunk_N in zip(
-            torch.split(rows.logits_NV, _CHUNK_ROWS), torch.split(targets_N, _CHUNK_ROWS), strict=True
-        )
-    ]
-    kept = [torch.cat(parts).cpu() for parts in zip(*chunks, strict=True)]
-    hidden_MH = {layer: values_MH.to(torch.bfloat16).cpu() for layer, values_MH in rows.hidden_MH.items()}
-    row = hidden_row = 0
-    for example in pack:
-        end = row + len(example.teacher_completion)
-        hidden_end = hidden_row + len(example.hidden_rows("teacher", plan.positions))
-        ids_NK, logprobs_NK, log_z_NT, target_logprobs_N = (values[row:end] for values in kept)
-        if not log_z_NT.isfinite().all():
-            raise ModelError(
-                f"the teacher's logits for trace {example.trace_id!r} are not finite",
-                required="finite logits",
-                fix="choose another dtype (float16 overflows in some models)",
-            )
-        hidden = {layer: values_MH[hidden_row:hidden_end] for layer, values_MH in hidden_MH.items()}
-        yield example.trace_id, TraceSignals(ids_NK, logprobs_NK, log_z_NT, target_logprobs_N, hidden)
-        row, hidden_row = end, hidden_end

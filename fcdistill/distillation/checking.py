@@ -152,7 +152,7 @@ class _Workload:
     def num_projected(self) -> int:
         """Parameters of the projectors."""
         teacher = self.prepared.teacher
-        if teacher is None or self.student.width == teacher.shape.width:
+        if teacher is None or teacher.shape is None or self.student.width == teacher.shape.width:
             return 0
         return len(teacher.pairs) * self.student.width * teacher.shape.width
 
@@ -179,8 +179,7 @@ def run_check(config: TrainConfig, *, num_processes: int = 1) -> CheckReport:
     if prepared.teacher is not None and config.signal == "self":
         # The student without its adapter: it brings passes and logits, but no weights.
         teacher, teacher_shapes = dataclasses.replace(student, num_trained=0, weight_bytes=0), student_shapes
-    elif prepared.teacher is not None:
-        assert described.teacher is not None
+    elif described.teacher is not None:  # one behind a server takes nothing here
         skeleton = load_skeleton(described.teacher)
         teacher_shapes = shapes_of(skeleton)
         teacher = _teacher_need(config, skeleton, _has_weights(described.teacher))

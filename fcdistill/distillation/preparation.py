@@ -33,9 +33,10 @@ from fcdistill.models import (
     load_tokenizer,
     model_shape,
     shared_vocabulary,
+    without_weights,
 )
 from fcdistill.quantization import require_quantization
-from fcdistill.records import FunctionTool, Trace, WorkedExample
+from fcdistill.records import FunctionTool, ModelRef, Trace, WorkedExample
 from fcdistill.storage import read_jsonl
 from fcdistill.validation import CallValidator
 from fcdistill.worked_examples import read_examples
@@ -54,7 +55,9 @@ class PreparedTeacher:
     """Columns of its logits that are tokens; with the student's tokenizer, those that both have."""
     string_pairs: StringPairs | None
     """Only where the student has another tokenizer."""
-    shape: ModelShape
+    ref: ModelRef
+    shape: ModelShape | None
+    """None where it is behind a server: what is inside of it is not known then."""
     pairs: tuple[LayerPair, ...]
     """The aligned layers; none where the objective has no hidden-state term."""
     tools_in_prompt: ToolsInPrompt
@@ -158,8 +161,11 @@ def require_devices(config: TrainConfig, *, needs_teacher: bool) -> None:
 def _prepare_teacher(
     config: TrainConfig, student_tokenizer: PreTrainedTokenizerBase, signal: Signal
 ) -> PreparedTeacher:
-    reference = config.student.model if signal == "self" else config.teacher
-    assert reference is not None
+    served = config.served_teacher
+    if served is not None:
+        reference = without_weights(served.tokenizer)
+    else:
+        reference = config.student.model if signal == "self" else str(config.teacher)
     tokenizer = load_tokenizer(reference)
     vocabulary = shared_vocabulary(student_tokenizer, tokenizer)
     vocabulary_size, string_pairs = vocabulary.size, None
@@ -172,6 +178,9 @@ def _prepare_teacher(
         string_pairs = pair_strings(token_strings(student_tokenizer), token_strings(tokenizer))
         vocabulary_size = len(string_pairs.teacher.strings)
     style = _teacher_style(config, reference, signal)
+    if served is not None:
+        ref = ModelRef(model=served.model, params={"served": True})
+        return PreparedTeacher(tokenizer, vocabulary_size, string_pairs, ref, None, (), style)
     shape = model_shape(reference)
     pairs: tuple[LayerPair, ...] = ()
     if config.objective.hidden_weight:
@@ -186,7 +195,7 @@ def _prepare_teacher(
             student_layers=student_layers,
             teacher_layers=shape.num_layers,
         )
-    return PreparedTeacher(tokenizer, vocabulary_size, string_pairs, shape, pairs, style)
+    return PreparedTeacher(tokenizer, vocabulary_size, string_pairs, shape.ref, shape, pairs, style)
 
 
 def _teacher_style(config: TrainConfig, reference: str, signal: Signal) -> ToolsInPrompt:

@@ -73,7 +73,7 @@ class CachedRows:
     """What a cache holds for the selected rows; between two tokenizers those of the teacher's own tokens."""
 
     top_k: TopK
-    """The likeliest token first."""
+    """The likeliest token first, or the completion's own token alone."""
     vocabulary_size: int
     """How many token ids the teacher's are from; of one tokenizer, so many columns of the student's logits."""
     hidden_MH: dict[int, Tensor]
@@ -108,13 +108,16 @@ class CachedTeacher:
             StorageError: the disk refused.
         """
         found = [self.cache.read(trace_id) for trace_id in trace_ids]
-        ids_NK = torch.cat([signals.ids_NK for signals in found])
-        logprobs_NK = untempered_NK = torch.empty(0, ids_NK.shape[1])
+        # Where a trace has fewer tokens, the others' least likely ones count for the tail as well.
+        num_kept = min(signals.ids_NK.shape[1] for signals in found)
+        ids_NK = torch.cat([signals.ids_NK[:, :num_kept] for signals in found])
+        logprobs_NK = untempered_NK = torch.empty(0, num_kept)
         target_logprobs_N = torch.empty(0)
         if self.needs_logits:
             column = self.cache.temperatures.index(self.kd_temperature)
-            logprobs_NK = torch.cat([signals.tempered(column, self.kd_temperature) for signals in found])
-            untempered_NK = torch.cat([signals.logprobs_NK for signals in found]).float()
+            tempered = [signals.tempered(column, self.kd_temperature) for signals in found]
+            logprobs_NK = torch.cat([rows_NK[:, :num_kept] for rows_NK in tempered])
+            untempered_NK = torch.cat([signals.logprobs_NK[:, :num_kept] for signals in found]).float()
             target_logprobs_N = torch.cat([signals.target_logprobs_N for signals in found])
         return {
             "teacher_ids_NK": ids_NK[: len(logprobs_NK)],

@@ -63,7 +63,7 @@ def require_strategy(config: TrainConfig, teacher: PreparedTeacher | None) -> No
                 )
     else:
         return
-    if teacher is not None and teacher.pairs and _student_width(config) != teacher.shape.width:
+    if teacher and teacher.pairs and teacher.shape and _student_width(config) != teacher.shape.width:
         raise ConfigError(
             "objective.hidden_weight is set for models of unequal widths, but the launcher's strategy shards the "
             "optimizer",

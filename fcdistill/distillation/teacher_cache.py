@@ -6,7 +6,8 @@
 
 Columns of a shard: `trace_id`; `pos`, the completion token that the row predicts (negative: a position of the request,
 which has hidden states only); `ids` and `logp`, the K likeliest tokens of the vocabulary (that of both models, or the
-teacher's own where the student has another tokenizer) and their log-probabilities at temperature 1, float16; `logZ`,
+teacher's own where the student has another tokenizer), or the completion's own token, and their log-probabilities at
+temperature 1, float16 (K may differ between traces: what is unknown is in the tail); `logZ`,
 float32, one value per temperature T of the metadata, so that logp / T - logZ is the log-probability at T and what these
 leave of 1 is the mass of all other tokens; `target_logp`, float32, the completion token's own log-probability at
 temperature 1; `hidden_<layer>`, bfloat16 bytes of the aligned positions, in a trace's last rows (of one tokenizer they
@@ -90,7 +91,7 @@ class TraceSignals:
     """What a teacher says about one trace."""
 
     ids_NK: Tensor
-    """Likeliest first, int64."""
+    """Likeliest first, or the completion's own tokens alone; int64."""
     logprobs_NK: Tensor
     """At temperature 1, float16."""
     log_z_NT: Tensor
@@ -106,19 +107,27 @@ class TraceSignals:
         return (self.logprobs_NK.double() / kd_temperature - log_z_N1).float()
 
 
-def top_k_signals(logits_NV: Tensor, top_k: int, temperatures: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+def top_k_signals(
+    logits_NV: Tensor, top_k: int, temperatures: Sequence[float], targets_N: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """What is kept of whole distributions.
 
     Args:
         logits_NV: over the vocabulary, without padding columns.
-        top_k: how many tokens are kept, at most V.
+        top_k: how many tokens are kept, at most V; 0: the target of each row.
         temperatures: those for which the rows can be read later.
+        targets_N: the completion's tokens; needed where top_k is 0.
 
     Returns:
         ids_NK (int64), logprobs_NK (float16) and log_z_NT (float32), as `TraceSignals` holds them.
     """
     logprobs_NV = F.log_softmax(logits_NV.float(), dim=-1)
-    exact_NK, ids_NK = logprobs_NV.topk(top_k, dim=-1)
+    if top_k:
+        exact_NK, ids_NK = logprobs_NV.topk(top_k, dim=-1)
+    else:
+        assert targets_N is not None, "what is kept of a row is its target"
+        ids_NK = targets_N[:, None]
+        exact_NK = logprobs_NV.gather(1, ids_NK)
     # A logit that stands for minus infinity stays a number: its exp is 0, and 0 * -inf would not be.
     rounded_NK = exact_NK.clamp_min(torch.finfo(torch.float16).min).half()
     others_NV = logprobs_NV.scatter(1, ids_NK, -torch.inf)

@@ -49,6 +49,9 @@ argument follows.
 _CHUNK_ROWS = 512
 """Rows whose [rows, V] float32 intermediates exist at the same time."""
 
+_Token = tuple[float, bool | None]
+"""Of a token what `Heard` has of all."""
+
 
 @dataclass(frozen=True)
 class Heard:
@@ -57,8 +60,8 @@ class Heard:
     example: Example
     nll_U: Tensor
     """Of each verified token, at temperature 1."""
-    agrees_U: Tensor
-    """Whether no other token is likelier; bool."""
+    agrees_U: Tensor | None
+    """Whether no other token is likelier, bool; None where that is not known."""
 
 
 def report_teacher(
@@ -90,11 +93,12 @@ def report_teacher(
     assert prepared.teacher is not None
     examples = _sample(prepared.train, config.teacher_report_examples, config.seed)
     if isinstance(teacher, CachedTeacher):
-        heard = cached_heard(teacher.cache, examples)
+        keeps_likeliest = config.cache is not None and config.cache.top_k > 0
+        heard = cached_heard(teacher.cache, examples, keeps_likeliest=keeps_likeliest)
     else:
         assert layout is not None
         heard = online_heard(teacher, layout, examples, config.examples_per_pack, device)
-    found = summarise_teacher(heard, prepared.teacher.tokenizer, prepared.teacher.shape.ref, config.signal)
+    found = summarise_teacher(heard, prepared.teacher.tokenizer, prepared.teacher.ref, config.signal)
     write_json(path, found.model_dump(mode="json"))
     report(_table(found, len(prepared.train)))
     structure = found.by_class.get("structure")
@@ -134,13 +138,15 @@ def online_heard(
             yield Heard(example, nll, agrees)
 
 
-def cached_heard(cache: TeacherCache, examples: Iterable[Example]) -> Iterator[Heard]:
-    """What a cache holds of a teacher."""
+def cached_heard(cache: TeacherCache, examples: Iterable[Example], *, keeps_likeliest: bool = True) -> Iterator[Heard]:
+    """What a cache holds of a teacher; `keeps_likeliest` where it holds more than the completions' own tokens."""
     for example in examples:
         signals = cache.read(example.trace_id)
-        top_k = TopK(signals.ids_NK, signals.logprobs_NK.float())
-        targets_U, logprobs_U = torch.tensor(example.teacher_completion), signals.target_logprobs_N
-        yield Heard(example, -logprobs_U, row_gate("agree", top_k, targets_U, logprobs_U).bool())
+        logprobs_U, agrees_U = signals.target_logprobs_N, None
+        if keeps_likeliest:
+            top_k = TopK(signals.ids_NK, signals.logprobs_NK.float())
+            agrees_U = row_gate("agree", top_k, torch.tensor(example.teacher_completion), logprobs_U).bool()
+        yield Heard(example, -logprobs_U, agrees_U)
 
 
 def summarise_teacher(
@@ -154,15 +160,16 @@ def summarise_teacher(
         teacher: who was heard.
         signal: how.
     """
-    tokens: list[tuple[float, bool]] = []
-    by_class: dict[str, list[tuple[float, bool]]] = {name: [] for name in CLASS_NAMES}
-    by_tool: dict[str, list[tuple[float, bool]]] = {}
+    tokens: list[_Token] = []
+    by_class: dict[str, list[_Token]] = {name: [] for name in CLASS_NAMES}
+    by_tool: dict[str, list[_Token]] = {}
     num_examples = 0
     for each in heard:
         labels = label_answer(tokenizer, each.example.text)
         calls_nothing = not any(labels.tools)
         num_examples += 1
-        found = list(zip(each.nll_U.tolist(), each.agrees_U.tolist(), strict=True))
+        agrees = [None] * len(each.nll_U) if each.agrees_U is None else each.agrees_U.tolist()
+        found: list[_Token] = list(zip(each.nll_U.tolist(), agrees, strict=True))
         for token, kind, tool in zip(found, labels.classes, labels.tools, strict=True):
             tokens.append(token)
             by_class[kind].append(token)
@@ -178,11 +185,12 @@ def summarise_teacher(
     )
 
 
-def _figures(tokens: Sequence[tuple[float, bool]]) -> TokenFigures:
+def _figures(tokens: Sequence[_Token]) -> TokenFigures:
+    agreements = [agrees for _, agrees in tokens if agrees is not None]
     return TokenFigures(
         num_tokens=len(tokens),
         nll=sum(nll for nll, _ in tokens) / len(tokens),
-        agreement_rate=sum(agrees for _, agrees in tokens) / len(tokens),
+        agreement_rate=sum(agreements) / len(agreements) if agreements else None,
     )
 
 
@@ -194,7 +202,8 @@ def _table(found: TeacherReport, num_train: int) -> str:
         f"  {'':{width}}  tokens  nats/token  its likeliest",
     ]
     lines += [
-        f"  {name:{width}}  {figures.num_tokens:6}  {figures.nll:10.3f}  {figures.agreement_rate:13.1%}"
+        f"  {name:{width}}  {figures.num_tokens:6}  {figures.nll:10.3f}  "
+        + (f"{'unknown':>13}" if figures.agreement_rate is None else f"{figures.agreement_rate:13.1%}")
         for name, figures in rows
     ]
     return "\n".join(lines)

@@ -81,9 +81,18 @@ from fcdistill.storage import RunDirectory, read_json, storage_errors, write_jso
 __all__ = ["DistillTrainer", "TrainResult", "run_training"]
 
 _VOLATILE = frozenset(
-    {"device", "log_steps", "report_to", "run_name", "save_steps", "teacher_device", "teacher_report_examples"}
+    {
+        "device",
+        "log_steps",
+        "report_to",
+        "run_name",
+        "save_steps",
+        "served_teacher",
+        "teacher_device",
+        "teacher_report_examples",
+    }
 )
-"""Fields that may change between a run and its resumption."""
+"""Fields that may change between a run and its resumption; what matters of a served teacher its cache compares."""
 
 
 @dataclass(frozen=True)
@@ -429,7 +438,7 @@ def _reassembled(config: TrainConfig, weights: dict[str, torch.Tensor]) -> Stude
 
 
 def _projectors(prepared: PreparedTeacher, student: StudentSide) -> Projectors | None:
-    if not prepared.pairs:
+    if not prepared.pairs or prepared.shape is None:
         return None
     return Projectors(prepared.pairs, student.model.config.get_text_config().hidden_size, prepared.shape.width)
 

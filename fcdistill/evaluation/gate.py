@@ -34,7 +34,9 @@ _USUAL_DROP = 0.05
 _USUAL_CHURN = 0.02
 """Share of cases that turn right between two models of one quality, and of as many that turn wrong, before any look."""
 
-_CONDITIONS = ("cases_sha256", "tools_sha256", "decode_sha256", "default_equals_omitted", "scorer_version")
+_OF_THE_ANSWERS = ("template_sha256", "tools_in_prompt", "decode_sha256")
+"""How the answers were made: unknown of saved predictions and in part of servers, and then nothing that differs."""
+_CONDITIONS = ("cases_sha256", "tools_sha256", *_OF_THE_ANSWERS, "default_equals_omitted", "scorer_version")
 """What a baseline and a run must have in common; fields of `Baseline` and `Report` alike."""
 
 
@@ -85,7 +87,7 @@ def require_comparable(config: GateConfig, baseline: Baseline, conditions: Mappi
     if mismatches and not config.allow_mismatch:
         raise DataError(
             f"the baseline {config.baseline} was measured under other conditions: {'; '.join(mismatches)}",
-            required="the same cases, tools, decode settings and scorer as in this run",
+            required="the same cases, tools, prompts, decode settings and scorer as in this run",
             fix="write a new baseline with --write-baseline, or compare what is common with --allow-mismatch",
         )
     return mismatches
@@ -192,14 +194,15 @@ def detectable_drop(num_cases: int, *, max_drop: float, alpha: float, churn: flo
 def _differences(baseline: Baseline, conditions: Mapping[str, object]) -> Iterator[str]:
     for name in _CONDITIONS:
         old, new = getattr(baseline, name), conditions[name]
-        if name == "decode_sha256" and None in (old, new):
-            continue  # saved predictions do not say how they were decoded
+        if name in _OF_THE_ANSWERS and None in (old, new):
+            continue
         if old != new:
             yield f"{name} was {_shown(old)} and is {_shown(new)}"
 
 
 def _shown(value: object) -> str:
-    return f"{value[:12]}…" if isinstance(value, str) else str(value)
+    text = str(value)
+    return text if len(text) <= 12 else f"{text[:12]}…"
 
 
 def _floor_check(accuracy: float, floor: float) -> GateCheck:

@@ -5,13 +5,13 @@ A run directory holds `predictions.jsonl` (appended while the run goes on, so th
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fcdistill.backends.base import Backend, Completion, Request
+from fcdistill.backends import Backend, Completion, PromptFormat, Request, prompt_format
 from fcdistill.backends.call_grammar import require_enforceable
-from fcdistill.config import EvalConfig
+from fcdistill.config import EvalConfig, GateConfig
 from fcdistill.evaluation.bfcl import BfclSuite, read_bfcl
 from fcdistill.evaluation.bfcl_official import load_ast_checker, official_verdict
 from fcdistill.evaluation.gate import judge, read_baseline, require_comparable
@@ -22,7 +22,7 @@ from fcdistill.evaluation.suites import Suite, read_suite
 from fcdistill.records import Baseline, Prediction, Report, Score
 from fcdistill.storage import Journal, RunDirectory, sha256_json, write_json, write_jsonl
 
-__all__ = ["Evaluation", "check_inputs", "exit_code", "open_suite", "run_eval"]
+__all__ = ["Evaluation", "check_inputs", "exit_code", "open_suite", "run_eval", "with_verdict"]
 
 _VOLATILE = frozenset({"default_equals_omitted", "gate", "limit", "out"})
 """Config fields that change no answer: with others, the answers that are there already still stand."""
@@ -59,11 +59,15 @@ def check_inputs(config: EvalConfig) -> None:
         DataError: the suite, or the baseline, is unusable.
         CatalogError: the suite's catalogue is unusable, or can't be enforced although answers are to be constrained.
         MissingDependencyError: answers are to be constrained, and llguidance is not installed.
+        FcdistillError: the model's tokenizer, by which its prompts are compared with the baseline's, can't be used.
     """
-    suite, _ = open_suite(config)
+    suite = open_suite(config)[0].first(config.limit)
     if config.decode.constrained:
         require_enforceable(suite.specs.values())
-    _comparable_baseline(config, suite.first(config.limit))
+    baseline = _require_baseline(config, _conditions(config, suite, None))
+    if baseline is not None and baseline.template_sha256 is not None and config.model is not None:
+        # Last, since the tokenizer that it needs may have to be fetched.
+        _require_baseline(config, _conditions(config, suite, prompt_format(config.model)))
 
 
 def open_suite(config: EvalConfig) -> tuple[Suite, BfclSuite | None]:
@@ -99,7 +103,8 @@ def run_eval(
         raise ValueError("run_eval needs a backend exactly where config.predictions is not given")
     whole_suite, bfcl = open_suite(config)
     suite = whole_suite.first(config.limit)
-    conditions, baseline = _conditions(config, suite), _comparable_baseline(config, suite)
+    conditions = _conditions(config, suite, None if backend is None else backend.prompt_format)
+    _require_baseline(config, conditions)
     saved = None
     if config.predictions is not None:
         set_aside = () if bfcl is None else bfcl.unsatisfiable
@@ -114,6 +119,7 @@ def run_eval(
         inputs=inputs,
         seed=config.decode.seed,
         model=None if backend is None else backend.ref,
+        template_sha256=conditions["template_sha256"],
         volatile=_VOLATILE,
     ) as run:
         if run.complete:
@@ -125,7 +131,7 @@ def run_eval(
         else:
             assert backend is not None
             predictions = _ask(config, backend, suite, run.path / "predictions.jsonl", on_progress)
-        evaluation = _evaluate(config, backend, suite, predictions, conditions, baseline, bfcl)
+        evaluation = with_verdict(_evaluate(config, backend, suite, predictions, conditions, bfcl), config.gate)
         ordered = [predictions[case.id] for case in whole_suite.cases if case.id in predictions]
         write_jsonl(run.path / "predictions.jsonl", ordered)
         write_jsonl(run.path / "scores.jsonl", evaluation.scores)
@@ -135,21 +141,37 @@ def run_eval(
     return evaluation
 
 
-def _conditions(config: EvalConfig, suite: Suite) -> dict[str, Any]:
+def with_verdict(evaluation: Evaluation, gate: GateConfig) -> Evaluation:
+    """The evaluation with the verdict of a gate; unchanged where that has no rule, or a case has no answer.
+
+    Raises:
+        DataError: the baseline is unusable, or of other conditions and `gate.allow_mismatch` is off.
+    """
+    if not gate.is_on or evaluation.report.num_unscored:
+        return evaluation
+    baseline = None if gate.baseline is None else read_baseline(gate.baseline)
+    verdict = judge(gate, evaluation.report, evaluation.scores, evaluation.suite.cases, baseline)
+    return replace(evaluation, report=evaluation.report.model_copy(update={"gate": verdict}))
+
+
+def _conditions(config: EvalConfig, suite: Suite, prompts: PromptFormat | None) -> dict[str, Any]:
     """Under what the run's verdicts are found, as `Report` and `Baseline` name it."""
     return {
         "cases_sha256": suite.cases_sha256,
         "tools_sha256": suite.tools_sha256,
+        "template_sha256": None if prompts is None else prompts.template_sha256,
+        "tools_in_prompt": None if prompts is None else prompts.tools_in_prompt,
         "decode_sha256": None if config.model is None else sha256_json(config.decode.model_dump(mode="json")),
         "default_equals_omitted": config.default_equals_omitted,
     }
 
 
-def _comparable_baseline(config: EvalConfig, suite: Suite) -> Baseline | None:
+def _require_baseline(config: EvalConfig, conditions: Mapping[str, Any]) -> Baseline | None:
+    """What the gate compares with, if anything; refused where it was measured under other conditions."""
     if config.gate.baseline is None:
         return None
     baseline = read_baseline(config.gate.baseline)
-    require_comparable(config.gate, baseline, {**_conditions(config, suite), "scorer_version": SCORER_VERSION})
+    require_comparable(config.gate, baseline, {**conditions, "scorer_version": SCORER_VERSION})
     return baseline
 
 
@@ -202,7 +224,6 @@ def _evaluate(
     suite: Suite,
     predictions: dict[str, Prediction],
     conditions: Mapping[str, Any],
-    baseline: Baseline | None,
     bfcl: BfclSuite | None,
 ) -> Evaluation:
     scorers: dict[int, Scorer] = {}  # by identity: cases of one catalogue share one tuple of specs
@@ -226,9 +247,6 @@ def _evaluate(
         set_aside=None if bfcl is None else bfcl.unsatisfiable,
         **conditions,
     )
-    if config.gate.is_on and not unscored_ids:
-        verdict = judge(config.gate, report, scores, suite.cases, baseline)
-        report = report.model_copy(update={"gate": verdict})
     return Evaluation(report=report, suite=suite, scores=tuple(scores), predictions=predictions)
 
 

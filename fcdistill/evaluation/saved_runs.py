@@ -90,14 +90,19 @@ def require_comparable(runs: Sequence[SavedRun]) -> None:
 
 
 def describe_differences(runs: Sequence[SavedRun]) -> list[str]:
-    """What differs between the first run and another although it may: the tools or the decode settings.
+    """What differs between the first run and another although it may: the tools, the prompts or the decode settings.
 
     What either run did not record, such as the decode settings of saved predictions, is no difference.
     """
     first, *others = runs
     notes = []
     for run in others:
-        for field, what in (("tools_sha256", "tool catalogue"), ("decode_sha256", "decode settings")):
+        for field, what in (
+            ("tools_sha256", "tool catalogue"),
+            ("template_sha256", "chat template"),
+            ("tools_in_prompt", "tools_in_prompt"),
+            ("decode_sha256", "decode settings"),
+        ):
             before, now = getattr(first.report, field), getattr(run.report, field)
             if before is not None and now is not None and before != now:
                 notes.append(f"{run.path} and {first.path} differ in their {what}")

@@ -21,6 +21,7 @@ from fcdistill.records import (
     Rate,
     Report,
     Score,
+    ToolsInPrompt,
 )
 
 __all__ = ["summarise", "wilson_interval"]
@@ -51,6 +52,8 @@ def summarise(
     model: ModelRef | None = None,
     cases_sha256: str,
     tools_sha256: str | None = None,
+    template_sha256: str | None = None,
+    tools_in_prompt: ToolsInPrompt | None = None,
     decode_sha256: str | None = None,
     default_equals_omitted: bool = False,
     set_aside: Mapping[str, str] | None = None,
@@ -64,6 +67,8 @@ def summarise(
         model: who answered, where known.
         cases_sha256: hash of the evaluated cases.
         tools_sha256: hash of the suite's catalogue.
+        template_sha256: hash of the chat template, where the prompts were rendered here.
+        tools_in_prompt: how the prompts showed the tools, where they were rendered here.
         decode_sha256: hash of the decode settings, where a model was asked.
         default_equals_omitted: how the scores were made.
         set_aside: reasons, by id, why cases of the suite are not among the evaluated ones.
@@ -95,6 +100,8 @@ def summarise(
         model=model,
         cases_sha256=cases_sha256,
         tools_sha256=tools_sha256,
+        template_sha256=template_sha256,
+        tools_in_prompt=tools_in_prompt,
         decode_sha256=decode_sha256,
         default_equals_omitted=default_equals_omitted,
         scorer_version=SCORER_VERSION,

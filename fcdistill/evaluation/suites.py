@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fcdistill.annotations import COMPARATOR_KEYWORD
 from fcdistill.catalog import Catalog, catalog_from_tools, read_catalog
 from fcdistill.errors import CatalogError, DataError
 from fcdistill.evaluation.comparators import (
@@ -33,7 +34,7 @@ class Suite:
     """Gold cases and their tools.
 
     Attributes:
-        cases: the cases, tools named as in the catalogues.
+        cases: the cases, tools named as in the catalogues, with the comparators that these give.
         specs: the tools of each case, by case id; cases of one catalogue share one tuple.
         safe_names: a tool's original name to its name in the suite's catalogue, where the two differ.
         tools_sha256: hash of the suite's catalogue; None where every case holds its own tools.
@@ -70,16 +71,16 @@ def read_suite(cases: Path, tools: Path | None = None) -> Suite:
         raise DataError(f"cases {cases} holds no case", required="at least one EvalCase", fix="check the path")
     catalog = None if tools is None else read_catalog(tools)
     safe_names = {} if catalog is None else {name: safe for safe, name in catalog.original_names.items()}
-    shared = None if catalog is None else _Tools(catalog)
+    shared = None if catalog is None else _Tools(catalog, f"tool catalogue {tools}")
     checked, specs = [], {}
     for case in found:
         try:
-            own = shared if case.tools is None else _Tools(catalog_from_tools(case.tools))
+            own = shared if case.tools is None else _Tools(catalog_from_tools(case.tools), "tools")
         except CatalogError as error:
             raise _defect(cases, case, f"its tools are unusable: {error.found}", error.required) from None
         if own is None:
             raise _defect(cases, case, "it holds no tools and no catalogue was given", "tools in the case, or --tools")
-        named = _with_safe_names(case, safe_names) if case.tools is None else case
+        named = _with_catalogue_comparators(_with_safe_names(case, safe_names) if case.tools is None else case, own)
         for problem in _problems(named, own):
             raise _defect(cases, case, problem, "a case that a right answer satisfies")
         checked.append(named)
@@ -89,11 +90,13 @@ def read_suite(cases: Path, tools: Path | None = None) -> Suite:
 
 
 class _Tools:
-    """A catalogue with its compiled validators."""
+    """A catalogue with its compiled validators. Raises `CatalogError` where its comparators can't be used."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, origin: str) -> None:
+        _require_comparators(catalog.comparators, origin)
         self.specs = catalog.specs
         self.by_name = catalog.by_name
+        self.comparators = catalog.comparators
         self.validator = CallValidator(catalog.specs)
 
 
@@ -114,6 +117,27 @@ def _with_safe_names(case: EvalCase, safe_names: Mapping[str, str]) -> EvalCase:
         comparators[key if tool is None else safe_names[tool] + key[len(tool) :]] = text
     expected = tuple(tuple(renamed(call) for call in answer) for answer in case.expected)
     return case.model_copy(update={"expected": expected, "comparators": comparators})
+
+
+def _require_comparators(comparators: Mapping[str, str], origin: str) -> None:
+    for key, text in comparators.items():
+        try:
+            rule = parse_rule(text)
+            if "any_of" in (rule.kind, rule.inner and rule.inner.kind):
+                raise ValueError(f"{text} says how one case writes its expected value")
+        except ValueError as error:
+            raise CatalogError(
+                f"{origin}: {COMPARATOR_KEYWORD} of {key}: {error}",
+                required="what holds for every case: exact, casefold, numeric(TOL), date, set, optional or ignore",
+                fix="correct it there, or give comparators to single cases",
+            ) from None
+
+
+def _with_catalogue_comparators(case: EvalCase, tools: _Tools) -> EvalCase:
+    """The case with the comparators that its catalogue has for the tools of its answers; its own come first."""
+    called = {call.name for answer in case.expected for call in answer}
+    given = {key: text for key, text in tools.comparators.items() if key.partition(".")[0] in called}
+    return case.model_copy(update={"comparators": given | case.comparators}) if given else case
 
 
 def _problems(case: EvalCase, tools: _Tools) -> Iterator[str]:

@@ -6,15 +6,16 @@ beyond doubt: two rooms and two brightnesses may be swapped without notice. Noth
 """
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from fcdistill.catalog import Catalog
+from fcdistill.generation.money import in_other_currencies, money_forms
 from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.phrasing import heard_forms
-from fcdistill.generation.times import clock_forms, clock_of, date_of, day_forms, instant, offset_forms
+from fcdistill.generation.times import clock_forms, clock_of, date_forms, day_forms, moment, offset_forms
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.words import Word, find, format_number, words_of
 from fcdistill.records import ToolCall, ToolSpec
@@ -28,6 +29,8 @@ _FUNCTION_WORDS = frozenset(
 )
 """Too common to mean a choice, even where one is said so: "on", "off"."""
 _FRACTIONS = {"half", "quarter"}
+_CLOSED = {"enum", "format", "pattern"}
+"""Keywords of texts that are no free texts."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Grounder:
             for name, value in call.arguments.items():
                 schema = resolve_schema(root.get("properties", {}).get(name, {}), root)
                 path = f"{call.name}.{name}"
-                if not isinstance(value, str) or name in root.get("required", ()) or {"enum", "format"} & schema.keys():
+                if not isinstance(value, str) or name in root.get("required", ()) or _CLOSED & schema.keys():
                     continue
                 own = {index for place in find(words_of(value), words, self._distinct) for index in place}
                 others = {index for other, places in claims.by_path.items() if other != path for index in places}
@@ -156,7 +159,7 @@ class Grounder:
             return [] if places else rest
         if places:
             return []
-        if isinstance(value, dict) and value and not forms:
+        if isinstance(value, dict) and value and (not forms or self._is_money_apart(value, words)):
             properties = schema.get("properties", {})
             return [
                 rest
@@ -165,20 +168,27 @@ class Grounder:
             ]
         return [(path, value)]
 
+    def _is_money_apart(self, value: Mapping[str, Any], words: Sequence[Word]) -> bool:
+        """Whether a sum of money may be said by number and currency apart, as tool results and "5, in euros" do.
+
+        It may not where that number stands beside another currency.
+        """
+        others = in_other_currencies(value)
+        return bool(others) and not any(find(words_of(form), words) for other in others for form in money_forms(other))
+
     def _places(
         self, value: Any, schema: Mapping[str, Any], forms: Sequence[str], words: Sequence[Word], now: datetime | None
     ) -> list[range]:
         """Where the request says a value as a whole."""
-        when = instant(value) if schema.get("format") == "date-time" and isinstance(value, str) else None
+        when = moment(value, schema)
+        if when is not None and schema["format"] == "date":
+            return _day_places(date_forms(when.date(), now), words)
         if when is not None:  # day and time may stand apart
-            days = _day_places(when, now, words)
+            days = _day_places(day_forms(when, now), words)
             times = _clock_places((when.hour, when.minute), words)
             if days and times:
                 return [*days, *times]
             forms = list(offset_forms(when - now)) if now is not None else []
-        day = date_of(value) if schema.get("format") == "date" and isinstance(value, str) else None
-        if day is not None:
-            return _day_places(day, now, words)
         clock = clock_of(value)
         if clock is not None:
             return _clock_places(clock, words)
@@ -243,9 +253,9 @@ def _states_fraction(words: Sequence[Word], place: int) -> bool:
     return follows or before[-1:] == ["and"] or before == ["and", "a"]
 
 
-def _day_places(when: datetime, now: datetime | None, words: Sequence[Word]) -> list[range]:
-    """Where the day of an instant is said; the "tomorrow" of "the day after tomorrow" is not."""
-    places = [place for form in day_forms(when, now) for place in find(words_of(form), words)]
+def _day_places(forms: Iterable[str], words: Sequence[Word]) -> list[range]:
+    """Where a day is said; the "tomorrow" of "the day after tomorrow" is not."""
+    places = [place for form in forms for place in find(words_of(form), words)]
     before = [[word.text for word in words[max(0, place.start - 2) : place.start]] for place in places]
     return [place for place, said in zip(places, before, strict=True) if said != ["day", "after"]]
 

@@ -4,19 +4,20 @@ One table serves both directions: the writer is told one of the `spoken_forms`, 
 `heard_forms`.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from fcdistill.generation.money import currency_names, money_forms
 from fcdistill.generation.times import (
     WEEKDAY_CODES,
     clock_forms,
     clock_of,
-    date_of,
+    date_forms,
     date_time_forms,
-    day_forms,
     duration_forms,
-    instant,
+    moment,
 )
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.words import format_number
@@ -24,6 +25,8 @@ from fcdistill.generation.words import format_number
 __all__ = ["heard_forms", "plain_forms", "spoken_forms"]
 
 _FEW = 4
+_FIXED_START = re.compile(r"\^((?:[\w #:/-]|\\[.#:/-])+)(?![\w?*+{|])")
+"""The literal start of a pattern, without what a quantifier or an alternative may drop."""
 
 
 def spoken_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBook, now: datetime | None) -> list[str]:
@@ -46,7 +49,7 @@ def spoken_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBo
     if isinstance(value, str):
         return list(_text_forms(value, schema, now))
     if isinstance(value, dict):
-        return duration_forms(value)
+        return duration_forms(value) or money_forms(value)
     return []
 
 
@@ -67,7 +70,7 @@ def heard_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBoo
     entry = book.entry(path, value)
     heard = list(entry.hear) if entry is not None else []
     if isinstance(value, dict):
-        heard += duration_forms(value)
+        heard += duration_forms(value) or money_forms(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         heard += _heard_number_forms(value)
     return [*spoken_forms(value, path, schema, book, now), *heard]
@@ -91,13 +94,9 @@ def _heard_number_forms(value: float) -> list[str]:
 
 
 def _text_forms(value: str, schema: Mapping[str, Any], now: datetime | None) -> Iterator[str]:
-    when = instant(value) if schema.get("format") == "date-time" else None
+    when = moment(value, schema)
     if when is not None:
-        yield from date_time_forms(when, now)
-        return
-    day = date_of(value) if schema.get("format") == "date" else None
-    if day is not None:
-        yield from day_forms(day, now)
+        yield from date_time_forms(when, now) if schema["format"] == "date-time" else date_forms(when.date(), now)
         return
     clock = clock_of(value)
     if clock:
@@ -105,4 +104,16 @@ def _text_forms(value: str, schema: Mapping[str, Any], now: datetime | None) -> 
         return
     if value in WEEKDAY_CODES:
         yield WEEKDAY_CODES[value]
+    yield from currency_names(value)
     yield value.replace("_", " ")
+    yield from _without_fixed_start(value, schema)
+
+
+def _without_fixed_start(value: str, schema: Mapping[str, Any]) -> Iterator[str]:
+    """The part of an id that tells it from others, where the pattern fixes its start: 4711 of ORD-4711."""
+    pattern = schema.get("pattern")
+    fixed = _FIXED_START.match(pattern) if isinstance(pattern, str) else None
+    start = fixed[1].replace("\\", "") if fixed else ""
+    rest = value.removeprefix(start).lstrip("-#:/. ")
+    if start and value.startswith(start) and any(character.isdigit() for character in rest):
+        yield rest

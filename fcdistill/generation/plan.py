@@ -21,7 +21,7 @@ from fcdistill.generation.parameters import (
     resolve_schema,
 )
 from fcdistill.generation.phrasing import plain_forms
-from fcdistill.generation.times import instant
+from fcdistill.generation.times import instant, moment
 from fcdistill.generation.values import ValueBook
 from fcdistill.records import Category, SeedRequest, ToolCall, ToolSpec
 from fcdistill.storage import sha256_json
@@ -242,13 +242,12 @@ class _Planner:
         return deck.pop()
 
     def _now(self, calls: Sequence[ToolCall], specs: Sequence[ToolSpec]) -> datetime | None:
-        """A current time, where some argument is a date-time and the request shall say it relatively."""
+        """A current time, where some argument is a date or date-time and the request shall say it relatively."""
         times = [
             when
             for call, spec in zip(calls, specs, strict=False)
             for name, value in call.arguments.items()
-            if (property_schema(spec.parameters, [name]) or {}).get("format") == "date-time"
-            and (when := instant(value)) is not None
+            if (when := moment(value, property_schema(spec.parameters, [name]) or {})) is not None
         ]
         if not times or self._random.random() < 0.4:
             return None

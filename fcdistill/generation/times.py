@@ -16,11 +16,13 @@ __all__ = [
     "WEEKDAY_CODES",
     "clock_forms",
     "clock_of",
+    "date_forms",
     "date_of",
     "date_time_forms",
     "day_forms",
     "duration_forms",
     "instant",
+    "moment",
     "offset_forms",
 ]
 
@@ -28,6 +30,11 @@ __all__ = [
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)(?::00(?:Z|\+00:00)?)?")
 _MONTHS = "January February March April May June July August September October November December".split()
 _WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_ORDINALS = (
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
+    "sixteenth seventeenth eighteenth nineteenth twentieth twenty-first twenty-second twenty-third twenty-fourth "
+    "twenty-fifth twenty-sixth twenty-seventh twenty-eighth twenty-ninth thirtieth thirty-first"
+).split()
 WEEKDAY_CODES = {name[:3].lower(): name for name in _WEEKDAYS}
 """Three-letter codes, as `mon`, and the weekdays that they stand for."""
 # The plainest name first; "hour" without its s also stands in "a 2 hour timer".
@@ -77,6 +84,12 @@ def date_of(value: str) -> datetime | None:
         return None
 
 
+def moment(value: Any, schema: Mapping[str, Any]) -> datetime | None:
+    """The instant that a value means under the `format` of its schema, of a date its noon; None for other values."""
+    read = {"date-time": instant, "date": date_of}.get(schema.get("format", ""))
+    return read(value) if read is not None and isinstance(value, str) else None
+
+
 def clock_forms(hour: int, minute: int) -> ClockForms:
     """The forms of a time of day, 24-hour clock; the plainest first, those with a point ("10.45 pm") last."""
     hour12, half = (hour % 12) or 12, "am" if hour < 12 else "pm"
@@ -108,38 +121,72 @@ def date_time_forms(when: datetime, now: datetime | None) -> Iterator[str]:
 
 
 def day_forms(when: datetime, now: datetime | None) -> Iterator[str]:
-    """How people say the day of an instant (UTC); without the year and relative to `now` only where that is known."""
-    month = _MONTHS[when.month - 1]
-    ordinal = f"{when.day}{'th' if 11 <= when.day <= 13 else {1: 'st', 2: 'nd', 3: 'rd'}.get(when.day % 10, 'th')}"
-    for day in (str(when.day), ordinal):
-        for name in (month, month[:3]):
-            for said in (f"{day} {name}", f"{name} {day}", f"{day} of {name}", f"the {day} of {name}"):
-                yield f"{said} {when.year}"
-                if now is not None:
-                    yield said
-    yield when.date().isoformat()
+    """How people say the day of an instant (UTC), where they may tell the part of the day too: "tomorrow evening"."""
+    yield from date_forms(when.date(), now)
     if now is None:
         return
     ahead = (when.date() - now.date()).days
     parts = ["morning"] if when.hour < 12 else ["afternoon"] if when.hour < 18 else ["evening"]
     parts += ["evening"] if when.hour == 17 else []
     if ahead == 0:
-        yield from ("today", *(f"this {part}" for part in parts))
+        yield from (f"this {part}" for part in parts)
         if when.hour >= 17:
             yield "tonight"
     if ahead == 1:
-        yield from ("tomorrow", *(f"tomorrow {part}" for part in parts))
+        yield from (f"tomorrow {part}" for part in parts)
         if when.hour >= 18:
             yield "tomorrow night"
-    if ahead == 2:
-        yield from ("the day after tomorrow", "day after tomorrow")
-    if 1 < ahead < 7:
-        yield f"in {ahead} days"
+
+
+def date_forms(day: date, now: datetime | None) -> Iterator[str]:
+    """How people say a date; relative to `now`, which comes first, and without the year only where that is known.
+
+    A date without its year is one from 30 days ago to 334 days ahead, so that each has one reading.
+    """
+    if now is not None:
+        yield from _relative_forms(day, now.date())
+    ahead = None if now is None else (day - now.date()).days
+    month = _MONTHS[day.month - 1]
+    ordinal = f"{day.day}{'th' if 11 <= day.day <= 13 else {1: 'st', 2: 'nd', 3: 'rd'}.get(day.day % 10, 'th')}"
+    spelled = _ORDINALS[day.day - 1]
+    names = [
+        said
+        for number in (str(day.day), ordinal)
+        for name in (month, month[:3])
+        for said in (f"{number} {name}", f"{name} {number}", f"{number} of {name}", f"the {number} of {name}")
+    ]
+    names += [f"{month} the {ordinal}", f"{spelled} of {month}", f"{month} {spelled}"]
+    for said in names:
+        yield f"{said} {day.year}"
+        if ahead is not None and -30 <= ahead < 335:
+            yield said
+    yield day.isoformat()
+    if (day + timedelta(days=1)).day == 1:
+        yield f"the end of {month} {day.year}"
+        if ahead is not None and 0 <= ahead < 335:
+            yield f"the end of {month}"
+
+
+def _relative_forms(day: date, today: date) -> Iterator[str]:
+    ahead, weekday = (day - today).days, _WEEKDAYS[day.weekday()]
+    yield from {
+        -1: ["yesterday"],
+        0: ["today"],
+        1: ["tomorrow"],
+        2: ["the day after tomorrow", "day after tomorrow"],
+        7: ["in a week", "a week from now", "a week from today", f"next {weekday}"],
+        14: ["in a fortnight"],
+    }.get(ahead, [])
     if 1 <= ahead < 7:
-        weekday = _WEEKDAYS[when.weekday()]
         yield from (weekday, f"this {weekday}", f"on {weekday}", f"next {weekday}")
-    if ahead == 7:
-        yield from ("in a week", "a week from now", "a week from today")
+    if -7 <= ahead < 0:
+        yield f"last {weekday}"
+    if 1 < ahead <= 30:
+        yield from (f"in {ahead} days", f"{ahead} days from now")
+    if 14 <= ahead <= 56 and ahead % 7 == 0:
+        yield from (f"in {ahead // 7} weeks", f"{ahead // 7} weeks from now")
+    if (day + timedelta(days=1)).day == 1 and (day.year, day.month) == (today.year, today.month):
+        yield from ("the end of the month", "the end of this month")
 
 
 def offset_forms(ahead: timedelta) -> Iterator[str]:

@@ -22,7 +22,7 @@ from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.phrasing import plain_forms, spoken_forms
 from fcdistill.generation.plan import time_of_context
 from fcdistill.generation.synthesize import add_typos
-from fcdistill.generation.times import instant
+from fcdistill.generation.times import moment
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.verify import Verifier
 from fcdistill.generation.words import spell_number
@@ -35,7 +35,10 @@ _CHANGED, _SPELLED, _MISTYPED = 0.8, 0.2, 0.15
 _FRUITLESS_ROUNDS = 8
 """As many tries as this times the traces without a new request, and none is to be expected."""
 _DRAWN_AT_ONCE = 64
-_WHOLE_NUMBER = re.compile(r"(?<![\d.,:])\d{1,3}(?![\d.,:]|th|st|nd|rd)")
+_WHOLE_NUMBER = re.compile(r"(?<![\d.,:$£¥€₹])\d{1,3}(?![\d.,:]|th|st|nd|rd)")
+
+_Place = tuple[int, tuple[str | int, ...]]
+"""Number of a call, and the steps to an object or array in its arguments."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class _Slot:
     value: Any
     start: int
     end: int
+
+    @property
+    def place(self) -> _Place:
+        """The object or array that holds the value."""
+        return self.call, self.steps[:-1]
 
 
 def vary_traces(
@@ -129,11 +137,15 @@ def _varied(
     calls = [copy.deepcopy(call) for call in calls]
     changed = []
     slots = sorted(_slots(text, calls, verifier, now), key=lambda slot: slot.start, reverse=True)
+    wholes = _drawn_wholes(slots, calls, verifier.book, generator)
     for slot in slots:  # from the end, so that earlier places stay where they are
-        if generator.random() >= _CHANGED:
+        if slot.place in wholes:
+            value = wholes[slot.place][slot.steps[-1]]
+        elif generator.random() < _CHANGED:
+            root = verifier.catalog.by_name[calls[slot.call].name].parameters
+            value = sampler.value(slot.schema, slot.path, root)
+        else:
             continue
-        root = verifier.catalog.by_name[calls[slot.call].name].parameters
-        value = sampler.value(slot.schema, slot.path, root)
         phrase = _phrase(value, slot, text[slot.start : slot.end], verifier.book, now, generator)
         if phrase is None or value == slot.value:
             continue
@@ -163,6 +175,28 @@ def _varied(
             checks=(*checks, Check(name="varied", ok=True, detail=f"{', '.join(reversed(changed))} of {trace.id}")),
         ),
     )
+
+
+def _drawn_wholes(
+    slots: Sequence[_Slot], calls: Sequence[ToolCall], book: ValueBook, generator: random.Random
+) -> dict[_Place, Mapping[str | int, Any]]:
+    """The objects that are to stand at places for which the book lists whole ones: a street belongs to its city.
+
+    It is the old one where its parts are not all said in so many words, or no listed one has just these parts.
+    """
+    drawn: dict[_Place, Mapping[str | int, Any]] = {}
+    for place in dict.fromkeys(slot.place for slot in slots):
+        call, steps = place
+        parts = [slot for slot in slots if slot.place == place]
+        listed = [value for value in book.values(parts[0].path.rpartition(".")[0]) if isinstance(value, dict)]
+        if not listed:
+            continue
+        old: Any = calls[call].arguments
+        for step in steps:
+            old = old[step]
+        alike = [value for value in listed if value.keys() == old.keys()] if len(parts) == len(old) else []
+        drawn[place] = generator.choice(alike or [old])
+    return drawn
 
 
 def _slots(text: str, calls: Sequence[ToolCall], verifier: Verifier, now: datetime | None) -> list[_Slot]:
@@ -213,7 +247,10 @@ def _slots_of(
 
 def _only_place(text: str, forms: Sequence[str]) -> tuple[int, int] | None:
     """Where the longest of these forms that occurs stands, if it stands in one place only."""
-    for form in sorted(set(forms), key=len, reverse=True):
+    lowered = text.lower()
+    # Of the thousands of forms of a date-time hardly any occurs; a pattern for each would take seconds.
+    occurring = {form for form in forms if form.lower() in lowered}
+    for form in sorted(occurring, key=len, reverse=True):
         pattern = rf"(?<![\w'-])(?<!\d[.,:]){re.escape(form)}(?![\w'-]|[.,:]\d)"
         places = [found.span() for found in re.finditer(pattern, text, re.IGNORECASE)]
         if places:
@@ -225,7 +262,7 @@ def _phrase(
     value: Any, slot: _Slot, before: str, book: ValueBook, now: datetime | None, generator: random.Random
 ) -> str | None:
     """How the new value is said where `before` said the old one; None where it does not fit in."""
-    when = instant(value) if isinstance(value, str) and slot.schema.get("format") == "date-time" else None
+    when = moment(value, slot.schema)
     if when is not None and now is not None and when <= now:
         return None
     forms = plain_forms(value, slot.path, slot.schema, book, now)
@@ -236,7 +273,7 @@ def _phrase(
     if not forms:
         return None
     phrase = generator.choice(forms)
-    if generator.random() < _SPELLED and not {"format", "pattern"} & slot.schema.keys():
+    if generator.random() < _SPELLED and not isinstance(value, str):  # "14 Mill Lane" is a name as it stands
         phrase = _WHOLE_NUMBER.sub(lambda digits: spell_number(int(digits[0])), phrase)
     return phrase[0].upper() + phrase[1:] if slot.start == 0 and before[0].isupper() else phrase
 

@@ -26,6 +26,7 @@ _SPECIAL = {"dozen": 12, "couple": 2, "hundred": 100}
 _MIN_TYPO_LENGTH = 6
 # A minus belongs to a number only where nothing stands before it: "9-5" and "rooms 2-4" hold no negative number.
 _PIECE = re.compile(r"(?<![^\s(])[-−](?=\d)|\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*")
+_CURRENCY_SYMBOLS = str.maketrans({"$": " dollar ", "£": " pound ", "¥": " yen ", "€": " euro ", "₹": " rupee "})
 _HALF_OF_DAY = re.compile(r"\b([ap])\.\s?m\b\.?")
 
 
@@ -59,11 +60,11 @@ def words_of(text: str) -> list[Word]:
 
     Times and dates fall into their parts: "7:30" is 7 and 30. A point is a decimal point: "7.30" is 7.3, and only who
     looks for a time of day can know better. Number words count as numbers, up to hundreds ("a dozen", "a couple"),
-    and "minus" before a number as its sign.
+    "minus" before a number as its sign, and the symbols of currencies as their names.
     """
     plain = re.sub(r"(?<=\d)\s?½", ".5", text).replace("½", " half ")
     plain = unicodedata.normalize("NFKC", plain).casefold().replace("’", "'").replace("_", " ")
-    plain = _HALF_OF_DAY.sub(r"\1m", plain)
+    plain = _HALF_OF_DAY.sub(r"\1m", plain.translate(_CURRENCY_SYMBOLS))
     words: list[Word] = []
     for piece in _PIECE.findall(plain):
         if piece[0].isdigit():

@@ -17,6 +17,7 @@ from fcdistill.records.conversation import (
     Message,
     ModelRef,
     ToolCall,
+    ToolsInPrompt,
     ToolSpec,
 )
 from fcdistill.records.evaluation import (
@@ -97,6 +98,7 @@ __all__ = [
     "TokenFigures",
     "ToolCall",
     "ToolSpec",
+    "ToolsInPrompt",
     "Trace",
     "TraceMeta",
     "WorkedExample",

@@ -16,6 +16,7 @@ __all__ = [
     "ModelRef",
     "ToolCall",
     "ToolSpec",
+    "ToolsInPrompt",
 ]
 
 Category = Literal["simple", "multiple", "parallel", "parallel_multiple", "irrelevance", "clarify"]
@@ -26,6 +27,10 @@ Behaviour = Literal["call", "no_call", "clarify"]
 
 
 FinishReason = Literal["stop", "call_complete", "length", "error", "unknown"]
+
+
+ToolsInPrompt = Literal["full", "compact", "none"]
+"""How a prompt shows the tools: their JSON Schemas, a signature each, or not at all."""
 
 
 class ToolSpec(Frozen):

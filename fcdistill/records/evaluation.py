@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from fcdistill.records.base import Frozen, Record
-from fcdistill.records.conversation import Behaviour, Category, FinishReason, FunctionTool, Message, ModelRef, ToolCall
+from fcdistill.records.conversation import (
+    Behaviour,
+    Category,
+    FinishReason,
+    FunctionTool,
+    Message,
+    ModelRef,
+    ToolCall,
+    ToolsInPrompt,
+)
 
 __all__ = [
     "Answer",
@@ -65,7 +74,8 @@ class EvalCase(Record):
     comparators: dict[str, str] = Field(default_factory=dict)
     """`tool.param` to `exact`, `casefold`, `numeric(TOL)`, `set`, `date`, `any_of`, `optional` or `ignore`; `set`,
     `any_of` and `optional` take a rule for what they hold, as in `any_of(casefold)`. Under `any_of` the expected value
-    lists acceptable ones; under `optional` the argument may be left out."""
+    lists acceptable ones; under `optional` the argument may be left out. Where a case has none for a parameter, the
+    `x-comparator` of the parameter's schema holds."""
     category: Category
     tags: tuple[str, ...] = ()
     critical: bool = False
@@ -276,7 +286,12 @@ class Report(Record):
     model: ModelRef | None
     cases_sha256: str
     tools_sha256: str | None
+    template_sha256: str | None = None
+    """Of the chat template; null where saved predictions were scored or a server rendered the prompts."""
+    tools_in_prompt: ToolsInPrompt | None = None
+    """Null where the template is."""
     decode_sha256: str | None
+    """Null where saved predictions were scored."""
     default_equals_omitted: bool
     scorer_version: int
     official_accuracy: Rate | None = Field(default=None, exclude_if=lambda value: value is None)
@@ -294,6 +309,9 @@ class Baseline(Record):
     scores: tuple[Score, ...]
     cases_sha256: str
     tools_sha256: str | None
+    template_sha256: str | None = None
+    """Of the chat template; null where saved predictions were scored or a server rendered the prompts."""
+    tools_in_prompt: ToolsInPrompt | None = None
     decode_sha256: str | None
     """Null where saved predictions were scored."""
     default_equals_omitted: bool

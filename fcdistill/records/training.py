@@ -16,8 +16,9 @@ class TokenFigures(Frozen):
     num_tokens: int
     nll: float
     """Mean negative log-likelihood at temperature 1, in nats per token."""
-    agreement_rate: float
-    """Share of tokens than which the teacher deems none likelier."""
+    agreement_rate: float | None
+    """Share of tokens than which the teacher deems none likelier; None where a cache keeps the tokens' own
+    log-probabilities alone."""
 
 
 class TeacherReport(Record):

@@ -153,6 +153,8 @@ def _provenance(report: Report) -> list[tuple[str, str]]:
         ("Revision", NOTHING if model is None else model.revision or NOTHING),
         ("Cases SHA-256", report.cases_sha256),
         ("Tools SHA-256", report.tools_sha256 or NOTHING),
+        ("Chat template SHA-256", report.template_sha256 or NOTHING),
+        ("Tools in the prompt", report.tools_in_prompt or NOTHING),
         ("Decode settings SHA-256", report.decode_sha256 or NOTHING),
         ("Default equals omitted", "yes" if report.default_equals_omitted else "no"),
         ("Scorer version", str(report.scorer_version)),

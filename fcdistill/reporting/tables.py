@@ -27,14 +27,16 @@ from fcdistill.records import (
 )
 from fcdistill.reporting.coverage import render_cells
 from fcdistill.reporting.terminal import rich_table
-from fcdistill.reporting.wording import NOTHING, interval, percent, quantity, visible
+from fcdistill.reporting.wording import NOTHING, describe_error, interval, percent, quantity, visible
 
 __all__ = [
     "comparison_markdown",
     "render_comparison",
     "render_generation",
+    "render_headline",
     "render_markdown",
     "render_paired",
+    "render_plain",
     "render_terminal",
 ]
 
@@ -43,9 +45,34 @@ _Row = tuple[str, ...]
 _Rows = list[_Row]
 
 
+def render_headline(report: Report) -> str:
+    """The accuracy with its interval and counts, in one line."""
+    rate = report.call_accuracy
+    if rate.value is None:
+        return f"Call accuracy: {NOTHING}, since none of {report.num_cases} cases was scored"
+    return f"Call accuracy {percent(rate.value)} ({interval(rate)}), {rate.successes} of {rate.n} cases right"
+
+
+def render_plain(report: Report, scores: Sequence[Score], *, max_failures: int) -> str:
+    """The report in a few lines of text, for messages: headline, verdict, and wrong cases, regressions first."""
+    lines = [render_headline(report)]
+    if report.num_unscored:
+        lines.append(_unscored_notice(report))
+    if report.gate is not None:
+        lines.append(_gate_headline(report.gate))
+        lines += [f"  {name} {verdict}: {why}" for name, verdict, why in _gate_rows(report.gate)]
+        lines += [f"  {note}" for note in _gate_notes(report.gate)]
+    regressed = frozenset(() if report.gate is None else report.gate.regressed_ids)
+    wrong = sorted((score for score in scores if not score.correct), key=lambda score: score.id not in regressed)
+    lines += [" ".join(f"{score.id}: {describe_error(score.errors[0])}".split()) for score in wrong[:max_failures]]
+    if len(wrong) > max_failures:
+        lines.append(f"… and {len(wrong) - max_failures} more wrong cases")
+    return visible("\n".join(lines))
+
+
 def render_terminal(report: Report) -> Group:
     """The report as something that rich prints: headline, figures, and tables per category, tool and error."""
-    parts: list[Text | Table] = [Text(_headline(report), style="bold")]
+    parts: list[Text | Table] = [Text(render_headline(report), style="bold")]
     if report.num_unscored:
         parts.append(Text(_unscored_notice(report), style="bold red"))
     if report.gate is not None:
@@ -78,7 +105,7 @@ def render_markdown(
         cases: the cases; those without a verdict are left out.
         max_failures: show only the first so many wrong cases; the text says how many more there are.
     """
-    lines = ["# Evaluation", "", f"**{_escaped(_headline(report))}**", ""]
+    lines = ["# Evaluation", "", f"**{_escaped(render_headline(report))}**", ""]
     if report.num_unscored:
         lines += [f"**{_escaped(_unscored_notice(report))}**", ""]
     if report.gate is not None:
@@ -157,13 +184,6 @@ def render_paired(baseline: str, rows: Sequence[tuple[str, PairedComparison]]) -
 
 
 _CONFUSION_HEAD = ("the case wants", "a call was made", "no call was made")
-
-
-def _headline(report: Report) -> str:
-    rate = report.call_accuracy
-    if rate.value is None:
-        return f"Call accuracy: {NOTHING}, since none of {report.num_cases} cases was scored"
-    return f"Call accuracy {percent(rate.value)} ({interval(rate)}), {rate.successes} of {rate.n} cases right"
 
 
 _GATE_HEAD = ("rule", "verdict", "why")
@@ -264,6 +284,8 @@ def _provenance(report: Report) -> _Rows:
         ("model", NOTHING if model is None else f"{model.model} {model.revision}".strip()),
         ("cases SHA-256", report.cases_sha256),
         ("tools SHA-256", report.tools_sha256 or NOTHING),
+        ("chat template SHA-256", report.template_sha256 or NOTHING),
+        ("tools in the prompt", report.tools_in_prompt or NOTHING),
         ("decode settings SHA-256", report.decode_sha256 or NOTHING),
         ("default equals omitted", "yes" if report.default_equals_omitted else "no"),
         ("scorer version", str(report.scorer_version)),

@@ -2,9 +2,9 @@
 
 import re
 
-from fcdistill.records import Rate
+from fcdistill.records import Rate, ScoreError
 
-__all__ = ["NOTHING", "interval", "percent", "quantity", "visible"]
+__all__ = ["NOTHING", "describe_error", "interval", "percent", "quantity", "visible"]
 
 NOTHING = "n/a"
 """Stands where there is no figure."""
@@ -29,6 +29,12 @@ def quantity(value: float | None, unit: str) -> str:
     if value is None:
         return NOTHING
     return f"{value:.3g}\N{NO-BREAK SPACE}{unit}" if unit else f"{value:.0f}"
+
+
+def describe_error(error: ScoreError) -> str:
+    """One way in which an answer is wrong, in a line; an error of the whole answer names no place."""
+    where = f"{error.code} {error.path}" if error.path else error.code
+    return f"{where}: {error.detail}"
 
 
 def visible(text: str) -> str:

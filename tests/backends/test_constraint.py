@@ -1,19 +1,24 @@
 """Tests of `fcdistill.backends.constraint`: which texts and calls tokenizers and layouts may write."""
 
+from pathlib import Path
+
 import pytest
 from tokenizers import AddedToken
 
 from fcdistill.backends.base import Request
 from fcdistill.backends.constraint import Constraint
+from fcdistill.catalog import load_catalog
 from fcdistill.errors import BackendError, ModelError
 from fcdistill.prompts import prepare_tokenizer, stop_token_ids
-from fcdistill.records import ToolCall
+from fcdistill.records import EvalCase, ToolCall
+from fcdistill.storage import read_jsonl
 from fcdistill.toolcalls import Dialect, parse_output, render_calls
 from fcdistill.validation import CallValidator
 from tests.backends.constrained import Walker, spec
 from tests.backends.test_call_grammar import LLAMA, MISTRAL, MISTRAL_NEW, template
 from tests.tiny import TokenizerKind, tiny_tokenizer
 
+ROOT = Path(__file__).parents[2]
 LIGHT = spec("set_light", properties={"room": {"enum": ["kitchen", "hall"]}}, required=["room"])
 COLOUR = spec("set_light_colour", properties={"tone": {"type": "string"}, "level": {"type": "number"}})
 KITCHEN = ToolCall(name="set_light", arguments={"room": "kitchen"})
@@ -66,6 +71,22 @@ def test_calls_are_written_as_the_template_does(calls: str, dialect: Dialect, st
     for text in written:
         output = parse_output(text)
         assert output.calls and not output.errors
+
+
+@pytest.mark.parametrize("domain", ["smart_home", "support_desk"])
+def test_the_gold_calls_of_a_domain_can_be_written(domain: str) -> None:
+    catalog = load_catalog(str(ROOT / "schemas" / f"{domain}.json"))
+    walker, validator = Walker(catalog.specs), CallValidator(catalog.specs)
+    gold: dict[str, ToolCall] = {}
+    for case in read_jsonl(ROOT / "evals" / domain / "cases.jsonl", EvalCase):
+        # The longest of each tool; alternatives of a comparator are no valid call.
+        for call in (call for answer in case.expected for call in answer if not validator.check_call(call)):
+            gold[call.name] = max(call, gold.get(call.name, call), key=lambda each: len(each.arguments))
+    assert gold.keys() == catalog.by_name.keys()
+    for call in gold.values():
+        declared = catalog.by_name[call.name].parameters["properties"]
+        ordered = {name: call.arguments[name] for name in declared if name in call.arguments}
+        assert walker.allows(render_calls([ToolCall(name=call.name, arguments=ordered)])), call
 
 
 def test_calls_without_an_envelope() -> None:

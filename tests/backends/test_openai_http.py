@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("openai")
 
 from fcdistill.backends import Completion, Request, open_backend
+from fcdistill.backends.openai_client import OpenAIClient
 from fcdistill.backends.openai_http import OpenAIBackend
 from fcdistill.config import DecodeSettings, OpenAIBackendConfig
 from fcdistill.errors import BackendError, ConfigError, MissingDependencyError
@@ -50,7 +51,7 @@ def opened() -> Iterator[Open]:
         def make(server: FaultyServer | str, **fields: Any) -> OpenAIBackend:
             base_url = server if isinstance(server, str) else server.base_url
             config = OpenAIBackendConfig(backend="openai_http", base_url=base_url, model="m", **fields)
-            backend = OpenAIBackend(config, api_key=KEY, first_wait_s=0.002)
+            backend = OpenAIBackend(config, OpenAIClient(config, api_key=KEY, first_wait_s=0.002))
             stack.callback(backend.close)
             return backend
 
@@ -324,7 +325,8 @@ def test_the_completions_api_is_asked_with_the_kits_own_prompt(serve: Serve) -> 
     config = OpenAIBackendConfig(
         backend="openai_http", base_url=server.base_url, model="m", api="completions", tokenizer="unused"
     )
-    backend = OpenAIBackend(config, api_key=None, render_prompt=lambda asked: [1, len(asked.id)])
+    client = OpenAIClient(config, api_key=None)
+    backend = OpenAIBackend(config, client, render_prompt=lambda asked: [1, len(asked.id)])
     completion = only(backend.complete([request("abc")], GREEDY))
     backend.close()
     assert server.paths == {"/v1/completions"} and KEY not in str(server.keys)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from fcdistill.config import TrainConfig, parse_config
+from fcdistill.distillation import cache_sources, preparation
 from fcdistill.distillation import caching as module
-from fcdistill.distillation import preparation
 from fcdistill.distillation.caching import CacheResult, cached_teacher, run_caching
 from fcdistill.distillation.collation import Collator, lay_out_side
 from fcdistill.distillation.preparation import load_teacher, prepare
@@ -391,13 +391,13 @@ def test_an_explicit_set_of_layers_serves_every_objective_within_it(
 
 
 def _not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = module.top_k_signals
+    real = cache_sources.top_k_signals
 
     def overflow(*arguments: Any) -> Any:
         ids_NK, logprobs_NK, log_z_NT = real(*arguments)
         return ids_NK, logprobs_NK, log_z_NT * torch.nan
 
-    monkeypatch.setattr(module, "top_k_signals", overflow)
+    monkeypatch.setattr(cache_sources, "top_k_signals", overflow)
 
 
 def test_logits_that_are_not_finite_are_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

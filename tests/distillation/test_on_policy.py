@@ -20,7 +20,6 @@ from fcdistill.distillation.on_policy import OnPolicy, Sample, is_on_policy, is_
 from fcdistill.distillation.preparation import Prepared, PreparedTeacher
 from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.errors import ModelError
-from fcdistill.models import ModelShape
 from fcdistill.prompts import prepare_tokenizer, stop_token_ids
 from fcdistill.records import ModelRef
 from fcdistill.validation import CallValidator
@@ -40,7 +39,7 @@ def _prepared(kind: TokenizerKind = "qwen", teacher_kind: TokenizerKind | None =
     traces = tiny_traces(count)
     return Prepared(
         tokenizer=tokenizer,
-        teacher=PreparedTeacher(teacher, len(teacher), pairs, ModelShape(ModelRef(model="tiny"), 6, 32), ()),
+        teacher=PreparedTeacher(teacher, len(teacher), pairs, ModelRef(model="tiny"), None, (), "full"),
         train=render_traces(traces, tokenizer, "compact", teacher, pairs),
         held_out=[],
         held_out_traces=[],

@@ -46,6 +46,18 @@ def _assert_equal(found: TraceSignals, expected: TraceSignals) -> None:
         assert found.hidden_MH[layer].dtype == torch.bfloat16 and torch.equal(found.hidden_MH[layer], rows)
 
 
+def test_with_no_likely_tokens_the_targets_own_are_kept_and_all_others_are_the_tail() -> None:
+    logits_NV, targets_N = _logits(30, 40, 3), torch.arange(30)
+    logits_NV[0, 0] = 60.0
+    ids_NK, logprobs_NK, log_z_NT = top_k_signals(logits_NV, 0, TEMPERATURES, targets_N)
+    assert torch.equal(ids_NK, targets_N[:, None])
+    signals = TraceSignals(ids_NK, logprobs_NK, log_z_NT, torch.zeros(30), {})
+    for column, value in enumerate(TEMPERATURES):
+        exact_N = (logits_NV.double() / value).log_softmax(-1)[torch.arange(30), targets_N]
+        found_N1 = signals.tempered(column, value)
+        assert torch.allclose(found_N1[:, 0].double(), exact_N, rtol=2**-10, atol=1e-4), value
+
+
 def test_aligned_positions_may_be_fewer_than_tokens(tmp_path: Path) -> None:
     whole = _signals(6, 0, layers=(1, 3))
     few = TraceSignals(

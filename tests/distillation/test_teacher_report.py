@@ -90,7 +90,7 @@ def test_figures_are_those_of_plain_forward_passes(config: Any, tiny_models: Pat
     settings = config(student={"model": str(tiny_models / student)})
     prepared, teacher = _online(settings)
     heard = online_heard(teacher, layout, prepared.train, 4, CPU)
-    report = summarise_teacher(heard, prepared.teacher.tokenizer, prepared.teacher.shape.ref, "online")
+    report = summarise_teacher(heard, prepared.teacher.tokenizer, prepared.teacher.ref, "online")
     assert set(report.by_tool) == {"set_light", "set_timer", "(no call)"} and list(report.by_tool)[-1] == "(no call)"
     assert set(report.by_class) == {"structure", "name", "arg_key", "arg_value", "text", "stop"}
     assert report.num_examples == 10

@@ -114,21 +114,29 @@ def test_other_conditions_are_refused_with_what_differs() -> None:
     scores = scores_of([True])
     baseline = baseline_of(report_of(scores), scores)
     other = report_of(scores, cases_sha256="others", default_equals_omitted=True)
-    with pytest.raises(DataError, match="cases_sha256 was cases… and is others….*default_equals_omitted was False"):
+    with pytest.raises(DataError, match="cases_sha256 was cases and is others.*default_equals_omitted was False"):
         judge(GateConfig(baseline=Path("b")), other, scores, cases_of(scores), baseline)
     allowed = GateConfig(baseline=Path("b"), allow_mismatch=True)
     assert len(judge(allowed, other, scores, cases_of(scores), baseline).mismatches) == 2
 
 
-def test_a_baseline_without_decode_settings_fits_any() -> None:
+@pytest.mark.parametrize(
+    ("name", "before", "now"),
+    [
+        ("decode_sha256", "greedy", "sampled"),
+        ("template_sha256", "1" * 64, "2" * 64),
+        ("tools_in_prompt", "none", "full"),
+    ],
+)
+def test_what_is_not_known_of_one_side_is_no_mismatch_and_what_differs_is(name: str, before: str, now: str) -> None:
     scores = scores_of([True])
-    baseline = baseline_of(report_of(scores), scores)
-    conditions = {name: getattr(baseline, name) for name in ("cases_sha256", "tools_sha256", "scorer_version")}
-    conditions |= {"default_equals_omitted": False, "decode_sha256": "greedy"}
-    assert require_comparable(GateConfig(), baseline, conditions) == ()
-    with_settings = baseline.model_copy(update={"decode_sha256": "sampled"})
-    with pytest.raises(DataError, match="decode_sha256"):
-        require_comparable(GateConfig(), with_settings, conditions)
+    unknown = baseline_of(report_of(scores), scores)
+    known = unknown.model_copy(update={name: before})
+    conditions = {key: getattr(unknown, key) for key in type(unknown).model_fields}
+    for baseline, found in ((unknown, now), (known, None), (known, before)):
+        assert require_comparable(GateConfig(), baseline, conditions | {name: found}) == ()
+    with pytest.raises(DataError, match=rf"{name} was {before[:12]}…? and is {now[:12]}"):
+        require_comparable(GateConfig(), known, conditions | {name: now})
 
 
 def test_a_baseline_of_other_cases_is_refused_even_where_mismatches_are_allowed() -> None:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from fcdistill.backends.base import Completion, Request
+from fcdistill.backends.base import Completion, PromptFormat, Request
 from fcdistill.backends.scripted import ScriptedBackend
 from fcdistill.config import DecodeSettings, EvalConfig
 from fcdistill.errors import BackendError, DataError
+from fcdistill.evaluation.gate import baseline_of
 from fcdistill.evaluation.runner import exit_code, run_eval
 from fcdistill.records import ModelRef, Prediction, Report, Score
-from fcdistill.storage import read_json, read_jsonl
+from fcdistill.storage import read_json, read_jsonl, write_json
 
 NUM_CASES = 6
 TOOLS = [
@@ -64,8 +65,16 @@ def config(suite: Path, **fields: Any) -> EvalConfig:
 class RecordingBackend:
     """Answers rightly, in reverse order, except where told otherwise; remembers whom it was asked about."""
 
-    def __init__(self, *, errors: Sequence[str] = (), stop_after: int | None = None, name: str = "recorded") -> None:
+    def __init__(
+        self,
+        *,
+        errors: Sequence[str] = (),
+        stop_after: int | None = None,
+        name: str = "recorded",
+        prompt_format: PromptFormat | None = None,
+    ) -> None:
         self.ref = ModelRef(model=name)
+        self.prompt_format = prompt_format
         self.asked: list[str] = []
         self._errors = errors
         self._stop_after = stop_after
@@ -174,6 +183,19 @@ def test_another_run_is_not_continued(suite: Path) -> None:
     (suite / "cases.jsonl").write_text((suite / "cases.jsonl").read_text().replace("dim to 1", "dim to one"))
     with pytest.raises(DataError, match="content changed"):
         run_eval(config(suite), RecordingBackend())
+
+
+def test_how_prompts_were_rendered_is_recorded_and_other_prompts_are_refused(suite: Path) -> None:
+    here, there = PromptFormat("1" * 64, "none"), PromptFormat("2" * 64, "none")
+    found = run_eval(config(suite), RecordingBackend(prompt_format=here))
+    assert (found.report.template_sha256, found.report.tools_in_prompt) == ("1" * 64, "none")
+    assert read_json(suite / "out/manifest.json")["template_sha256"] == "1" * 64
+    write_json(suite / "base.json", baseline_of(found.report, found.scores).model_dump(mode="json"))
+    gated = config(suite, out=suite / "gated", gate={"baseline": suite / "base.json"})
+    with pytest.raises(DataError, match="template_sha256 was 1{12}… and is 2{12}…"):
+        run_eval(gated, RecordingBackend(prompt_format=there))
+    verdict = run_eval(gated, RecordingBackend(prompt_format=here)).report.gate
+    assert verdict is not None and verdict.passed and verdict.mismatches == ()
 
 
 def test_saved_predictions(suite: Path) -> None:

@@ -55,13 +55,16 @@ def test_runs_of_other_cases_or_rules_are_not_compared(tmp_path: Path, changes: 
     assert message in caught.value.found and f"{other.path} can't be compared with {first.path}" in caught.value.found
 
 
-def test_other_tools_and_decode_settings_are_noted(tmp_path: Path) -> None:
-    first = read_run(write_run(tmp_path / "a", [True], decode_sha256="1" * 64))
+def test_other_tools_prompts_and_decode_settings_are_noted(tmp_path: Path) -> None:
+    first = read_run(write_run(tmp_path / "a", [True], decode_sha256="1" * 64, tools_in_prompt="none"))
     saved = read_run(write_run(tmp_path / "b", [True]))
-    other = read_run(write_run(tmp_path / "c", [True], tools_sha256="2" * 64, decode_sha256="3" * 64))
+    other = read_run(
+        write_run(tmp_path / "c", [True], tools_sha256="2" * 64, decode_sha256="3" * 64, tools_in_prompt="full")
+    )
     require_comparable([first, saved, other])
     assert describe_differences([first, saved]) == []
     assert describe_differences([first, saved, other]) == [
         f"{other.path} and {first.path} differ in their tool catalogue",
+        f"{other.path} and {first.path} differ in their tools_in_prompt",
         f"{other.path} and {first.path} differ in their decode settings",
     ]

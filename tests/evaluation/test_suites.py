@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from fcdistill.errors import CatalogError, DataError
+from fcdistill.evaluation.predictions import prediction_from_text
+from fcdistill.evaluation.scoring import Scorer
 from fcdistill.evaluation.suites import read_suite
 
 ROOT = Path(__file__).parents[2]
@@ -137,6 +139,67 @@ def test_dotted_names_are_mapped(tmp_path: Path) -> None:
     assert name in {spec.name for spec in suite.specs["a"]}
 
 
+def comparing(**rules: str) -> list[dict[str, Any]]:
+    """The tools, with comparators for parameters of `light`."""
+    parameters = TOOLS[0]["parameters"]
+    properties = {
+        name: {**schema, "x-comparator": rules[name]} if name in rules else schema
+        for name, schema in parameters["properties"].items()
+    }
+    return [{**TOOLS[0], "parameters": {**parameters, "properties": properties}}, TOOLS[1]]
+
+
+def test_a_catalogues_comparators_hold_for_its_cases_where_these_have_none(tmp_path: Path) -> None:
+    labelled = [[call(label="Desk", days=["mon", "tue"])]]
+    cases = [
+        case("a", expected=labelled),
+        case("own", expected=labelled, comparators={"light.label": "exact"}),
+        case("heat", expected=[[call("heat", label="Desk")]]),
+    ]
+    tools = wrapped(comparing(label="casefold", days="set"))
+    suite = read_suite(write_cases(tmp_path, *cases), write_tools(tmp_path, tools))
+    assert [item.comparators for item in suite.cases] == [
+        {"light.label": "casefold", "light.days": "set"},
+        {"light.label": "exact", "light.days": "set"},
+        {},
+    ]
+    assert all("x-comparator" not in str(specs) for specs in suite.specs.values())
+    answer = prediction_from_text("x", json.dumps(call(label="DESK", days=["tue", "mon"])))
+    scorer = Scorer(suite.specs["a"])
+    verdicts = [scorer.score(item, answer.model_copy(update={"id": item.id})).correct for item in suite.cases]
+    assert verdicts == [True, False, False]
+
+
+def test_the_tools_of_a_case_may_hold_comparators(tmp_path: Path) -> None:
+    own = case(tools=wrapped(comparing(label="casefold")), expected=[[call(label="Desk")]])
+    suite = read_suite(write_cases(tmp_path, own))
+    assert suite.cases[0].comparators == {"light.label": "casefold"}
+    assert "x-comparator" not in str(suite.specs["a"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        ("fuzzy", "x-comparator of light.label: comparator 'fuzzy' is none of exact"),
+        ("any_of(casefold)", "any_of(casefold) says how one case writes its expected value"),
+        ("optional(any_of)", "optional(any_of) says how one case"),
+    ],
+)
+def test_a_catalogues_comparator_must_hold_for_every_case(tmp_path: Path, rule: str, found: str) -> None:
+    tools = wrapped(comparing(label=rule))
+    with pytest.raises(CatalogError) as caught:
+        read_suite(write_cases(tmp_path, case()), write_tools(tmp_path, tools))
+    assert found in str(caught.value) and "tools.json" in str(caught.value)
+    message = refusal(tmp_path, case(tools=tools), tools=False)
+    assert "case 'a'" in message and found in message
+
+
+def test_a_catalogues_comparator_that_a_case_can_not_serve_is_refused_by_name(tmp_path: Path) -> None:
+    tools = wrapped(comparing(label="date"))
+    with pytest.raises(DataError, match="case 'a': expected light.label: date needs"):
+        read_suite(write_cases(tmp_path, case(expected=[[call(label="Desk")]])), write_tools(tmp_path, tools))
+
+
 def test_hashes_follow_the_content(tmp_path: Path) -> None:
     def hashes(cases: list[dict[str, Any]], tools: list[dict[str, Any]], limit: int | None = None) -> tuple[Any, Any]:
         suite = read_suite(write_cases(tmp_path, *cases), write_tools(tmp_path, wrapped(tools))).first(limit)
@@ -149,3 +212,4 @@ def test_hashes_follow_the_content(tmp_path: Path) -> None:
     assert hashes(cases, TOOLS, 1)[0] != cases_hash
     assert hashes([cases[0], case("b", critical=True)], TOOLS)[0] != cases_hash
     assert hashes(cases, [{**TOOLS[0], "description": "x"}, TOOLS[1]]) != (cases_hash, tools_hash)
+    assert hashes(cases, comparing(label="casefold"))[1] != tools_hash

@@ -294,3 +294,79 @@ def test_formats_are_found_behind_references_and_null(schema: dict[str, Any], va
     call = ToolCall(name="t", arguments={"when": value})
     assert grounder.compare(request_text, [call], None) == Grounding([], [], [], [])
     assert grounder.compare("some day", [call], None).unsaid
+
+
+ORDER = {"type": "string", "pattern": "^ORD-[0-9]{6}$"}
+MONEY = {"type": "object", "properties": {"value": {"type": "number"}, "currency": {"enum": ["EUR", "GBP", "USD"]}}}
+SHOP = Grounder(
+    catalog_of(
+        tool("refund", {"order": ORDER, "sum": MONEY, "on": {"type": "string", "format": "date"}}, ("order",)),
+        tool("note", {"text": {"type": "string"}, "order": ORDER}, ("text",)),
+    ),
+    ValueBook(),
+)
+
+
+def in_shop(request: str, name: str = "refund", **arguments: Any) -> Grounding:
+    return SHOP.compare(request, [ToolCall(name=name, arguments=arguments)], NOW)
+
+
+def euros(value: float) -> dict[str, Any]:
+    return {"value": value, "currency": "EUR"}
+
+
+@pytest.mark.parametrize(
+    ("request_text", "arguments"),
+    [
+        ("refund order 104711", {}),
+        ("refund ORD-104711", {}),
+        ("refund ord 104711", {}),
+        ("refund order no. 104711", {}),
+        ("€19.99 of 104711", {"sum": euros(19.99)}),
+        ("19 euros 99 of 104711", {"sum": euros(19.99)}),
+        ("twenty bucks of ORD-104711", {"sum": {"value": 20, "currency": "USD"}}),
+        ("a 20-euro refund, 104711", {"sum": euros(20)}),
+        ("of 104711 give back 20, in euros", {"sum": euros(20)}),
+        ("104711 tomorrow", {"on": "2027-05-03"}),
+        ("104711 next Friday", {"on": "2027-05-07"}),
+        ("104711 on the 3rd of June", {"on": "2027-06-03"}),
+        ("104711 on June the 3rd", {"on": "2027-06-03"}),
+        ("104711 on the first of October", {"on": "2027-10-01"}),
+        ("104711 at the end of the month", {"on": "2027-05-31"}),
+        ("104711 in two weeks", {"on": "2027-05-16"}),
+        ("104711, as of last Friday", {"on": "2027-04-30"}),
+    ],
+)
+def test_ids_money_and_dates_as_people_say_them(request_text: str, arguments: dict[str, Any]) -> None:
+    assert in_shop(request_text, order="ORD-104711", **arguments) == Grounding([], [], [], [])
+
+
+@pytest.mark.parametrize(
+    ("request_text", "arguments", "unsaid"),
+    [
+        ("refund order 104712", {}, ["refund.order"]),
+        ("refund order 1047110", {}, ["refund.order"]),
+        ("20 of 104711", {"sum": euros(20)}, ["refund.sum.currency"]),
+        ("$20 of 104711", {"sum": euros(20)}, ["refund.sum"]),
+        ("20 pounds of 104711, not euros", {"sum": euros(20)}, ["refund.sum"]),
+        ("20 euros of 104711", {"sum": euros(19)}, ["refund.sum.value"]),
+        ("104711 the day after tomorrow", {"on": "2027-05-03"}, ["refund.on"]),
+        ("104711 on 3 June", {"on": "2028-06-03"}, ["refund.on"]),
+        ("104711 at the end of the month", {"on": "2027-05-30"}, ["refund.on"]),
+    ],
+)
+def test_other_ids_money_and_dates_are_not_said(
+    request_text: str, arguments: dict[str, Any], unsaid: list[str]
+) -> None:
+    assert [path for _, path, _ in in_shop(request_text, order="ORD-104711", **arguments).unsaid] == unsaid
+
+
+def test_a_date_leaves_the_part_of_the_day_to_other_arguments() -> None:
+    spec = tool("call_back", {"on": {"type": "string", "format": "date"}, "part": {"enum": ["morning", "afternoon"]}})
+    call = ToolCall(name="call_back", arguments={"on": "2027-05-03"})
+    found = Grounder(catalog_of(spec), ValueBook()).compare("tomorrow afternoon", [call], NOW)
+    assert [value for _, value, _ in found.choices] == ["afternoon"]
+
+
+def test_an_id_that_a_text_repeats_is_no_echo() -> None:
+    assert in_shop("note: cups of 104711 broke", "note", text="cups of 104711 broke", order="ORD-104711").unsaid == []

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fcdistill.generation.phrasing import heard_forms, spoken_forms
+from fcdistill.generation.phrasing import heard_forms, plain_forms, spoken_forms
 from fcdistill.generation.values import ValueBook, ValueEntry
 
 from .home import NOW, book
@@ -45,6 +45,35 @@ def test_formats_are_said_as_people_say_them() -> None:
     assert spoken("2027-05-03T18:00:00Z") == ["2027-05-03T18:00:00Z"]
     assert "tomorrow at 6 pm" in spoken_forms("2027-05-03T18:00:00Z", "t.p", {"format": "date-time"}, EMPTY, NOW)
     assert "half an hour" in spoken({"minutes": 30})
+
+
+@pytest.mark.parametrize(
+    ("value", "pattern", "forms"),
+    [
+        ("ORD-104711", "^ORD-[0-9]{6}$", ["ORD-104711", "104711"]),
+        ("inv/2027.8", r"^inv\/[0-9]{4}\.[0-9]+$", ["inv/2027.8", "2027.8"]),
+        ("ORD104711", "^ORD-?[0-9]{6}$", ["ORD104711", "104711"]),
+        ("A7", "^AB?[0-9]$", ["A7"]),
+        ("A7", "^A|B[0-9]$", ["A7"]),
+        ("KTL-330", "^[A-Z]{3}-[0-9]{3}$", ["KTL-330"]),
+        ("ORD-open", "^ORD-[a-z]+$", ["ORD-open"]),
+        ("104711", "ORD", ["104711"]),
+    ],
+)
+def test_an_id_is_said_without_what_its_pattern_fixes(value: str, pattern: str, forms: list[str]) -> None:
+    assert spoken(value, pattern=pattern) == forms
+
+
+def test_money_and_currencies_are_said_as_people_say_them() -> None:
+    assert spoken({"value": 20, "currency": "EUR"})[0] == "€20"
+    assert spoken("USD") == ["dollars", "bucks", "USD"]
+    assert "19 euros and 99 cents" in heard_forms({"value": 19.99, "currency": "EUR"}, "t.p", {}, EMPTY, None)
+
+
+def test_dates_are_told_relative_to_now_first() -> None:
+    told = plain_forms("2027-05-03", "t.p", {"format": "date"}, EMPTY, NOW)
+    assert "tomorrow" in told and "3 May" in told
+    assert not any("2027" in form or "afternoon" in form for form in told)
 
 
 def test_the_books_phrases_replace_the_plain_form_and_others_are_only_heard() -> None:

@@ -150,6 +150,16 @@ def test_the_year_is_left_out_in_any_decade() -> None:
     assert not any("204" in phrase for item in items if item.now for facts in item.facts for _, phrase in facts)
 
 
+def test_dates_are_told_relatively_too() -> None:
+    spec = tool("call_back", {"on": {"type": "string", "format": "date"}}, ("on",))
+    items = plan_of(catalog_of(spec), num_call_first=40)
+    told = {phrase for item in items if item.now for facts in item.facts for _, phrase in facts}
+    assert told & {"tomorrow", "the day after tomorrow"}
+    assert all(
+        item.now.date().isoformat() <= item.calls[0].arguments["on"] for item in items if item.now and item.calls
+    )
+
+
 def test_split_groups_follow_the_arguments(plan: list[PlanItem]) -> None:
     groups: dict[str, Any] = {}
     for item in plan:

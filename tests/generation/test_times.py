@@ -1,6 +1,6 @@
 """Tests of `fcdistill.generation.times`."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from fcdistill.generation.times import (
     clock_forms,
     clock_of,
+    date_forms,
     date_of,
     date_time_forms,
     day_forms,
     duration_forms,
     instant,
+    moment,
     offset_forms,
 )
 
@@ -92,8 +94,13 @@ def days(ahead: int, hour: int = 18) -> list[str]:
         (1, 20, ["tomorrow evening", "tomorrow night"], ["tomorrow morning", "tomorrow afternoon"]),
         (2, 9, ["the day after tomorrow", "Tuesday", "in 2 days", "4 May", "May 4th"], ["tomorrow"]),
         (6, 9, ["Saturday", "next Saturday", "in 6 days"], ["Sunday"]),
-        (7, 9, ["in a week", "9th of May", "2027-05-09"], ["Sunday", "in 7 days"]),
-        (-1, 9, ["1 May", "1st May 2027"], ["Saturday", "today"]),
+        (7, 9, ["in a week", "9th of May", "2027-05-09", "in 7 days", "next Sunday"], ["Sunday", "this Sunday"]),
+        (10, 9, ["in 10 days", "10 days from now", "May the 12th"], ["Wednesday", "next Wednesday"]),
+        (14, 9, ["in 2 weeks", "in a fortnight"], ["next Sunday"]),
+        (29, 9, ["31 May", "the end of the month", "the end of May"], ["the end of the month 2027"]),
+        (30, 9, ["first of June", "June first"], ["the end of the month"]),
+        (-1, 9, ["1 May", "1st May 2027", "yesterday", "last Saturday"], ["Saturday", "today"]),
+        (-8, 9, ["24 April"], ["last Saturday", "yesterday"]),
     ],
 )
 def test_days_are_said_relative_to_now(ahead: int, hour: int, said: list[str], unsaid: list[str]) -> None:
@@ -123,6 +130,26 @@ def test_without_now_every_day_names_its_year() -> None:
 )
 def test_ordinals(day: int, ordinal: str) -> None:
     assert f"May {ordinal} 2027" in day_forms(NOW.replace(day=day), None)
+
+
+def test_dates_are_said_without_a_part_of_the_day() -> None:
+    forms = set(date_forms(date(2027, 5, 3), NOW))
+    assert {"tomorrow", "Monday", "3 May", "third of May", "twenty-third of May"} - forms == {"twenty-third of May"}
+    assert "tomorrow afternoon" not in forms
+
+
+@pytest.mark.parametrize(("ahead", "yearless"), [(334, True), (335, False), (-30, True), (-31, False)])
+def test_a_date_without_its_year_has_one_reading(ahead: int, yearless: bool) -> None:
+    day = NOW.date() + timedelta(days=ahead)
+    said = f"{day.day} {day:%B}"
+    assert (said in date_forms(day, NOW)) == yearless
+    assert f"{said} {day.year}" in date_forms(day, NOW)
+
+
+def test_moments_follow_the_format_of_the_schema() -> None:
+    assert moment("2027-05-03", {"format": "date"}) == datetime(2027, 5, 3, 12, tzinfo=UTC)
+    assert moment("2027-05-03T18:00:00Z", {"format": "date-time"}) == datetime(2027, 5, 3, 18, tzinfo=UTC)
+    assert moment("2027-05-03", {}) is None is moment(20270503, {"format": "date"})
 
 
 def test_date_times_join_day_and_clock() -> None:

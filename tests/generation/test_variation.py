@@ -8,10 +8,13 @@ import pytest
 from fcdistill.generation import variation
 from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.dedupe import request_text
+from fcdistill.generation.values import ValueBook, ValueEntry
 from fcdistill.generation.variation import vary_traces
+from fcdistill.generation.verify import Verifier
 from fcdistill.records import Message, ModelRef, ToolCall, Trace, TraceMeta
+from fcdistill.validation import CallValidator
 
-from .home import NOW, book, catalog, validator, verifier
+from .home import NOW, book, catalog, catalog_of, tool, validator, verifier
 
 
 @pytest.fixture(autouse=True)
@@ -101,10 +104,82 @@ def test_places_inside_an_object_and_a_list_are_found() -> None:
     assert len({varied.answer.calls[0].arguments["items"][0]["quantity"] for varied in made}) > 3
 
 
+ADDRESSES = [
+    {"street": "8 Quarry Street", "city": "Leeds"},
+    {"street": "Lindengasse 41", "city": "Vienna"},
+    {"street": "Via Roma 5", "city": "Florence"},
+    {"street": "14 Mill Lane", "city": "Bristol", "country": "GB"},
+]
+
+
+def shipped(text: str, to: dict[str, str]) -> list[tuple[str, dict[str, str]]]:
+    properties = {name: {"type": "string"} for name in ("street", "city", "country")}
+    spec = tool("ship", {"order": {"type": "integer"}, "to": {"type": "object", "properties": properties}})
+    values = ValueBook({"ship.to": tuple(map(ValueEntry, ADDRESSES)), "ship.order": (ValueEntry(811), ValueEntry(812))})
+    checks = CallValidator([spec])
+    made = vary_traces(
+        [trace("parcel", text, ("ship", {"order": 810, "to": to}))],
+        Verifier(catalog_of(spec), checks, values),
+        ArgumentSampler(checks, values, seed=1, now=NOW),
+        count=12,
+        seed=0,
+    )
+    return [(request_text(varied), varied.answer.calls[0].arguments["to"]) for varied in made]
+
+
+def test_the_parts_of_an_object_that_is_listed_whole_change_together() -> None:
+    made = shipped("ship order 810 to Am Deich 19 in Bremen", {"street": "Am Deich 19", "city": "Bremen"})
+    assert len({to["city"] for _, to in made}) == 3
+    assert all(to in ADDRESSES[:3] and f"{to['street']} in {to['city']}" in text for text, to in made)
+
+
+def test_an_object_of_which_not_all_is_said_in_so_many_words_stays() -> None:
+    to = {"street": "14 Mill Lane", "city": "Bristol"}
+    made = shipped("ship order 810 to fourteen Mill Lane, Bristol", to)
+    assert made and all(found == to for _, found in made)
+
+
 def test_a_value_that_is_said_twice_stays() -> None:
     twice = trace("twice", "office: play Adele in the office", ("play_music", {"query": "Adele", "room": "office"}))
     made = vary([twice], count=10)
     assert len(made) == 10 and all(varied.answer.calls[0].arguments["room"] == "office" for varied in made)
+
+
+def test_sums_of_money_keep_their_symbol_beside_digits() -> None:
+    spec = tool(
+        "pay", {"sum": {"properties": {"value": {"type": "integer", "maximum": 90}, "currency": {"enum": ["EUR"]}}}}
+    )
+    checks = CallValidator([spec])
+    made = vary_traces(
+        [trace("pay", "pay €20 at once", ("pay", {"sum": {"value": 20, "currency": "EUR"}}))],
+        Verifier(catalog_of(spec), checks, ValueBook()),
+        ArgumentSampler(checks, ValueBook(), seed=1, now=NOW),
+        count=60,
+        seed=0,
+    )
+    texts = [request_text(varied) for varied in made]
+    assert any("€" in text for text in texts) and any(" euros" in text for text in texts)
+    assert not any(text[text.index("€") + 1].isalpha() for text in texts if "€" in text)
+
+
+def test_relative_dates_stay_ahead_of_the_context() -> None:
+    spec = tool("call_back", {"on": {"type": "string", "format": "date"}})
+    checks = CallValidator([spec])
+    callback = trace(
+        "callback",
+        "call back tomorrow",
+        ("call_back", {"on": "2027-05-21"}),
+        system="Current time: 2027-05-20T09:15:00Z (Thursday).",
+    )
+    made = vary_traces(
+        [callback],
+        Verifier(catalog_of(spec), checks, ValueBook()),
+        ArgumentSampler(checks, ValueBook(), seed=1, now=NOW),
+        count=10,
+        seed=0,
+    )
+    dates = [varied.answer.calls[0].arguments["on"] for varied in made]
+    assert dates and min(dates) >= "2027-05-20"
 
 
 def test_relative_times_stay_ahead_of_the_context() -> None:

@@ -41,11 +41,17 @@ def stands(phrase: str, text: str) -> bool:
         ("rooms 2-4", ["2", "4"]),
         ("-5 degrees, minus five, (−5)", ["-5", "-5", "-5"]),
         ("90s rock", ["90"]),
+        ("€19.99, $20 and 7.50£", ["19.99", "20", "7.5"]),
         ("somebody else", []),
     ],
 )
 def test_numbers_in_digits_and_in_words(text: str, expected: list[str]) -> None:
     assert numbers(text) == expected
+
+
+def test_symbols_of_currencies_are_their_names() -> None:
+    assert texts("€20") == texts("euros 20") == ["euro", "20"]
+    assert texts("20 $, 5£") == texts("20 dollars, 5 pounds")
 
 
 def test_only_number_words_count_as_spelled_out() -> None:

@@ -5,12 +5,13 @@ import pytest
 from rich.console import Console
 
 from fcdistill.evaluation.stats import summarise
-from fcdistill.records import EvalCase, ModelRef, PairedComparison, Prediction, Report, Score
+from fcdistill.records import EvalCase, GateCheck, GateVerdict, ModelRef, PairedComparison, Prediction, Report, Score
 from fcdistill.reporting.tables import (
     comparison_markdown,
     render_comparison,
     render_markdown,
     render_paired,
+    render_plain,
     render_terminal,
 )
 
@@ -111,6 +112,12 @@ def test_markdown_shows_the_wrong_cases() -> None:
     assert "answer of a" not in text
 
 
+def test_markdown_says_how_prompts_were_rendered() -> None:
+    report = report_of(FOUR).model_copy(update={"template_sha256": "9" * 64, "tools_in_prompt": "compact"})
+    text = render_markdown(report, FOUR, {"d": Prediction(id="d")}, [case("d")])
+    assert f"| chat template SHA-256 | {'9' * 64} |" in text and "| tools in the prompt | compact |" in text
+
+
 def test_markdown_limits_the_failures_and_says_so() -> None:
     wrong = [score(name, correct=False) for name in "abc"]
     predictions = {item.id: Prediction(id=item.id, text="x") for item in wrong}
@@ -201,3 +208,25 @@ def test_everything_fits_eighty_columns() -> None:
         assert "…" not in text
         assert "30.1–95.4%" in text and "0.123\N{NO-BREAK SPACE}s" in text
         assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_a_message_says_the_verdict_and_shows_regressions_first() -> None:
+    scores = [score("a"), *(score(name, correct=False) for name in ("b", "c", "d\x1b[2J"))]
+    check = GateCheck(rule="max_drop", passed=False, detail="it dropped")
+    gate = GateVerdict(passed=False, checks=(check,), regressed_ids=("c",), warnings=("few cases",))
+    report = report_of(scores).model_copy(update={"gate": gate})
+    assert render_plain(report, scores, max_failures=2).splitlines() == [
+        "Call accuracy 25.0% (4.6–69.9%), 1 of 4 cases right",
+        "Gate: FAILED",
+        "  max_drop FAILED: it dropped",
+        "  Warning: few cases",
+        "  Turned wrong: c",
+        'c: wrong_value set_light.room: expected "office", got "kitchen"',
+        'b: wrong_value set_light.room: expected "office", got "kitchen"',
+        "… and 1 more wrong cases",
+    ]
+    assert "\x1b" not in render_plain(report, scores, max_failures=3)
+    assert render_plain(report_of([], unscored=("e",)), [], max_failures=2).splitlines() == [
+        "Call accuracy: n/a, since none of 1 cases was scored",
+        "Incomplete: 1 of 1 cases have no answer (e)",
+    ]

@@ -1,7 +1,7 @@
 import pytest
 
-from fcdistill.records import Rate
-from fcdistill.reporting.wording import interval, percent, quantity, visible
+from fcdistill.records import Rate, ScoreError
+from fcdistill.reporting.wording import describe_error, interval, percent, quantity, visible
 
 
 def test_shares_and_intervals() -> None:
@@ -13,6 +13,13 @@ def test_shares_and_intervals() -> None:
 def test_quantities() -> None:
     assert quantity(0.12345, "s") == "0.123\N{NO-BREAK SPACE}s"
     assert (quantity(21.4, ""), quantity(None, "s")) == ("21", "n/a")
+
+
+def test_an_error_names_its_place_where_it_has_one() -> None:
+    assert describe_error(ScoreError(code="wrong_type", path="dim.level", detail="a string")) == (
+        "wrong_type dim.level: a string"
+    )
+    assert describe_error(ScoreError(code="no_output", path="", detail="empty")) == "no_output: empty"
 
 
 @pytest.mark.parametrize(
