@@ -1,7 +1,9 @@
 """The command `eval`."""
 
+import gc
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +28,7 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help="Model reference: who answers.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="Saved predictions to score instead; no model runs.")] = None,
     cases: Annotated[Path | None, typer.Option(help="cases.jsonl of gold cases.")] = None,
+    cases_format: Annotated[str | None, typer.Option(help="cases, or openai-messages: the last is the answer.")] = None,
     suite: Annotated[str | None, typer.Option(help="A public suite instead of cases: bfcl:CATEGORY.")] = None,
     tools: Annotated[Path | None, typer.Option(help="The suite's tool catalogue.")] = None,
     out: Annotated[Path | None, typer.Option(help="Output directory.")] = None,
@@ -35,6 +38,8 @@ def evaluate(
         bool | None, typer.Option("--constrained", help="Let a grammar keep answers to text and valid calls.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many cases.")] = None,
+    repeat: Annotated[int | None, typer.Option(help="Answers to each case, for models that sample.")] = None,
+    sampling_temperature: Annotated[float | None, typer.Option(help="0, the default, decodes greedily.")] = None,
     default_equals_omitted: Annotated[
         bool | None, typer.Option("--default-equals-omitted", help="A default value counts as left out.")
     ] = None,
@@ -63,14 +68,16 @@ def evaluate(
     given = {
         "predictions": predictions,
         "cases": cases,
+        "cases_format": cases_format,
         "suite": suite,
         "tools": tools,
         "out": out,
         "limit": limit,
+        "repeat": repeat,
         "default_equals_omitted": default_equals_omitted,
     }
     backend = {"model": model, "tools_in_prompt": tools_in_prompt, "batch_size": batch_size}
-    decode = {} if constrained is None else {"constrained": constrained}
+    decoding = {"sampling_temperature": sampling_temperature, "constrained": constrained}
     rules = {
         "baseline": None if baseline is None else str(baseline),
         "min_accuracy": min_accuracy,
@@ -80,6 +87,7 @@ def evaluate(
     }
     gate = {name: value for name, value in rules.items() if value is not None}
     flags: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    decode = {name: value for name, value in decoding.items() if value is not None}
     answerer = {name: value for name, value in backend.items() if value is not None}
     if config is not None:
         fields = [*flags, *(name if name == "model" else f"model.{name}" for name in answerer)]
@@ -100,10 +108,10 @@ def evaluate(
                 required="a config file whose field it overrides",
                 fix="give the config file, or the options instead of --set",
             )
-        if answerer and model is None:
+        if (answerer or decode) and model is None:
             raise ConfigError(
-                f"{_option(next(iter(answerer)))} is given without --model",
-                required="--model, whose prompts and batches it sets",
+                f"{_option(next(iter([*answerer, *decode])))} is given without --model",
+                required="--model, whose prompts and answers it sets",
                 fix="give --model, or leave it away",
             )
         if answerer:
@@ -113,15 +121,19 @@ def evaluate(
         if gate:
             flags["gate"] = gate
         settings = parse_config(flags, "eval", "the given options")
+    # The many records of a large suite live until the end: to look for garbage among them costs a fifth of the time.
+    gc.set_threshold(50_000, 20, 20)
     if settings.model is not None:
         check_inputs(settings)
     answering = None if settings.model is None else opened(settings.model)
     try:
-        with progress("cases") as update:
+        with progress("answers") as update:
             evaluation = run_eval(settings, answering, lambda done, total: update(done, total, ""))
     finally:
         if answering is not None:
             answering.close()
+    if evaluation.suite.note:
+        print(f"fcdistill: note: {evaluation.suite.note}", file=sys.stderr)
     report = evaluation.report
     judged = (report, evaluation.scores, evaluation.predictions, evaluation.suite.cases)
     markdown, html, junit = write_reports(settings.out, *judged)
@@ -130,7 +142,7 @@ def evaluate(
     print(f"Report: {markdown}, {settings.out / 'report.json'}, {html}, {junit}")
     code = exit_code(report)
     if write_baseline is not None and code == 0:
-        write_json(write_baseline, baseline_of(report, evaluation.scores).model_dump(mode="json"))
+        write_json(write_baseline, baseline_of(report, evaluation.answer_scores).model_dump(mode="json"))
         print(f"Baseline: {write_baseline}")
     if report.num_unscored:
         fail(_unscored(report, evaluation.predictions, saved=settings.model is None), code)

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scipy.cluster.hierarchy import DisjointSet
-
 from fcdistill.catalog import Catalog, catalog_from_document
-from fcdistill.errors import CatalogError, ConfigError, DataError
+from fcdistill.conversations.source_formats import SourceError, SourceFormat, read_conversations, read_rows
+from fcdistill.conversations.steps import category_of
+from fcdistill.errors import CatalogError, ConfigError
 from fcdistill.generation.dedupe import Contamination, request_key
 from fcdistill.generation.plan import calls_group
 from fcdistill.generation.recorded import RecordedAnswer, recorded_answers
-from fcdistill.generation.source_formats import SourceError, SourceFormat, read_conversations
+from fcdistill.generation.turns import merge_groups, user_texts
 from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import Category, Check, EvalCase, Message, ModelRef, Reject, Trace, TraceMeta
@@ -27,10 +27,8 @@ from fcdistill.storage import (
     RunDirectory,
     StrictJsonError,
     loads_strict,
-    read_json,
     read_jsonl,
     sha256_json,
-    storage_errors,
     write_jsonl,
 )
 from fcdistill.validation import CallValidator
@@ -86,7 +84,7 @@ def import_traces(
         )
     book = read_value_book(values, catalog) if catalog is not None else ValueBook()
     cases = [case for each in decontaminate for case in read_jsonl(each, EvalCase, "eval cases")]
-    rows = _rows(path)
+    rows = read_rows(path)
     config = {
         "file": str(path),
         "format": source_format,
@@ -105,21 +103,6 @@ def import_traces(
         run.mark_complete()
     rejected = Counter(reject.check for reject in importer.rejects)
     return ImportCounts(len(rows), importer.reports, len(importer.kept), dict(rejected.most_common()))
-
-
-def _rows(path: Path) -> list[Any]:
-    """The rows of a source: JSON values, or the bytes of a line, which may be none."""
-    if not path.is_file():
-        raise DataError(f"there is no file {path}", required="the file to import", fix="correct the path")
-    with storage_errors(path, "read"):
-        content = path.read_bytes()
-    if content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-        rows = read_json(path, "source file")
-    else:
-        rows = [line for line in content.splitlines() if line.strip()]
-    if not rows:
-        raise DataError(f"source file {path} is empty", required="at least one row", fix="give another file")
-    return list(rows)
 
 
 @dataclass
@@ -229,26 +212,13 @@ class _Importer:
         )
         yield Check(name="duplicate", ok=first == identity, detail="" if first == identity else f"repeats {first}")
         if first == identity:
-            case = self.contamination.find(_requests(messages)[-1])
+            case = self.contamination.find([each.content for each in messages if each.role == "user"][-1])
             detail = f"shares its wording with eval case {case}" if case else ""
             yield Check(name="contaminated", ok=case is None, detail=detail)
 
     def grouped(self) -> Iterator[Trace]:
         """The traces; those that make the same calls or begin with the same request are in one split group."""
-        beginnings = [f"begins-{request_key(_requests(trace.messages)[0])}" for trace in self.kept]
-        groups: Any = DisjointSet()
-        names: dict[Any, str] = {}
-        for trace, beginning in zip(self.kept, beginnings, strict=True):
-            groups.add(trace.split_group)
-            groups.add(beginning)
-            groups.merge(trace.split_group, beginning)
-        for trace in self.kept:
-            name = names.setdefault(groups[trace.split_group], trace.split_group)
-            yield trace.model_copy(update={"split_group": name})
-
-
-def _requests(messages: Sequence[Message]) -> list[str]:
-    return [message.content for message in messages if message.role == "user"]
+        yield from merge_groups(self.kept, lambda trace: [f"begins-{request_key(user_texts(trace)[0])}"])
 
 
 def _comparable(message: Message) -> list[Any]:
@@ -258,8 +228,5 @@ def _comparable(message: Message) -> list[Any]:
 
 
 def _category(answer: Message) -> Category:
-    if not answer.tool_calls:
-        return "clarify" if answer.content.rstrip().endswith("?") else "irrelevance"
-    if len(answer.tool_calls) == 1:
-        return "simple"
-    return "parallel" if len({call.name for call in answer.calls}) == 1 else "parallel_multiple"
+    asks = not answer.tool_calls and answer.content.rstrip().endswith("?")
+    return "clarify" if asks else category_of(answer.calls)
