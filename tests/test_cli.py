@@ -418,6 +418,15 @@ def test_a_call_is_printed_and_judged(
         assert err in ended.err and bool(ended.err) == bool(code), ended
 
 
+def test_a_constrained_call_is_a_call_or_text(run: Run, tiny_models: Path) -> None:
+    call = ["call", "5 minutes", "--tools", "tools.json", "--model"]
+    ended = run(*call, str(tiny_models / "student"), "--constrained")
+    # Random weights: whatever is not finished after the longest answer is not valid, all else is.
+    assert ended.code == 0 or "unclosed" in ended.err, ended
+    ended = run(*call, str(tiny_models / "wordpiece"), "--constrained")
+    assert ended.code == 2 and "llguidance can't read the tokenizer" in ended.err, ended
+
+
 def test_misuse_of_call(run: Run, tiny_models: Path) -> None:
     for arguments, message in (
         ((" ", "--model", "x"), "the request is empty"),
