@@ -296,7 +296,7 @@ def _train(
         trainer.add_callback(ProgressBar)
     if checkpoint is not None:
         report(f"going on from {checkpoint}")
-    fast = training_attention(student.model) if collator.student.packed else contextlib.nullcontext()
+    fast = training_attention(student.model) if collator.student.packing != "none" else contextlib.nullcontext()
     with stop.listening(), fast:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     saved_step = trainer.load_best()
