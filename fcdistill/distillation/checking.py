@@ -324,7 +324,6 @@ def _student_parts(
                 work.student,
                 batch.num_tokens,
                 config.dtype,
-                keeps_hidden=work.keeps_hidden,
                 checkpointing=config.gradient_checkpointing,
             )
             for batch in work.student_batches

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fcdistill.distillation.attention import takes_block_masks, training_attention
 from fcdistill.distillation.packing import PackedRows, pack_tree, pad_rows
+from fcdistill.distillation.recomputation import keep_recipes
 from fcdistill.distillation.tree_masks import block_mask, dense_mask
 
 __all__ = ["ModelRows", "Packing", "choose_packing", "forward_rows", "model_inputs"]
@@ -83,7 +84,7 @@ def forward_rows(
     if "ends_RT" in inputs:
         del arguments["ends_RT"]
         arguments["attention_mask"] = block_mask(inputs["ends_RT"])
-    with precision, _head_sees_only(head, logit_rows_N):
+    with precision, keep_recipes(), _head_sees_only(head, logit_rows_N):
         outputs = model(**arguments, use_cache=False, output_hidden_states=bool(layers))
     hidden_MH: dict[int, Tensor] = {}
     if layers:

@@ -59,6 +59,7 @@ from fcdistill.distillation.preparation import (
 )
 from fcdistill.distillation.processes import Processes
 from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of, to_stderr
+from fcdistill.distillation.recomputation import recompute_cheap_parts
 from fcdistill.distillation.reporters import open_reporters, require_reporters
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
 from fcdistill.distillation.strategies import require_strategy, shards_weights
@@ -408,6 +409,8 @@ def _load_student(config: TrainConfig, device: torch.device) -> tuple[StudentSid
     if isinstance(config.tuning, LoraTuning):
         model = apply_lora(model, config.tuning)
         fuse_lora(model)
+    if not config.gradient_checkpointing:
+        recompute_cheap_parts(model)
     autocast = torch.bfloat16 if config.dtype == "bfloat16" else None
     if autocast is not None:
         for module in model.modules():
