@@ -409,7 +409,7 @@ def _load_student(config: TrainConfig, device: torch.device) -> tuple[StudentSid
     if isinstance(config.tuning, LoraTuning):
         model = apply_lora(model, config.tuning)
         fuse_lora(model)
-    if not config.gradient_checkpointing:
+    if not (config.gradient_checkpointing or shards_weights()):  # sharded weights come and go with their layer
         recompute_cheap_parts(model)
     autocast = torch.bfloat16 if config.dtype == "bfloat16" else None
     if autocast is not None:
