@@ -24,6 +24,7 @@ from fcdistill.distillation import preparation, trainer
 from fcdistill.distillation.caching import run_caching
 from fcdistill.distillation.data import drop_long, render_traces
 from fcdistill.distillation.signals import OnlineTeacher
+from fcdistill.distillation.tree_masks import dense_mask
 from fcdistill.errors import DataError, FcdistillError
 from fcdistill.models import load_tokenizer, shared_vocabulary
 from fcdistill.records import Trace
@@ -164,14 +165,14 @@ def _train(config: TrainConfig, *, packed: bool) -> dict[str, Any]:
             trainer.run_training(config, report=_quiet)
         else:
             # What a model gets for which packing is not exact.
-            with mock.patch.object(preparation, "packing_is_exact", return_value=False):
+            with mock.patch.object(preparation, "choose_packing", return_value="none"):
                 trainer.run_training(config, report=_quiet)
     return clock.result()
 
 
 def _work(inputs: dict[str, Tensor], num_rows: int) -> Work:
     """The work of a micro batch, from its mask."""
-    mask = inputs["attention_mask"]
+    mask = dense_mask(inputs["ends_RT"]) if "ends_RT" in inputs else inputs["attention_mask"]
     if mask.ndim == 2:
         return padded_work(mask.sum(1), num_rows)
     # Padding sees itself alone and is seen by nothing else.

@@ -255,7 +255,7 @@ def _packs(config: TrainConfig, examples: Sequence[Example]) -> list[list[Exampl
 
 
 def _batch(config: TrainConfig, side: Side, pack: Sequence[Example], shapes: ModelShapes) -> _Batch:
-    layout = Layout(packed=True, max_tokens=config.pack_tokens, attention_tokens=3 * shapes.width, pad_id=0)
+    layout = Layout(packing="dense_mask", max_tokens=config.pack_tokens, attention_tokens=3 * shapes.width, pad_id=0)
     batch, num_computed = lay_out_side(side, layout, pack, config.objective.hidden_positions)
     num_rows, length = batch[side]["input_ids"].shape
     return _Batch(
@@ -324,7 +324,6 @@ def _student_parts(
                 work.student,
                 batch.num_tokens,
                 config.dtype,
-                keeps_hidden=work.keeps_hidden,
                 checkpointing=config.gradient_checkpointing,
             )
             for batch in work.student_batches

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fcdistill.config import CLASS_NAMES, TokenClass
 from fcdistill.distillation.data import Example, HiddenPositions, Side
-from fcdistill.distillation.forward import model_inputs
+from fcdistill.distillation.forward import Packing, model_inputs
 from fcdistill.distillation.packing import PackedRows, pack_tree, pad_rows
 from fcdistill.distillation.signals import CachedTeacher
 
@@ -29,7 +29,7 @@ __all__ = ["Collator", "Layout", "lay_out_side", "to_device"]
 class Layout:
     """How one model's rows are laid out."""
 
-    packed: bool
+    packing: Packing
     max_tokens: int
     """Longest packed row."""
     attention_tokens: int
@@ -38,7 +38,7 @@ class Layout:
 
     def lay_out(self, sequences: Sequence[Sequence[int]]) -> PackedRows:
         """The rows of these sequences."""
-        if not self.packed:
+        if self.packing == "none":
             return pad_rows(sequences, pad_id=self.pad_id)
         return pack_tree(
             sequences, max_tokens=self.max_tokens, pad_id=self.pad_id, attention_tokens=self.attention_tokens
@@ -62,7 +62,7 @@ def lay_out_side(
         logit_rows.append(path[len(prompt) - 1 :])
         hidden_rows.append(path[example.hidden_rows(side, positions)])
     batch = {
-        side: model_inputs(rows),
+        side: model_inputs(rows, layout.packing),
         f"{side}_logit_rows_N": torch.cat(logit_rows),
         f"{side}_hidden_rows_M": torch.cat(hidden_rows),
     }

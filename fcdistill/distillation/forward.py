@@ -12,14 +12,20 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from fcdistill.distillation.attention import training_attention
+from fcdistill.distillation.attention import takes_block_masks, training_attention
 from fcdistill.distillation.packing import PackedRows, pack_tree, pad_rows
+from fcdistill.distillation.recomputation import keep_recipes
+from fcdistill.distillation.tree_masks import block_mask, dense_mask
 
-__all__ = ["ModelRows", "forward_rows", "model_inputs", "packing_is_exact"]
+__all__ = ["ModelRows", "Packing", "choose_packing", "forward_rows", "model_inputs"]
+
+Packing = Literal["none", "dense_mask", "block_mask"]
+"""How a model's rows are laid out and masked; `block_mask` is flex attention's."""
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +46,15 @@ class ModelRows:
     """HF hidden_states index to rows."""
 
 
-def model_inputs(rows: PackedRows) -> dict[str, Tensor]:
-    """The keyword arguments with which a causal LM reads these rows."""
-    inputs = {"input_ids": rows.input_ids_RT, "attention_mask": rows.attention_mask}
-    if rows.position_ids_RT is not None:
-        inputs["position_ids"] = rows.position_ids_RT
-    return inputs
+def model_inputs(rows: PackedRows, packing: Packing) -> dict[str, Tensor]:
+    """What `forward_rows` reads these rows from: a causal LM's arguments, with `ends_RT` in a block mask's place."""
+    if rows.padding_mask_RT is not None:
+        return {"input_ids": rows.input_ids_RT, "attention_mask": rows.padding_mask_RT}
+    assert rows.position_ids_RT is not None and rows.ends_RT is not None
+    inputs = {"input_ids": rows.input_ids_RT, "position_ids": rows.position_ids_RT}
+    if packing == "block_mask":
+        return inputs | {"ends_RT": rows.ends_RT}
+    return inputs | {"attention_mask": dense_mask(rows.ends_RT)}
 
 
 def forward_rows(
@@ -71,8 +80,12 @@ def forward_rows(
     """
     device = inputs["input_ids"].device.type
     precision = torch.autocast(device, dtype=autocast) if autocast is not None else contextlib.nullcontext()
-    with precision, _head_sees_only(head, logit_rows_N):
-        outputs = model(**inputs, use_cache=False, output_hidden_states=bool(layers))
+    arguments: dict[str, object] = dict(inputs)
+    if "ends_RT" in inputs:
+        del arguments["ends_RT"]
+        arguments["attention_mask"] = block_mask(inputs["ends_RT"])
+    with precision, keep_recipes(), _head_sees_only(head, logit_rows_N):
+        outputs = model(**arguments, use_cache=False, output_hidden_states=bool(layers))
     hidden_MH: dict[int, Tensor] = {}
     if layers:
         assert hidden_rows_M is not None
@@ -95,20 +108,20 @@ def _head_sees_only(head: nn.Module, rows_N: Tensor) -> Iterator[None]:
         handle.remove()
 
 
-@torch.no_grad()
-def packing_is_exact(
+def choose_packing(
     model: nn.Module,
     head: nn.Module,
     sequences: Sequence[Sequence[int]],
     *,
     name: str,
     autocast: torch.dtype | None = None,
-) -> bool:
-    """Whether packed rows give this model the hidden states of unpacked ones; warns where they do not.
+) -> Packing:
+    """The fastest layout that gives this model the hidden states of unpacked rows; warns of each that does not.
 
     Layers that are not plain causal attention over the given mask (sliding windows that are shorter than a sequence,
     recurrent states) see their neighbours in a pack. The longest sequence, packed with the shortest one and attended to
-    as in training, is compared with the model's own computation.
+    as in training, is compared with the model's own computation. Flex attention compiles kernels for the machine,
+    which may fail, and for gradients only when some are asked for: those of trained weights are computed too.
 
     Args:
         model: the causal LM, in any mode; compared in eval mode.
@@ -119,33 +132,57 @@ def packing_is_exact(
     """
     by_length = sorted(sequences, key=len)
     chosen = [by_length[-1], by_length[0]]
-    tolerance = _TOLERANCES.get(autocast or next(model.parameters()).dtype, 0.1)
-    device = next(model.parameters()).device
+    packings: list[Packing] = ["block_mask", "dense_mask"] if takes_block_masks(model) else ["dense_mask"]
     was_training = model.training
     model.eval()
     try:
-        padded = _final_hidden(model, head, pad_rows(chosen), device, autocast)
-        with training_attention(model):
-            tree = pack_tree(chosen, max_tokens=sum(map(len, chosen)), attention_tokens=1 << 70)
-            packed = _final_hidden(model, head, tree, device, autocast)
-        difference = ((packed - padded).norm(dim=-1) / padded.norm(dim=-1).clamp_min(1e-12)).max().item()
-        detail = f"hidden states differ by {difference:.1e} of their norm, {tolerance:.0e} is allowed"
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
-        difference, detail = float("inf"), f"{type(error).__name__}: {error}"
+        for packing in packings:
+            problem = _difference(model, head, chosen, packing, autocast)
+            if problem is None:
+                return packing
+            log.warning(
+                "packing%s is not exact for the %s (%s); training %s instead, which is slower",
+                " with flex attention" if packing == "block_mask" else "",
+                name,
+                problem,
+                "with masks of every pair of tokens" if packing == "block_mask" else "on unpacked rows",
+            )
     finally:
         model.train(was_training)
+    return "none"
+
+
+def _difference(
+    model: nn.Module,
+    head: nn.Module,
+    sequences: Sequence[Sequence[int]],
+    packing: Packing,
+    autocast: torch.dtype | None,
+) -> str | None:
+    """What is wrong with a packing, if anything."""
+    tolerance = _TOLERANCES.get(autocast or next(model.parameters()).dtype, 0.1)
+    trained = [weight for weight in model.parameters() if weight.requires_grad] if packing == "block_mask" else []
+    tree = pack_tree(sequences, max_tokens=sum(map(len, sequences)), attention_tokens=1 << 70)
+    try:
+        with torch.no_grad():
+            padded = _final_hidden(model, head, pad_rows(sequences), "none", autocast)
+        with training_attention(model), torch.set_grad_enabled(bool(trained)):
+            packed = _final_hidden(model, head, tree, packing, autocast)
+            if trained:
+                torch.autograd.grad(packed.sum(), trained, allow_unused=True)
+        difference = ((packed - padded).norm(dim=-1) / padded.norm(dim=-1).clamp_min(1e-12)).max().item()
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
     if difference <= tolerance:
-        return True
-    log.warning(
-        "packing is not exact for the %s (%s); training on unpacked rows instead, which is slower", name, detail
-    )
-    return False
+        return None
+    return f"hidden states differ by {difference:.1e} of their norm, {tolerance:.0e} is allowed"
 
 
 def _final_hidden(
-    model: nn.Module, head: nn.Module, rows: PackedRows, device: torch.device, autocast: torch.dtype | None
+    model: nn.Module, head: nn.Module, rows: PackedRows, packing: Packing, autocast: torch.dtype | None
 ) -> Tensor:
-    inputs = {key: value.to(device) for key, value in model_inputs(rows).items()}
+    device = next(model.parameters()).device
+    inputs = {key: value.to(device) for key, value in model_inputs(rows, packing).items()}
     kept = torch.cat(rows.paths).to(device)
     rows_of = forward_rows(model, head, inputs, kept[:0], layers=(-1,), hidden_rows_M=kept, autocast=autocast)
     return rows_of.hidden_MH[-1].float()

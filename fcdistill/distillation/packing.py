@@ -28,8 +28,10 @@ class PackedRows:
     input_ids_RT: Tensor
     position_ids_RT: Tensor | None
     """Depth of each token; None for padded rows, whose positions are the model's default."""
-    attention_mask: Tensor
-    """Packed: bool [R, 1, T, T], true where query q sees key k. Padded: int64 [R, T], 0 at padding."""
+    ends_RT: Tensor | None
+    """The place after each token's last descendant, which says what sees it (`tree_masks`); None for padded rows."""
+    padding_mask_RT: Tensor | None
+    """Padded rows: int64, 0 at padding; None for packed ones, whose padding `ends_RT` hides."""
     paths: tuple[Tensor, ...]
     """For each sequence, in the given order, the flat index (row * T + position) of each of its tokens; int64 [S]."""
     num_tokens: int
@@ -49,7 +51,7 @@ def pack_tree(
             the row, so where little is shared several short rows are cheaper than a long one.
 
     Returns:
-        The rows with a 4-dimensional mask. They are at most an eighth wider than the fullest one needs: kernels are
+        The rows. They are at most an eighth wider than the fullest one needs: kernels are
         compiled and kept for each width, so that a run whose steps all have widths of their own gets slower and larger.
 
     Raises:
@@ -71,13 +73,11 @@ def pack_tree(
 
     padding = [width - len(row.ids) for row in rows]
     padded = list(zip(rows, padding, strict=True))
-    ends_RT = torch.tensor([row.ends + list(range(width - pad + 1, width + 1)) for row, pad in padded])
-    place_T = torch.arange(width)
-    causal_TT = place_T[:, None] >= place_T[None, :]
     return PackedRows(
         input_ids_RT=torch.tensor([row.ids + [pad_id] * pad for row, pad in padded]),
         position_ids_RT=torch.tensor([row.depths + [0] * pad for row, pad in padded]),
-        attention_mask=(causal_TT & (place_T[None, :, None] < ends_RT[:, None, :]))[:, None],
+        ends_RT=torch.tensor([row.ends + list(range(width - pad + 1, width + 1)) for row, pad in padded]),
+        padding_mask_RT=None,
         paths=tuple(paths[index] for index in range(len(tuples))),
         num_tokens=sum(len(row.ids) for row in rows),
     )
@@ -97,7 +97,8 @@ def pad_rows(sequences: Sequence[Sequence[int]], *, pad_id: int = 0) -> PackedRo
     return PackedRows(
         input_ids_RT=torch.tensor([[*sequence, *[pad_id] * (width - len(sequence))] for sequence in sequences]),
         position_ids_RT=None,
-        attention_mask=(torch.arange(width)[None, :] < lengths_R[:, None]).long(),
+        ends_RT=None,
+        padding_mask_RT=(torch.arange(width)[None, :] < lengths_R[:, None]).long(),
         paths=tuple(torch.arange(len(sequence)) + row * width for row, sequence in enumerate(sequences)),
         num_tokens=int(lengths_R.sum()),
     )

@@ -26,7 +26,7 @@ from fcdistill.distillation.data import (
     render_traces,
     tools_of,
 )
-from fcdistill.distillation.forward import packing_is_exact
+from fcdistill.distillation.forward import choose_packing
 from fcdistill.distillation.layers import LayerPair, pair_layers
 from fcdistill.distillation.placement import teacher_place
 from fcdistill.distillation.signals import OnlineTeacher
@@ -282,10 +282,10 @@ def layout_of(
     name: str,
     autocast: torch.dtype | None = None,
 ) -> Layout:
-    """How a model's rows are laid out: packed, where `packing_is_exact` for it."""
+    """How a model's rows are laid out: as `choose_packing` finds."""
     shape = model.config.get_text_config()  # type: ignore[operator, union-attr]
     return Layout(
-        packed=packing_is_exact(model, head, sequences, name=name, autocast=autocast),
+        packing=choose_packing(model, head, sequences, name=name, autocast=autocast),
         max_tokens=config.pack_tokens,
         # Attention runs at about half the speed of matrix products, which cost 24 H^2 against its 4 H T per token.
         attention_tokens=3 * shape.hidden_size,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fcdistill.distillation.alignment import VocabularyMap
+from fcdistill.distillation.attention import training_attention
 from fcdistill.distillation.forward import ModelRows, forward_rows
 from fcdistill.distillation.lora import adapter_off
 from fcdistill.distillation.losses import TopK
@@ -53,7 +54,7 @@ class OnlineTeacher:
         """
         logit_rows_N = batch["teacher_logit_rows_N"]
         place, back = next(self.model.parameters()).device, logit_rows_N.device
-        with self.speaking():
+        with self.speaking(), training_attention(self.model):
             found = forward_rows(
                 self.model,
                 self.head,

@@ -1,12 +1,15 @@
 """How much memory training takes: arithmetic on shapes, no weights and no measurement.
 
 Parameters are counted exactly. What a forward pass keeps for the backward pass is estimated from the operations of a
-decoder layer in transformers (two RMS norms that compute in float32, fused attention, a gated MLP), with frozen base
-weights: a frozen product keeps its input, and nothing is kept twice. Per token and layer, b bytes per value:
+decoder layer in transformers (two RMS norms, fused attention, a gated MLP), with frozen base weights: a frozen product
+keeps its input, nothing is kept twice, and norms and gates keep their inputs alone (`recomputation`). Per token and
+layer, b bytes per value:
 
-    b * (2 H + 2 Q + 2 G + 4 I) + 8 H        inputs of the products, what attention and the gate keep; the norms
+    b * (2 H + 2 Q + 2 G + 2 I)        the inputs of norms and gate, what attention keeps, its result
+    b * 2 I + 8 H                      besides, where they are not computed again: what norms and gates keep themselves
 
-With gradient checkpointing each layer keeps its input, and one layer at a time all of it.
+With gradient checkpointing each layer keeps its input, and one layer at a time all of it. Hidden states that are given
+out are the inputs of norms.
 
 Axes: T tokens of a micro batch, N supervised tokens, V vocabulary, H width, Q and G widths of all query and of all key
 heads, I width of the MLP (of the experts that a token meets), L layers.
@@ -103,30 +106,21 @@ def optimizer_bytes(num_trained: int) -> int:
     return 8 * num_trained
 
 
-def student_activation_bytes(
-    shapes: ModelShapes,
-    num_tokens: int,
-    dtype: Dtype,
-    *,
-    keeps_hidden: bool,
-    checkpointing: bool,
-) -> int:
+def student_activation_bytes(shapes: ModelShapes, num_tokens: int, dtype: Dtype, *, checkpointing: bool) -> int:
     """Bytes that a forward pass over T tokens keeps until its backward pass, logits aside.
 
     Args:
         shapes: of the student.
         num_tokens: T, padding included.
         dtype: precision of products.
-        keeps_hidden: whether the hidden states of all layers are given out.
         checkpointing: whether layers are computed again.
     """
     width = DTYPE_BYTES[dtype]
-    products = 2 * shapes.width + 2 * shapes.query_width + 2 * shapes.key_width + 4 * shapes.mlp_width
-    layer = width * products + 8 * shapes.width
-    stream = width * shapes.width
+    layer = 2 * width * (shapes.width + shapes.query_width + shapes.key_width + shapes.mlp_width)
     if checkpointing:
-        return num_tokens * (shapes.num_layers * stream + layer)
-    return shapes.num_layers * num_tokens * (layer + (stream if keeps_hidden else 0))
+        whole_layer = layer + 2 * width * shapes.mlp_width + 8 * shapes.width
+        return num_tokens * (shapes.num_layers * width * shapes.width + whole_layer)
+    return shapes.num_layers * num_tokens * layer
 
 
 def teacher_activation_bytes(shapes: ModelShapes, num_tokens: int, dtype: Dtype, *, keeps_hidden: bool) -> int:

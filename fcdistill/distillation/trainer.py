@@ -59,6 +59,7 @@ from fcdistill.distillation.preparation import (
 )
 from fcdistill.distillation.processes import Processes
 from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of, to_stderr
+from fcdistill.distillation.recomputation import recompute_cheap_parts
 from fcdistill.distillation.reporters import open_reporters, require_reporters
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
 from fcdistill.distillation.strategies import require_strategy, shards_weights
@@ -296,7 +297,7 @@ def _train(
         trainer.add_callback(ProgressBar)
     if checkpoint is not None:
         report(f"going on from {checkpoint}")
-    fast = training_attention(student.model) if collator.student.packed else contextlib.nullcontext()
+    fast = training_attention(student.model) if collator.student.packing != "none" else contextlib.nullcontext()
     with stop.listening(), fast:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     saved_step = trainer.load_best()
@@ -408,6 +409,8 @@ def _load_student(config: TrainConfig, device: torch.device) -> tuple[StudentSid
     if isinstance(config.tuning, LoraTuning):
         model = apply_lora(model, config.tuning)
         fuse_lora(model)
+    if not (config.gradient_checkpointing or shards_weights()):  # sharded weights come and go with their layer
+        recompute_cheap_parts(model)
     autocast = torch.bfloat16 if config.dtype == "bfloat16" else None
     if autocast is not None:
         for module in model.modules():

@@ -1,6 +1,7 @@
 """Tests of `fcdistill.distillation.attention`."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ def _rows(length: int = 20, *, packed: bool = True) -> dict[str, Tensor]:
     generator = random.Random(length)
     shared = [generator.randrange(60) for _ in range(5)]
     sequences = [shared + [generator.randrange(60) for _ in range(length - n)] for n in range(4)]
-    return model_inputs(pack_tree(sequences, max_tokens=4096) if packed else pad_rows(sequences))
+    return model_inputs(pack_tree(sequences, max_tokens=4096) if packed else pad_rows(sequences), "dense_mask")
 
 
 def _outputs(family: Family, inputs: dict[str, Tensor], *, fast: bool, autocast: bool = False) -> list[Tensor]:
@@ -40,6 +41,7 @@ def test_logits_and_gradients_are_those_of_the_fused_kernel(
     family: Family, packed: bool, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
+    monkeypatch.setattr(attention, "_KEY_STEP", 5)
     monkeypatch.setattr(attention, "_BLOCK", block)
     find_blocks = attention._find_blocks
     monkeypatch.setattr(attention, "_find_blocks", lambda mask: calls.append(1) or find_blocks(mask))
@@ -80,15 +82,22 @@ def test_gradients_are_those_of_the_formula(monkeypatch: pytest.MonkeyPatch) -> 
     query, key, value = (tensor.detach() for tensor in heads)
     found = attention._BlockAttention.apply(query, key, value, blocks, 0.3)
     wanted = nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=0.3, enable_gqa=True)
-    assert torch.allclose(found, wanted, rtol=1e-9)
+    assert torch.allclose(found.transpose(1, 2), wanted, rtol=1e-9)
 
 
 def test_a_block_meets_only_the_keys_that_its_queries_see(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "_BLOCK", 4)
+    monkeypatch.setattr(attention, "_KEY_STEP", 1)
     blocks = attention._blocks(_tree_mask(16, shared=4, branch=4)[:1])
     keys = [torch.arange(16)[block.keys].tolist() for block in blocks]
     shared = [0, 1, 2, 3]
     assert keys == [shared, [*shared, *range(4, 8)], [*shared, *range(8, 12)], [*shared, *range(12, 16)]]
+
+
+def test_blocks_have_few_numbers_of_keys() -> None:
+    masks = [_tree_mask(400 + branch, shared=200, branch=branch) for branch in range(30, 60)]
+    counts = {block.num_keys for mask in masks for block in attention._blocks(mask) if block.num_keys % 64}
+    assert counts <= {len(mask[0, 0]) for mask in masks}, "but where there are no more keys"
 
 
 def test_all_layers_share_what_is_found_in_a_mask_and_nothing_outlives_it() -> None:
@@ -102,11 +111,39 @@ def test_all_layers_share_what_is_found_in_a_mask_and_nothing_outlives_it() -> N
 def test_a_query_that_sees_nothing_gets_zeros_and_gives_no_gradient() -> None:
     heads = [tensor.requires_grad_() for tensor in _random_heads(6, torch.float32)]
     mask = _tree_mask(6, shared=2, branch=2)
+    mask[0, :, 1] = False
     mask[1] = False
     found = attention._BlockAttention.apply(*heads, attention._blocks(mask), 1.0)
-    assert not found[1].any() and found[0].all()
+    assert not found[1].any() and not found[0, 1].any() and found[0, [0, 2, 3, 4, 5]].all()
     found.sum().backward()
     assert all(tensor.grad is not None and not tensor.grad[1].any() for tensor in heads)
+    assert not heads[0].grad[0, :, 1].any() and all(tensor.grad[0].isfinite().all() for tensor in heads)
+
+
+def test_bfloat16_gradients_are_about_as_exact_as_those_of_the_fused_kernel() -> None:
+    mask = _tree_mask(160, shared=100, branch=20)
+
+    def errors(attend: Callable[..., Tensor]) -> list[float]:
+        rounded = [tensor.bfloat16() for tensor in _random_heads(160, torch.float32)]
+        exact = [tensor.double().requires_grad_() for tensor in rounded]
+        tensors = [tensor.requires_grad_() for tensor in rounded]
+        for heads, function in ((exact, _fused), (tensors, attend)):
+            attended = function(*heads, mask)
+            (attended * torch.randn(attended.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+        pairs = zip(tensors, exact, strict=True)
+        return [((found.grad - wanted.grad).norm() / wanted.grad.norm()).item() for found, wanted in pairs]
+
+    pairs = zip(errors(_by_blocks), errors(_fused), strict=True)
+    assert all(ours < 1.5 * theirs < 0.02 for ours, theirs in pairs)
+
+
+def _by_blocks(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    found: Tensor = attention._BlockAttention.apply(query, key, value, attention._blocks(mask), query.shape[-1] ** -0.5)
+    return found.transpose(1, 2)
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    return nn.functional.scaled_dot_product_attention(query, key, value, mask, enable_gqa=True)
 
 
 @pytest.mark.parametrize("length", [24, 300])
@@ -116,7 +153,7 @@ def test_large_scores_are_not_rounded_before_the_softmax(length: int) -> None:
     query += 4  # as where all keys have a direction in common: scores of some hundreds that differ by a few
     key += 4
     mask = torch.ones(1, 1, length, length, dtype=torch.bool).tril()
-    found = attention._BlockAttention.apply(query, key, value, attention._blocks(mask), 1.0).float()
+    found = attention._BlockAttention.apply(query, key, value, attention._blocks(mask), 1.0).float().transpose(1, 2)
     exact = (query.double() @ key.double().transpose(2, 3)).masked_fill(~mask, -torch.inf).softmax(-1) @ value.double()
     assert (found - exact).abs().max() < 0.02
 
@@ -142,7 +179,7 @@ def test_what_is_not_plain_goes_to_the_fused_kernel(options: dict[str, float], m
 def test_the_model_attends_as_before_afterwards_and_other_choices_are_respected() -> None:
     model = tiny_model("llama", 60)
     with training_attention(model):
-        assert model.config._attn_implementation == "fcdistill_blocks"
+        assert model.config._attn_implementation == "fcdistill_packed"
     assert model.config._attn_implementation == "sdpa"
     model.set_attn_implementation("eager")
     with training_attention(model):

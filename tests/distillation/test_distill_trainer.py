@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import math
 from dataclasses import replace
@@ -10,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from fcdistill.config import CLASS_NAMES, ObjectiveConfig
+from fcdistill.distillation.attention import training_attention
 from fcdistill.distillation.collation import Layout
 from fcdistill.distillation.data import Example
 from fcdistill.distillation.distill_trainer import DistillTrainer
@@ -17,6 +19,7 @@ from fcdistill.distillation.lora import fuse_lora
 from fcdistill.distillation.signals import OnlineTeacher
 from fcdistill.records import MetricsLine
 from tests.distillation.tiny_data import (
+    FLEX,
     PACKED,
     UNPACKED,
     VOCABULARY,
@@ -67,6 +70,21 @@ def test_packed_rows_give_the_loss_and_gradients_of_unpacked_rows(
     names = found[0][1]
     assert any("lora_A" in name for name in names) == lora
     assert any(name.startswith("projectors.") for name in names) == (objective.hidden_weight > 0)
+
+
+@pytest.mark.usefixtures("flex_on_cpu")
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3"])
+def test_flex_attention_gives_the_loss_and_gradients_of_dense_masks(tmp_path: Path, family: str, lora: bool) -> None:
+    found = []
+    for layout in (PACKED, FLEX):
+        model = tiny_model(family, VOCABULARY)  # type: ignore[arg-type]
+        student = noisy_lora(model) if lora else model
+        trainer = make_trainer(tmp_path, objective=ALL_TERMS, student=student, teacher_width=48, layout=layout)
+        attending = training_attention(student) if layout is FLEX else contextlib.nullcontext()
+        with attending:
+            found.append(gradients(trainer, [random_examples(7)]))
+    _assert_same(*found)
 
 
 @pytest.mark.parametrize("layout", ["packed", "unpacked"])

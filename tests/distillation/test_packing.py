@@ -1,9 +1,9 @@
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcdistill.distillation.packing import PackedRows, pack_tree, pad_rows
+from fcdistill.distillation.tree_masks import dense_mask
 
 # Few distinct tokens, so that prefixes are shared, sequences repeat, and some are prefixes of others.
 _SEQUENCES = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=8), min_size=1, max_size=9)
@@ -13,7 +13,8 @@ def _visible(rows: PackedRows, flat: int) -> list[int]:
     """Flat indices that a token sees, in the order of the row."""
     width = rows.input_ids_RT.shape[1]
     row, query = divmod(flat, width)
-    return [row * width + key for key in rows.attention_mask[row, 0, query].nonzero().flatten().tolist()]
+    assert rows.ends_RT is not None
+    return [row * width + key for key in dense_mask(rows.ends_RT)[row, 0, query].nonzero().flatten().tolist()]
 
 
 @settings(deadline=None)
@@ -53,10 +54,11 @@ def test_rows_have_few_widths_within_the_token_budget() -> None:
 def test_padding_sees_only_itself_and_is_seen_by_none() -> None:
     rows = pack_tree([[1, 2, 3, 4], [5, 6]], max_tokens=4, pad_id=9)
     padded = (rows.input_ids_RT == 9).nonzero().tolist()
+    mask = dense_mask(rows.ends_RT)
     assert len(padded) == 2
     for row, column in padded:
-        assert rows.attention_mask[row, 0, column].nonzero().flatten().tolist() == [column]
-        assert rows.attention_mask[row, 0, :, column].nonzero().flatten().tolist() == [column]
+        assert mask[row, 0, column].nonzero().flatten().tolist() == [column]
+        assert mask[row, 0, :, column].nonzero().flatten().tolist() == [column]
 
 
 def test_a_long_shared_prefix_keeps_one_row_and_nothing_shared_makes_short_rows() -> None:
@@ -77,9 +79,9 @@ def test_the_token_budget_opens_further_rows_and_a_longer_sequence_gets_its_own(
 def test_padded_rows_hold_one_sequence_each() -> None:
     rows = pad_rows([[1, 2, 3], [4]], pad_id=9)
     assert rows.input_ids_RT.tolist() == [[1, 2, 3], [4, 9, 9]]
-    assert rows.attention_mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert rows.padding_mask_RT.tolist() == [[1, 1, 1], [1, 0, 0]]
     assert [path.tolist() for path in rows.paths] == [[0, 1, 2], [3]]
-    assert rows.num_tokens == 4 and rows.position_ids_RT is None
+    assert rows.num_tokens == 4 and rows.position_ids_RT is None and rows.ends_RT is None
 
 
 @pytest.mark.parametrize("sequences", [[], [[1], []]])
@@ -88,9 +90,3 @@ def test_nothing_can_not_be_packed(sequences: list[list[int]]) -> None:
         pack_tree(sequences, max_tokens=10)
     with pytest.raises(ValueError, match="at least one sequence"):
         pad_rows(sequences)
-
-
-def test_masks_are_what_sdpa_takes() -> None:
-    rows = pack_tree([[1, 2], [1, 3]], max_tokens=10)
-    assert rows.attention_mask.dtype == torch.bool
-    assert rows.attention_mask.shape == (1, 1, 3, 3)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from fcdistill.config import LoraTuning
-from fcdistill.distillation import caching, objective, sizing
+from fcdistill.distillation import caching, objective, recomputation, sizing
 from fcdistill.distillation.sizing import (
     ModelShapes,
     logits_bytes,
@@ -60,13 +60,10 @@ SHAPES = ModelShapes(
 
 
 def test_activations_are_the_formula_of_the_docstring() -> None:
-    layer = 2 * (2 * 8 + 2 * 8 + 2 * 4 + 4 * 16) + 8 * 8
-    plain = student_activation_bytes(SHAPES, 10, "bfloat16", keeps_hidden=False, checkpointing=False)
-    assert plain == 10 * 3 * layer
-    hidden = student_activation_bytes(SHAPES, 10, "bfloat16", keeps_hidden=True, checkpointing=False)
-    assert hidden == plain + 10 * 3 * 2 * 8
-    again = student_activation_bytes(SHAPES, 10, "bfloat16", keeps_hidden=False, checkpointing=True)
-    assert again == 10 * (3 * 2 * 8 + layer)
+    layer = 2 * (2 * 8 + 2 * 8 + 2 * 4 + 2 * 16)
+    assert student_activation_bytes(SHAPES, 10, "bfloat16", checkpointing=False) == 10 * 3 * layer
+    again = student_activation_bytes(SHAPES, 10, "bfloat16", checkpointing=True)
+    assert again == 10 * (3 * 2 * 8 + layer + 2 * 2 * 16 + 8 * 8)
     assert teacher_activation_bytes(SHAPES, 10, "float32", keeps_hidden=False) == 10 * 4 * (4 * 8 + 3 * 16)
 
 
@@ -79,23 +76,29 @@ def test_constants_are_those_of_the_code_that_they_describe() -> None:
     assert sizing.CHUNK_ROWS == objective._CHUNK_ROWS == caching._CHUNK_ROWS
 
 
-def test_what_autograd_keeps_of_a_layer_is_near_the_formula() -> None:
+@pytest.mark.parametrize("lean", [True, False])
+def test_what_autograd_keeps_of_a_layer_is_near_the_formula(lean: bool) -> None:
     """Saved tensors of a whole pass of a wide model with adapters, each storage once, weights and logits aside."""
     model = apply_lora(tiny_model("llama", 50, hidden_size=256, num_layers=3), LoraTuning(lora_rank=4))
     kept: dict[int, int] = {}
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    if lean:
+        recomputation.recompute_cheap_parts(model)
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
+    def pack(tensor: torch.Tensor) -> object:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
+        found = recomputation._pack(tensor)
+        if isinstance(found, torch.Tensor) and storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return found
 
     num_tokens = 96
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(pack, recomputation._unpack):
         outputs = model(torch.arange(num_tokens)[None] % 50, use_cache=False)
-    expected = student_activation_bytes(
-        shapes_of(model.get_base_model()), num_tokens, "float32", keeps_hidden=False, checkpointing=False
-    )
+    shapes = shapes_of(model.get_base_model())
+    expected = student_activation_bytes(shapes, num_tokens, "float32", checkpointing=False)
+    if not lean:
+        one_layer = student_activation_bytes(shapes, num_tokens, "float32", checkpointing=True)
+        expected = 3 * (one_layer - 3 * 4 * num_tokens * shapes.width)
     assert sum(kept.values()) == pytest.approx(expected, rel=0.25)
     assert outputs.logits.requires_grad

@@ -1,5 +1,6 @@
 """Examples and trainers for the tests of training: random tokens behind shared prefixes, tiny models."""
 
+import dataclasses
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +25,9 @@ from fcdistill.records import FunctionTool, Message, ModelRef, ToolCall, ToolSpe
 from tests.tiny import tiny_model, tiny_tokenizer
 
 VOCABULARY = 60
-PACKED = Layout(packed=True, max_tokens=4096, attention_tokens=1 << 70, pad_id=0)
-UNPACKED = Layout(packed=False, max_tokens=4096, attention_tokens=1, pad_id=0)
+PACKED = Layout(packing="dense_mask", max_tokens=4096, attention_tokens=1 << 70, pad_id=0)
+FLEX = dataclasses.replace(PACKED, packing="block_mask")
+UNPACKED = Layout(packing="none", max_tokens=4096, attention_tokens=1, pad_id=0)
 
 
 def random_examples(count: int, seed: int = 0) -> list[Example]:

@@ -22,9 +22,10 @@ def test_work_of_a_pack_is_that_of_its_tree(seed: int, max_tokens: int) -> None:
     nodes = torch.unique(torch.cat(rows.paths))
     # A node sees itself and its ancestors, as many as it is deep.
     pairs = int((depths[nodes] + 1).sum())
-    assert _work(model_inputs(rows), 3) == Work(rows.num_tokens, pairs, 3)
+    for packing in ("dense_mask", "block_mask"):
+        assert _work(model_inputs(rows, packing), 3) == Work(rows.num_tokens, pairs, 3)  # type: ignore[arg-type]
 
 
 def test_work_of_padded_rows_leaves_padding_out() -> None:
     rows = pad_rows([[1, 2, 3], [4]])
-    assert _work(model_inputs(rows), 2) == Work(4, 6 + 1, 2)
+    assert _work(model_inputs(rows, "none"), 2) == Work(4, 6 + 1, 2)
