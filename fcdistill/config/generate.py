@@ -1,10 +1,11 @@
 """The section `generate`."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, StrictFloat, StrictInt, model_validator
+from pydantic import Field, StrictFloat, StrictInt, field_validator, model_validator
 
 from fcdistill.config.backends import BackendConfig, with_default_backend
 from fcdistill.config.base import ConfigModel
@@ -50,8 +51,22 @@ class GenerateConfig(ConfigModel):
         datetime(2027, 5, 2, 9, 15, tzinfo=UTC), description="The now of sampled dates and relative times."
     )
     max_new_tokens: StrictInt = Field(160, ge=1, description="Longest answer of the teacher, in tokens.")
+    shard: str | None = Field(
+        None,
+        description="i/n: work at the i-th of n parts of the plan alone, in out/shard-i-of-n; unset: take up the parts "
+        "that lie in out, and finish the generation.",
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _default_backend(cls, value: Any) -> Any:
         return with_default_backend(value, "teacher")
+
+    @field_validator("shard")
+    @classmethod
+    def _one_of_so_many(cls, value: str | None) -> str | None:
+        if value is not None:
+            numbers = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", value)
+            if numbers is None or int(numbers[1]) > int(numbers[2]):
+                raise ValueError("must be i/n with i from 1 to n, for example 1/4")
+        return value

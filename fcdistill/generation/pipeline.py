@@ -2,19 +2,21 @@
 
 The plan is cut into fixed chunks. A chunk's outcomes go to `journal.jsonl` in one durable append; a run that takes up
 the work again asks only for chunks that are not there yet, with the same seeds, so that it ends with the same set.
-`traces.jsonl`, `rejects.jsonl` and `stats.json` are computed from the journal when all chunks are done.
+`traces.jsonl`, `rejects.jsonl` and `stats.json` are computed from the journal when all chunks are done. A shard has a
+journal and counts alone: which of its traces are kept shows when all shards are taken up.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fcdistill.backends.base import Backend, Completion, Request
 from fcdistill.catalog import Catalog
 from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.conversations.steps import category_of
-from fcdistill.errors import BackendError, DataError
+from fcdistill.errors import BackendError, ConfigError, DataError
 from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.collection import check_collection, count_generation
 from fcdistill.generation.coverage import count_cells
@@ -22,6 +24,7 @@ from fcdistill.generation.dedupe import Contamination, request_text
 from fcdistill.generation.joining import join_traces
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
 from fcdistill.generation.reuse import REUSED, Reused, place_traces, read_reusable
+from fcdistill.generation.sharding import JOURNAL, Shard, cut, read_shards
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
 from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.variation import vary_traces
@@ -82,7 +85,7 @@ def run_generation(
     """Generate, verify and write traces; a finished directory returns its stats at once.
 
     Args:
-        config: what to make.
+        config: what to make, or one shard of it.
         backend: opens the teacher; called only when there is work for it.
         catalog: the tools.
         retry_rejects: give every rejected item of a finished run one more attempt.
@@ -106,40 +109,61 @@ def run_generation(
     reused = place_traces(plan, read_reusable(config.reuse, catalog, validator), catalog)
     optional = (config.values, config.examples, config.seeds, *config.decontaminate, *config.reuse)
     inputs = [path for path in optional if path]
-    with (
-        RunDirectory(
-            config.out,
+
+    def opened(shard: Shard | None) -> RunDirectory:
+        return RunDirectory(
+            shard.directory(config.out) if shard else config.out,
             stage="generate",
-            config={**config.model_dump(mode="json"), "catalog_sha256": catalog.sha256},
+            config={
+                **config.model_dump(mode="json"),
+                "catalog_sha256": catalog.sha256,
+                "shard": str(shard) if shard else None,
+            },
             inputs=inputs,
             seed=config.seed,
             volatile=frozenset({"out"}),
-        ) as run,
-        Journal(config.out / "journal.jsonl", Outcome) as journal,
-    ):
+        )
+
+    shard = Shard.parse(config.shard) if config.shard else None
+    if shard is not None:
+        reused = cut(reused, shard)
+        if retry_rejects:
+            raise ConfigError(
+                f"rejects are to be tried again in shard {shard} alone",
+                required="a whole generation: what is a reject shows when all its shards are taken up",
+                fix="remove --retry-rejects; after the last shard, give it to the generation without --shard",
+            )
+    with opened(shard) as run, Journal(run.path / JOURNAL, Outcome) as journal:
         if run.complete and not retry_rejects:
-            return GenerationStats.model_validate(read_json(config.out / "stats.json", "stats file"))
-        attempts = _attempts(config, journal, next_round=run.complete)
+            return GenerationStats.model_validate(read_json(run.path / "stats.json", "stats file"))
+        attempts = _attempts(run.path, config, journal, next_round=run.complete)
+        made = [] if shard or run.complete else read_shards(config.out, opened)
         if run.complete:
             run.reopen()
-        if not journal.records:
-            # Settled before the first attempt, like items that an earlier attempt settled.
-            journal.append([Outcome(id=name, attempt=REUSED, candidate=trace) for name, trace in reused.placed.items()])
+        # Settled before the first attempt, like items that an earlier attempt settled.
+        placed = [Outcome(id=name, attempt=REUSED, candidate=trace) for name, trace in reused.placed.items()]
+        _append_missing(journal, made or placed)
         generator = _Generator(
             config, catalog, book, examples, reused, validator, journal, Contamination(cases), on_progress
         )
-        generator.work(backend, attempts)
-        stats = generator.finish()
+        generator.work(backend, attempts, made_by_shards=frozenset((outcome.id, outcome.attempt) for outcome in made))
+        stats = generator.finish_shard(run.path) if shard else generator.finish()
         run.mark_complete()
         return stats
 
 
-def _attempts(config: GenerateConfig, journal: Journal[Outcome], *, next_round: bool) -> int:
+def _append_missing(journal: Journal[Outcome], outcomes: Sequence[Outcome]) -> None:
+    """Add what a journal does not hold yet, so that a run which is killed here doubles nothing."""
+    known = {(outcome.id, outcome.attempt) for outcome in journal.records}
+    journal.append(outcome for outcome in outcomes if (outcome.id, outcome.attempt) not in known)
+
+
+def _attempts(directory: Path, config: GenerateConfig, journal: Journal[Outcome], *, next_round: bool) -> int:
     """Attempts that every item has; each `--retry-rejects` of a finished run adds one, for good.
 
     The next round is counted from the journal, so that a run which is killed before the round began adds no second one.
     """
-    path = config.out / "attempts.json"
+    path = directory / "attempts.json"
     if next_round:
         attempts = 2 + max((outcome.attempt for outcome in journal.records), default=-1)
         write_json(path, attempts)
@@ -174,11 +198,17 @@ class _Generator:
         self._on_progress = on_progress or (lambda done, total, kept: None)
         self._backend: Backend | None = None
 
-    def work(self, backend: Callable[[], Backend], attempts: int) -> None:
-        """Make up to `attempts` tries at every item that no earlier try has settled."""
+    def work(self, backend: Callable[[], Backend], attempts: int, *, made_by_shards: Set[tuple[str, int]]) -> None:
+        """Make up to `attempts` tries at every item that no earlier try has settled.
+
+        Args:
+            backend: opens the teacher.
+            attempts: how many tries.
+            made_by_shards: the tries that are not made here, by id and number.
+        """
         try:
             for attempt in range(attempts):
-                for chunk in self._chunks(attempt):
+                for chunk in self._chunks(attempt, made_by_shards):
                     done = {outcome.id for outcome in self._journal.records if outcome.attempt == attempt}
                     if all(item.id in done for item in chunk):
                         continue
@@ -194,18 +224,21 @@ class _Generator:
             if self._backend is not None:
                 self._backend.close()
 
-    def _chunks(self, attempt: int) -> Iterator[list[PlanItem]]:
+    def _chunks(self, attempt: int, made_by_shards: Set[tuple[str, int]]) -> Iterator[list[PlanItem]]:
         """The fixed chunks of an attempt: what earlier attempts left, items with one kind of prompt together."""
         last = {outcome.id: outcome for outcome in self._journal.records if outcome.attempt < attempt}
-        checks = self._collection_checks(last)
+        checks = {} if self._config.shard else self._collection_checks(last)
         pending = [
             item
             for item in self._plan
-            if item.id not in last
-            or last[item.id].failed is not None
-            # Another request may be written; a user's own does not change.
-            or item.source == "call_first"
-            and not all(check.ok for check in checks[item.id])
+            if (item.id, attempt) not in made_by_shards
+            and (
+                item.id not in last
+                or last[item.id].failed is not None
+                # Another request may be written; a user's own does not change.
+                or item.source == "call_first"
+                and not all(check.ok for check in checks.get(item.id, ()))
+            )
         ]
         groups: dict[tuple[str, str], list[PlanItem]] = {}
         for item in pending:
@@ -392,9 +425,7 @@ class _Generator:
         candidates = [*self._given(), *(last[item.id].candidate for item in self._plan)]
         kept: list[Trace] = []
         rejects: list[Reject] = []
-        stages: Counter[tuple[str, bool]] = Counter(
-            (check.name, check.ok) for outcome in self._journal.records for check in outcome.candidate.meta.checks
-        )
+        stages = self._checks_met()
         collection_checks = self._collection_checks(last)
         stages.update((check.name, check.ok) for checks in collection_checks.values() for check in checks)
         for trace in candidates:
@@ -414,6 +445,28 @@ class _Generator:
         stats = count_generation(candidates, kept, stages, self._journal.records, cells, self._catalog)
         write_json(self._config.out / "stats.json", stats.model_dump(mode="json"))
         return stats
+
+    def finish_shard(self, directory: Path) -> GenerationStats:
+        """Write and return the counts of a shard, in which all that passed its own checks counts as kept."""
+        last = self._last_outcomes()
+        passed = {name for name, outcome in last.items() if outcome.failed is None}
+        candidates = [last[item.id].candidate for item in self._plan]
+        stats = count_generation(
+            candidates,
+            [trace for trace in candidates if trace.id in passed],
+            self._checks_met(),
+            self._journal.records,
+            count_cells(self._plan, last, passed, self._catalog),
+            self._catalog,
+        )
+        write_json(directory / "stats.json", stats.model_dump(mode="json"))
+        return stats
+
+    def _checks_met(self) -> Counter[tuple[str, bool]]:
+        """How often each check passed and failed, over all attempts."""
+        return Counter(
+            (check.name, check.ok) for outcome in self._journal.records for check in outcome.candidate.meta.checks
+        )
 
     def _varied(self, kept: Sequence[Trace]) -> Iterator[Trace]:
         config = self._config

@@ -1,4 +1,4 @@
-"""A small generation that kills its own process at a given instant: `main` takes OUT INSTANT [--retry-rejects].
+"""A small generation that kills its own process at a given instant: `main` takes OUT INSTANT [--retry-rejects | I/N].
 
 INSTANT is one of the names in `_arm` with the number of the occurrence, as in `torn:2`.
 """
@@ -36,7 +36,7 @@ class FitfulTeacher:
         pass
 
 
-def config_for(out: Path) -> GenerateConfig:
+def config_for(out: Path, shard: str | None = None) -> GenerateConfig:
     return GenerateConfig(
         tools=TOOLS,
         out=out,
@@ -44,6 +44,7 @@ def config_for(out: Path) -> GenerateConfig:
         values=VALUES,
         examples=EXAMPLES,
         num_call_first=30,
+        shard=shard,
     )
 
 
@@ -97,4 +98,6 @@ def main() -> None:
     out, instant, *flags = sys.argv[1:]
     _arm(instant)
     pipeline._CHUNK = CHUNK
-    pipeline.run_generation(config_for(Path(out)), FitfulTeacher, catalog(), retry_rejects="--retry-rejects" in flags)
+    retry_rejects = "--retry-rejects" in flags
+    shard = next((flag for flag in flags if flag != "--retry-rejects"), None)
+    pipeline.run_generation(config_for(Path(out), shard), FitfulTeacher, catalog(), retry_rejects=retry_rejects)
