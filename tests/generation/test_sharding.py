@@ -21,7 +21,8 @@ from fcdistill.storage import read_json, read_jsonl, write_json
 
 from . import crashing
 from .crashing import FitfulTeacher, config_for
-from .home import EXAMPLES, TOOLS, VALUES, catalog, write_faithfully
+from .home import EXAMPLES, TOOLS, VALUES, catalog
+from .test_conversing import answer
 from .test_pipeline import contents, journal_keys, refuse, start
 
 COUNT = 3
@@ -38,7 +39,7 @@ class RepetitiveTeacher:
     def complete(self, requests: Sequence[Request], settings: DecodeSettings) -> Iterator[Completion]:
         for request in requests:
             self.asked[request.id, settings.seed] += 1
-            text = write_faithfully(request)
+            text = answer(request)
             if settings.seed == 0 and "Topic: " in request.messages[-1].content:
                 text = "tell me a story"
             elif settings.seed == 0 and sum(map(ord, request.id)) % 5 == 0:
@@ -60,6 +61,8 @@ def config(out: Path, **fields: Any) -> GenerateConfig:
             "num_call_first": 40,
             "num_varied": 5,
             "num_joined": 5,
+            "num_multi_turn": 6,
+            "num_clarified": 3,
             "no_call_fraction": 0.4,
             "attempts": 2,
             **fields,
@@ -128,7 +131,7 @@ def test_a_shard_says_what_it_made_and_writes_no_traces(
 ) -> None:
     out, stats, _ = sharded
     assert sorted(path.name for path in out.iterdir()) == [f"shard-{number}-of-3" for number in (1, 2, 3)]
-    assert sum(made.planned for made in stats) == 40 and {made.planned for made in stats} == {13, 14}
+    assert sum(made.planned for made in stats) == 46 and {made.planned for made in stats} == {15, 16}
     for directory in out.iterdir():
         assert {path.name for path in directory.iterdir()} == {".lock", "journal.jsonl", "manifest.json", "stats.json"}
 
@@ -172,7 +175,7 @@ def test_rejects_are_not_tried_again_in_a_shard(shards: Path) -> None:
 
 
 def test_more_shards_than_items_leave_some_empty(tmp_path: Path) -> None:
-    few: dict[str, Any] = {"num_call_first": 2, "num_varied": 0, "num_joined": 0}
+    few: dict[str, Any] = {"num_call_first": 2, "num_varied": 0, "num_joined": 0, "num_multi_turn": 0}
     out = tmp_path / "out"
     assert [made.planned for made in run_shards(out, RepetitiveTeacher(), 1, 2, 3, **few)] == [1, 1, 0]
     run(out, RepetitiveTeacher(), **few)
@@ -198,7 +201,7 @@ def finish(out: Path, monkeypatch: pytest.MonkeyPatch, *shards: str | None) -> N
         run_generation(config_for(out, shard), FitfulTeacher, catalog())
 
 
-@pytest.mark.parametrize(("instant", "flags"), [("torn:2", ["2/2"]), ("before_complete", ["2/2"]), ("torn:1", [])])
+@pytest.mark.parametrize(("instant", "flags"), [("torn:2", ["2/2"]), ("torn:1", [])])
 def test_a_killed_shard_or_merge_goes_on_from_its_journal(
     tmp_path: Path, instant: str, flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
