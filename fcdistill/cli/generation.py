@@ -29,11 +29,13 @@ def generate(
 
     settings = load_config(config, "generate", [*(overrides or ()), *([f"shard={shard}"] if shard else ())])
     catalog = load_catalog(str(settings.tools))
+    judge = settings.judge
     with progress("traces") as update:
         stats = run_generation(
             settings,
             lambda: opened(settings.teacher),
             catalog,
+            judge=(lambda: opened(judge)) if judge else None,
             retry_rejects=retry_rejects,
             on_progress=lambda done, total, kept: update(done, total, f"{kept} kept"),
         )

@@ -7,16 +7,16 @@ prompt and seed in either, so that the outcome is that of a generation which was
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fcdistill.errors import DataError
-from fcdistill.generation.reuse import Reused
+from fcdistill.generation.plan import PlanItem
 from fcdistill.records import Outcome
 from fcdistill.storage import RunDirectory, iter_jsonl
 
-__all__ = ["JOURNAL", "Shard", "cut", "read_shards"]
+__all__ = ["JOURNAL", "Shard", "read_shards"]
 
 JOURNAL = "journal.jsonl"
 
@@ -42,16 +42,13 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
+    def of(self, plan: Sequence[PlanItem]) -> Sequence[PlanItem]:
+        """Its items of a plan."""
+        return plan[self.number - 1 :: self.count]
+
     def directory(self, out: Path) -> Path:
         """Where it lies in the directory of the generation."""
         return out / f"shard-{self.number}-of-{self.count}"
-
-
-def cut(whole: Reused, shard: Shard) -> Reused:
-    """A shard of a plan, with the earlier traces that have places in it."""
-    plan = whole.plan[shard.number - 1 :: shard.count]
-    placed = {item.id: whole.placed[item.id] for item in plan if item.id in whole.placed}
-    return replace(whole, plan=plan, placed=placed)
 
 
 def read_shards(out: Path, opened: Callable[[Shard], RunDirectory]) -> list[Outcome]:

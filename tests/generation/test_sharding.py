@@ -198,7 +198,7 @@ def test_earlier_traces_are_reused_once(whole: tuple[Path, GenerationStats, Repe
 def finish(out: Path, monkeypatch: pytest.MonkeyPatch, *shards: str | None) -> None:
     monkeypatch.setattr(pipeline, "_CHUNK", crashing.CHUNK)
     for shard in shards:
-        run_generation(config_for(out, shard), FitfulTeacher, catalog())
+        run_generation(config_for(out, shard), FitfulTeacher, catalog(), judge=crashing.open_judge)
 
 
 @pytest.mark.parametrize(("instant", "flags"), [("torn:2", ["2/2"]), ("torn:1", [])])
