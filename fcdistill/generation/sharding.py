@@ -42,9 +42,9 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
-    def of(self, plan: Sequence[PlanItem]) -> Sequence[PlanItem]:
+    def of(self, plan: Sequence[PlanItem]) -> list[PlanItem]:
         """Its items of a plan."""
-        return plan[self.number - 1 :: self.count]
+        return list(plan[self.number - 1 :: self.count])
 
     def directory(self, out: Path) -> Path:
         """Where it lies in the directory of the generation."""
