@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
 
-from fcdistill.config.backends import BackendConfig, with_default_backend
+from fcdistill.config.backends import BackendConfig, require_constrainable, with_default_backend
 from fcdistill.config.base import ConfigModel
 
 __all__ = [
@@ -94,6 +94,9 @@ class GenerateConfig(ConfigModel):
     sampling_temperature: StrictFloat = Field(
         0.8, ge=0, description="Temperature at which requests are written, and answers drawn where there are several."
     )
+    constrained: StrictBool = Field(
+        False, description="Blind answers are nothing but text or calls that obey the schemas; local models only."
+    )
     attempts: StrictInt = Field(2, ge=1, description="Tries per planned trace before it is given up as a reject.")
     no_call_answer: str = Field(
         "I can't help with that: none of my tools does it.",
@@ -159,6 +162,12 @@ class GenerateConfig(ConfigModel):
             if numbers is None or int(numbers[1]) > int(numbers[2]):
                 raise ValueError("must be i/n with i from 1 to n, for example 1/4")
         return value
+
+    @model_validator(mode="after")
+    def _constrainable(self) -> Self:
+        if self.constrained:
+            require_constrainable(self.teacher)
+        return self
 
     @model_validator(mode="after")
     def _votes_and_judge_make_sense(self) -> Self:

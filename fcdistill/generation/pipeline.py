@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from fcdistill.backends.base import Backend, Completion, Request, complete_all
+from fcdistill.backends.call_grammar import require_enforceable
 from fcdistill.catalog import Catalog
 from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.conversations.steps import category_of
@@ -85,6 +86,8 @@ def run_generation(
     Raises:
         FcdistillError: inputs are unusable, the directory holds another run, or the teacher stopped answering.
     """
+    if config.constrained:
+        require_enforceable([catalog.specs])
     book = read_value_book(config.values, catalog)
     validator = CallValidator(catalog.specs)
     examples = read_examples(config.examples, validator) if config.examples else []
@@ -358,6 +361,7 @@ class _Generator:
 
     def _asking_blindly(self, attempt: int) -> Ask:
         settings = self._settings(attempt, sampled=attempt > 0 or self._config.num_votes > 1)
+        settings = settings.model_copy(update={"constrained": self._config.constrained})
         return lambda drafts, requests: self._ask(drafts, requests, settings)
 
     def _settle(self, drafts: Sequence[Draft], attempt: int) -> None:
