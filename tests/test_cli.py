@@ -308,6 +308,17 @@ def test_rejects_of_a_finished_run_are_tried_again(run: Run, project: Path) -> N
     assert "7 of 7 planned traces kept" in run("generate", "config.yaml", "--retry-rejects").out
 
 
+def test_a_generation_in_shards(run: Run, project: Path) -> None:
+    ended = run("generate", "config.yaml", "--shard", "2/2")
+    assert ended.code == 0 and "3 of 3 planned traces kept" in ended.out and "Shard 2/2 is done." in ended.out, ended
+    ended = run("generate", "config.yaml")
+    assert ended.code == 2 and "1/2 is missing" in ended.err, ended
+    assert run("generate", "config.yaml", "--set", "shard=1/2").code == 0
+    ended = run("generate", "config.yaml")
+    assert ended.code == 0 and "7 of 7 planned traces kept" in ended.out, ended
+    assert len((project / "runs/traces/traces.jsonl").read_text().splitlines()) == 7
+
+
 def test_saved_predictions_are_scored(run: Run, project: Path) -> None:
     suite = ["--cases", "cases.jsonl", "--tools", "tools.json", "--out", "o", "--predictions", "predictions.jsonl"]
     ended = run("eval", *suite)

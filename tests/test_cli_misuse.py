@@ -240,6 +240,7 @@ GENERATE_ROWS = [
     Misuse("out is locked", ("another process is working in runs/traces", "one run per output directory", "wait for it"), prepare=locked("runs/traces"), code=3),
     Misuse("out holds another config", ("runs/traces holds a run with another configuration", "attempts: was 2, is 3", "choose another output directory, or delete this one"), ("attempts=3",), prepare=run_before("generate")),
     Misuse("out holds another stage", ("runs/eval holds a run of `fcdistill eval`", "an output directory of its own for each stage, here generate"), ("out=runs/eval",), prepare=run_before("eval")),
+    Misuse("no such shard", ("shard: must be i/n with i from 1 to n, for example 1/4",), ("shard=3/2",)),
     Misuse("out holds a foreign manifest", ("manifest runs/traces/manifest.json is not one", "choose another output directory"), prepare=wrong_manifest("runs/traces"), leaves=("runs/traces/.lock",)),
     Misuse("all candidates are rejected", ("no trace was kept of 6 that were planned", "read the reasons in runs/traces/rejects.jsonl"), ("examples=null",), {"answers.jsonl": json_lines([{"request": "x", "text": "y"}])}, code=3, leaves=("runs/traces/*",)),
 ]  # fmt: skip

@@ -13,6 +13,10 @@ __all__ = ["generate"]
 def generate(
     config: ConfigPath,
     overrides: Overrides = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only the I-th of N parts of the work; run without it after the last one."),
+    ] = None,
     retry_rejects: Annotated[
         bool, typer.Option("--retry-rejects", help="Give the rejects of a finished run one more attempt.")
     ] = False,
@@ -23,7 +27,7 @@ def generate(
     from fcdistill.generation.pipeline import run_generation
     from fcdistill.reporting.tables import render_generation
 
-    settings = load_config(config, "generate", overrides or ())
+    settings = load_config(config, "generate", [*(overrides or ()), *([f"shard={shard}"] if shard else ())])
     catalog = load_catalog(str(settings.tools))
     judge = settings.judge
     with progress("traces") as update:
@@ -36,6 +40,9 @@ def generate(
             on_progress=lambda done, total, kept: update(done, total, f"{kept} kept"),
         )
     print_rich(render_generation(stats))
+    if settings.shard is not None:
+        print(f"Shard {settings.shard} is done. After the last one, the same command without --shard takes all up.")
+        return
     print(f"Traces: {settings.out / 'traces.jsonl'}; rejects with reasons: {settings.out / 'rejects.jsonl'}")
     if stats.kept == 0:
         raise InfrastructureError(

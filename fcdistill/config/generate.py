@@ -138,6 +138,11 @@ class GenerateConfig(ConfigModel):
         le=1,
         description="Share of common word trigrams from which a request counts as taken from an eval case.",
     )
+    shard: str | None = Field(
+        None,
+        description="i/n: work at the i-th of n parts of the plan alone, in out/shard-i-of-n; unset: take up the parts "
+        "that lie in out, and finish the generation.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -148,6 +153,15 @@ class GenerateConfig(ConfigModel):
     @classmethod
     def _bare_function(cls, value: Any) -> Any:
         return {"function": value} if isinstance(value, str) else value
+
+    @field_validator("shard")
+    @classmethod
+    def _one_of_so_many(cls, value: str | None) -> str | None:
+        if value is not None:
+            numbers = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", value)
+            if numbers is None or int(numbers[1]) > int(numbers[2]):
+                raise ValueError("must be i/n with i from 1 to n, for example 1/4")
+        return value
 
     @model_validator(mode="after")
     def _constrainable(self) -> Self:

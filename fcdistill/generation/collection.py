@@ -113,7 +113,7 @@ def count_generation(
     outcomes: Sequence[Outcome],
     cells: tuple[CellCoverage, ...],
     catalog: Catalog,
-    dedupe: DedupeReport,
+    dedupe: DedupeReport | None,
 ) -> GenerationStats:
     """The counts of a generation.
 
@@ -124,7 +124,7 @@ def count_generation(
         outcomes: every attempt.
         cells: what became of the plan's cells.
         catalog: the tools, so that one without a call shows.
-        dedupe: what was removed as a repetition.
+        dedupe: what was removed as a repetition; None where nobody looked for any.
     """
     counts = Counter(stages)
     seconds = sum(outcome.seconds for outcome in outcomes)

@@ -2,20 +2,22 @@
 
 The plan is cut into fixed chunks. A chunk's outcomes go to `journal.jsonl` in one durable append; a run that takes up
 the work again asks only for chunks that are not there yet, with the same seeds, so that it ends with the same set.
-`traces.jsonl`, `rejects.jsonl` and `stats.json` are computed from the journal when all chunks are done.
+`traces.jsonl`, `rejects.jsonl` and `stats.json` are computed from the journal when all chunks are done. A shard has a
+journal and counts alone: which of its traces are kept shows when all shards are taken up.
 """
 
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from pathlib import Path
 
 from fcdistill.backends.base import Backend, Completion, Request, complete_all
 from fcdistill.backends.call_grammar import require_enforceable
 from fcdistill.catalog import Catalog
 from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.conversations.steps import category_of
-from fcdistill.errors import DataError
+from fcdistill.errors import ConfigError, DataError
 from fcdistill.generation.answering import Ask, answer_requests, dispute_of, prove_requests
 from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.clarified import answer_questions
@@ -30,6 +32,7 @@ from fcdistill.generation.judging import settle
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
 from fcdistill.generation.results import ToolResults, read_results
 from fcdistill.generation.reuse import REUSED, Reused, place_traces, read_reusable
+from fcdistill.generation.sharding import JOURNAL, Shard, read_shards
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
 from fcdistill.generation.turns import conversation_key, earlier_steps, merge_groups
 from fcdistill.generation.values import ValueBook, read_value_book
@@ -73,7 +76,7 @@ def run_generation(
     """Generate, verify and write traces; a finished directory returns its stats at once.
 
     Args:
-        config: what to make.
+        config: what to make, or one shard of it.
         backend: opens the teacher; called only when there is work for it.
         catalog: the tools.
         judge: opens the judge of disputed answers, where the config names one; called before the teacher is opened.
@@ -101,30 +104,45 @@ def run_generation(
     reused = place_traces(plan, read_reusable(config.reuse, catalog, validator), catalog)
     optional = (config.values, config.results, config.examples, config.seeds, *config.decontaminate, *config.reuse)
     inputs = [path for path in optional if path]
-    with (
-        RunDirectory(
-            config.out,
+
+    def opened(shard: Shard | None) -> RunDirectory:
+        return RunDirectory(
+            shard.directory(config.out) if shard else config.out,
             stage="generate",
             config={
                 **config.model_dump(mode="json"),
                 "catalog_sha256": catalog.sha256,
                 "returns_sha256": sha256_json(results.returns),
+                "shard": str(shard) if shard else None,
             },
             inputs=inputs,
             seed=config.seed,
             volatile=frozenset({"out"}),
-        ) as run,
-        Journal(config.out / "journal.jsonl", Outcome) as journal,
-        contextlib.ExitStack() as held,
-    ):
+        )
+
+    shard = Shard.parse(config.shard) if config.shard else None
+    if shard is not None:
+        plan = shard.of(plan)
+        if retry_rejects:
+            raise ConfigError(
+                f"rejects are to be tried again in shard {shard} alone",
+                required="a whole generation: what is a reject shows when all its shards are taken up",
+                fix="remove --retry-rejects; after the last shard, give it to the generation without --shard",
+            )
+    with opened(shard) as run, Journal(run.path / JOURNAL, Outcome) as journal, contextlib.ExitStack() as held:
         if run.complete and not retry_rejects:
-            return GenerationStats.model_validate(read_json(config.out / "stats.json", "stats file"))
-        attempts = _attempts(config, journal, next_round=run.complete)
+            return GenerationStats.model_validate(read_json(run.path / "stats.json", "stats file"))
+        attempts = _attempts(run.path, config, journal, next_round=run.complete)
+        made = [] if shard or run.complete else read_shards(config.out, opened)
         if run.complete:
             run.reopen()
-        if not journal.records:
-            # Settled before the first attempt, like items that an earlier attempt settled.
-            journal.append([Outcome(id=name, attempt=REUSED, candidate=trace) for name, trace in reused.placed.items()])
+        # Settled before the first attempt, like items that an earlier attempt settled.
+        placed = [
+            Outcome(id=item.id, attempt=REUSED, candidate=reused.placed[item.id])
+            for item in plan
+            if item.id in reused.placed
+        ]
+        _append_missing(journal, made or placed)
         contamination = Contamination(cases, config.contamination_jaccard)
         executor = Executor(config.executor, catalog.original_names) if config.executor else None
         if executor is not None:
@@ -143,18 +161,27 @@ def run_generation(
             executor,
             on_progress,
         )
-        generator.work(backend, judge, attempts)
-        stats = generator.finish()
+        made_by_shards = frozenset((outcome.id, outcome.attempt) for outcome in made)
+        generator.work(backend, judge, attempts, made_by_shards)
+        stats = generator.finish_shard(run.path) if shard else generator.finish()
         run.mark_complete()
         return stats
 
 
-def _attempts(config: GenerateConfig, journal: Journal[Outcome], *, next_round: bool) -> int:
+def _append_missing(journal: Journal[Outcome], outcomes: Sequence[Outcome]) -> None:
+    """Add what a journal does not hold yet, so that a run which is killed here doubles nothing."""
+    known = {(outcome.id, outcome.attempt) for outcome in journal.records}
+    missing = [outcome for outcome in outcomes if (outcome.id, outcome.attempt) not in known]
+    if missing:
+        journal.append(missing)
+
+
+def _attempts(directory: Path, config: GenerateConfig, journal: Journal[Outcome], *, next_round: bool) -> int:
     """Attempts that every item has; each `--retry-rejects` of a finished run adds one, for good.
 
     The next round is counted from the journal, so that a run which is killed before the round began adds no second one.
     """
-    path = config.out / "attempts.json"
+    path = directory / "attempts.json"
     if next_round:
         attempts = 2 + max((outcome.attempt for outcome in journal.records), default=-1)
         write_json(path, attempts)
@@ -195,11 +222,24 @@ class _Generator:
         self._backend: Backend | None = None
         self._judge: Backend | None = None
 
-    def work(self, backend: Callable[[], Backend], judge: Callable[[], Backend] | None, attempts: int) -> None:
-        """Make up to `attempts` tries at every item that no earlier try has settled."""
+    def work(
+        self,
+        backend: Callable[[], Backend],
+        judge: Callable[[], Backend] | None,
+        attempts: int,
+        made_by_shards: Set[tuple[str, int]],
+    ) -> None:
+        """Make up to `attempts` tries at every item that no earlier try has settled.
+
+        Args:
+            backend: opens the teacher.
+            judge: opens the judge, where the configuration names one.
+            attempts: how many tries.
+            made_by_shards: the tries that are not made here, by id and number.
+        """
         try:
             for attempt in range(attempts):
-                for chunk in self._chunks(attempt):
+                for chunk in self._chunks(attempt, made_by_shards):
                     done = {outcome.id for outcome in self._journal.records if outcome.attempt == attempt}
                     if all(item.id in done for item in chunk):
                         continue
@@ -224,18 +264,21 @@ class _Generator:
             self._judge = judge()
         self._backend = backend()
 
-    def _chunks(self, attempt: int) -> Iterator[list[PlanItem]]:
+    def _chunks(self, attempt: int, made_by_shards: Set[tuple[str, int]]) -> Iterator[list[PlanItem]]:
         """The fixed chunks of an attempt: what earlier attempts left, items with one kind of prompt together."""
         last = {outcome.id: outcome for outcome in self._journal.records if outcome.attempt < attempt}
-        _, checks = self._collected(last)
+        checks = {} if self._config.shard else self._collected(last)[1]
         pending = [
             item
             for item in self._plan
-            if item.id not in last
-            or last[item.id].failed is not None
-            # Another request may be written; a user's own does not change.
-            or item.source != "request_first"
-            and not all(check.ok for check in checks[item.id])
+            if (item.id, attempt) not in made_by_shards
+            and (
+                item.id not in last
+                or last[item.id].failed is not None
+                # Another request may be written; a user's own does not change.
+                or item.source != "request_first"
+                and not all(check.ok for check in checks.get(item.id, ()))
+            )
         ]
         groups: dict[tuple[str, str], list[PlanItem]] = {}
         for item in pending:
@@ -457,11 +500,11 @@ class _Generator:
         ]
         write_jsonl(self._config.out / "traces.jsonl", merge_groups(kept, _groups_of_steps))
         write_jsonl(self._config.out / "rejects.jsonl", rejects)
-        met = [check for outcome in self._journal.records for check in outcome.candidate.meta.checks]
+        further_checks = (check for _, checks in judged for check in checks)
         stats = count_generation(
             [trace for trace, _ in judged],
             kept,
-            Counter((check.name, check.ok) for check in (*met, *(check for _, checks in judged for check in checks))),
+            Counter((check.name, check.ok) for check in (*self._checks_met(), *further_checks)),
             self._journal.records,
             count_cells(self._settled_plan(last), last, {trace.id for trace in kept}, self._catalog),
             self._catalog,
@@ -469,6 +512,27 @@ class _Generator:
         )
         write_json(self._config.out / "stats.json", stats.model_dump(mode="json"))
         return stats
+
+    def finish_shard(self, directory: Path) -> GenerationStats:
+        """Write and return the counts of a shard, in which all that passed its own checks counts as kept."""
+        last = self._last_outcomes()
+        passed = {name for name, outcome in last.items() if outcome.failed is None}
+        candidates = [last[item.id].candidate for item in self._plan]
+        stats = count_generation(
+            candidates,
+            [trace for trace in candidates if trace.id in passed],
+            Counter((check.name, check.ok) for check in self._checks_met()),
+            self._journal.records,
+            count_cells(self._settled_plan(last), last, passed, self._catalog),
+            self._catalog,
+            dedupe=None,
+        )
+        write_json(directory / "stats.json", stats.model_dump(mode="json"))
+        return stats
+
+    def _checks_met(self) -> Iterator[Check]:
+        """The verdicts on all attempts."""
+        return (check for outcome in self._journal.records for check in outcome.candidate.meta.checks)
 
     def _judged(self, trace: Trace, collection: Collection) -> tuple[Trace, list[Check]]:
         """A trace that was made of others, and the verdicts on it that are still missing."""

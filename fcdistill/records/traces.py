@@ -224,7 +224,7 @@ class GenerationStats(Record):
     votes: dict[str, int] = Field(default_factory=dict)
     """Where the teacher gave several answers: attempts by how many of them make the candidate's calls."""
     dedupe: DedupeReport | None = None
-    """Absent from what earlier versions wrote."""
+    """Absent from a shard's counts, and from what earlier versions wrote."""
     prompt_tokens: int
     completion_tokens: int
     seconds: float

@@ -13,7 +13,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Reply:
-    """What is sent back. `cut` bytes are announced and not sent; `drop` closes the connection without a word."""
+    """What is sent back.
+
+    `cut` bytes are announced and not sent; `drop` closes the connection without a word; between two bytes of the body
+    lie `drip_s`.
+    """
 
     status: int = 200
     body: bytes = b""
@@ -21,6 +25,7 @@ class Reply:
     delay_s: float = 0.0
     cut: int = 0
     drop: bool = False
+    drip_s: float = 0.0
 
 
 def question(body: dict[str, Any]) -> str:
@@ -116,7 +121,9 @@ class FaultyServer:
                         self.send_header(name, value)
                     self.send_header("content-length", str(len(reply.body) + reply.cut))
                     self.end_headers()
-                    self.wfile.write(reply.body)
+                    for part in (bytes([byte]) for byte in reply.body) if reply.drip_s else (reply.body,):
+                        self.wfile.write(part)
+                        time.sleep(reply.drip_s)
                 except OSError:  # the client has gone
                     self.close_connection = True
 

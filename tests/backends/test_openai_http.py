@@ -202,11 +202,12 @@ def test_a_wait_that_is_too_long_gives_the_request_up(serve: Serve, opened: Open
         (Reply(drop=True), "connection failed"),
         (Reply(body=b"{", cut=9), "connection failed"),
         (Reply(body=chat("x").body, delay_s=0.4), "no answer within 0.25 s"),
+        (Reply(body=chat("x").body, drip_s=0.01), "no answer within 0.25 s"),
     ],
 )
 def test_tries_are_counted_and_the_last_failure_is_told(serve: Serve, opened: Open, reply: Reply, message: str) -> None:
     server = serve(lambda body, earlier: reply if question(body) == "bad" else chat("x"))
-    backend = opened(server, max_retries=2, timeout_s=0.25 if reply.delay_s else 30.0)
+    backend = opened(server, max_retries=2, timeout_s=0.25 if reply.delay_s or reply.drip_s else 30.0)
     by_id = {each.id: each for each in backend.complete([request("bad"), request("good")], GREEDY)}
     assert server.num_asked("bad") == 3
     assert by_id["bad"].finish_reason == "error" and by_id["bad"].text == "" and by_id["good"].text == "x"

@@ -1,4 +1,4 @@
-"""A small generation that kills its own process at a given instant: `main` takes OUT INSTANT [--retry-rejects].
+"""A small generation that kills its own process at a given instant: `main` takes OUT INSTANT [--retry-rejects | I/N].
 
 INSTANT is one of the names in `_arm` with the number of the occurrence, as in `torn:2`.
 """
@@ -53,7 +53,7 @@ def open_judge() -> ScriptedBackend:
     return ScriptedBackend(lambda request: f"{('A', 'none')[sum(map(ord, request.id)) % 2]}: the request says so")
 
 
-def config_for(out: Path) -> GenerateConfig:
+def config_for(out: Path, shard: str | None = None) -> GenerateConfig:
     return GenerateConfig(
         tools=TOOLS,
         out=out,
@@ -66,6 +66,7 @@ def config_for(out: Path) -> GenerateConfig:
         num_votes=3,
         judge=ScriptedBackendConfig(backend="scripted", answers=Path("unused")),
         executor=ExecutorConfig(function=f"{__name__}:carry_out"),
+        shard=shard,
     )
 
 
@@ -119,6 +120,6 @@ def main() -> None:
     out, instant, *flags = sys.argv[1:]
     _arm(instant)
     pipeline._CHUNK = CHUNK
-    pipeline.run_generation(
-        config_for(Path(out)), FitfulTeacher, catalog(), judge=open_judge, retry_rejects="--retry-rejects" in flags
-    )
+    retry_rejects = "--retry-rejects" in flags
+    config = config_for(Path(out), shard=next((flag for flag in flags if flag != "--retry-rejects"), None))
+    pipeline.run_generation(config, FitfulTeacher, catalog(), judge=open_judge, retry_rejects=retry_rejects)

@@ -1,0 +1,98 @@
+"""A plan cut into shards, at which machines work side by side, and how their work comes together again.
+
+A shard is every n-th item of the plan, so that all shards have about the same kinds and as many. It gives its items the
+attempts that their own checks call for. What only all items together show, such as duplicates, is found by the
+generation that takes the shards up, which gives such items the attempts that they have left. An item has the same id,
+prompt and seed in either, so that the outcome is that of a generation which was never cut.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fcdistill.errors import DataError
+from fcdistill.generation.plan import PlanItem
+from fcdistill.records import Outcome
+from fcdistill.storage import RunDirectory, iter_jsonl
+
+__all__ = ["JOURNAL", "Shard", "read_shards"]
+
+JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True, order=True)
+class Shard:
+    """One of the parts of a plan.
+
+    Attributes:
+        count: how many there are.
+        number: which one, from 1.
+    """
+
+    count: int
+    number: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """The shard that the configuration writes as `number/count`."""
+        number, _, count = text.partition("/")
+        return cls(int(count), int(number))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def of(self, plan: Sequence[PlanItem]) -> list[PlanItem]:
+        """Its items of a plan."""
+        return list(plan[self.number - 1 :: self.count])
+
+    def directory(self, out: Path) -> Path:
+        """Where it lies in the directory of the generation."""
+        return out / f"shard-{self.number}-of-{self.count}"
+
+
+def read_shards(out: Path, opened: Callable[[Shard], RunDirectory]) -> list[Outcome]:
+    """The outcomes of all shards in the directory of a generation, earlier attempts first; none where it has no shards.
+
+    Args:
+        out: the directory of the generation.
+        opened: locks a shard's directory, and refuses one of another generation.
+
+    Raises:
+        DataError: a shard is missing or unfinished, or belongs to another generation or another cut.
+        StorageError: a shard is still being worked at.
+    """
+    found = _find(out)
+    counts = sorted({shard.count for shard in found})
+    if len(counts) > 1:
+        raise DataError(
+            f"{out} holds shards of several cuts: into {' and into '.join(map(str, counts))}",
+            required="the shards of one cut",
+            fix="delete the shard directories of the others",
+        )
+    outcomes: list[Outcome] = []
+    lacking = []
+    for shard in (Shard(count, number) for count in counts for number in range(1, count + 1)):
+        if shard not in found:
+            lacking.append((shard, "is missing"))
+            continue
+        with opened(shard) as run:
+            if run.complete:
+                outcomes += iter_jsonl(shard.directory(out) / JOURNAL, Outcome, "journal")
+            else:
+                lacking.append((shard, "is unfinished"))
+    if lacking:
+        raise DataError(
+            f"of the shards in {out}, " + ", ".join(f"{shard} {state}" for shard, state in lacking),
+            required="every shard, finished",
+            fix="; ".join(f"fcdistill generate CONFIG --shard {shard}" for shard, _ in lacking)
+            + "; then run the same command again",
+        )
+    return sorted(outcomes, key=lambda outcome: outcome.attempt)
+
+
+def _find(out: Path) -> set[Shard]:
+    """The shards that were begun."""
+    directories = (manifest.parent.name for manifest in out.glob("shard-*-of-*/manifest.json"))
+    names = (re.fullmatch(r"shard-(\d+)-of-(\d+)", name) for name in directories)
+    return {Shard(count=int(name[2]), number=int(name[1])) for name in names if name}
