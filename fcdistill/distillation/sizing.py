@@ -43,7 +43,7 @@ __all__ = [
 DTYPE_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 CHUNK_ROWS = 512
-"""Rows that `objective` and `caching` compare at once."""
+"""Rows that `objective` and `cache_sources` compare at once."""
 
 _CHUNK_COPIES = 5
 """[rows, V] float32 tensors of a chunk that exist at once: both sides' log-probabilities, what the divergence keeps of

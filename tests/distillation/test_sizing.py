@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from fcdistill.config import LoraTuning
-from fcdistill.distillation import caching, objective, recomputation, sizing
+from fcdistill.distillation import cache_sources, objective, recomputation, sizing
 from fcdistill.distillation.sizing import (
     ModelShapes,
     logits_bytes,
@@ -73,7 +73,7 @@ def test_logits_have_a_gradient_on_the_students_side_and_a_chunk_in_float32() ->
 
 
 def test_constants_are_those_of_the_code_that_they_describe() -> None:
-    assert sizing.CHUNK_ROWS == objective._CHUNK_ROWS == caching._CHUNK_ROWS
+    assert sizing.CHUNK_ROWS == objective._CHUNK_ROWS == cache_sources._CHUNK_ROWS
 
 
 @pytest.mark.parametrize("lean", [True, False])
