@@ -4,6 +4,8 @@ PYTHON ?= python3
 # CUDA users, or another build of torch: make demo TORCH='torch==2.13.0+cu130' TORCH_INDEX=<index of those builds>
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
+# The public suites that the tests compare verdicts on; without its dependencies, which are clients of many vendors.
+BFCL := bfcl-eval==2026.3.23
 BIN := .venv/bin
 
 .PHONY: help demo test check format clean
@@ -19,6 +21,7 @@ help:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,all]'
+	$(BIN)/python -m pip install --quiet --no-deps '$(BFCL)'
 	touch $@
 
 demo: .venv/.installed

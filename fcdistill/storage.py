@@ -92,13 +92,9 @@ def loads_strict(text: str | bytes) -> Any:
         else:
             decoded = text
             text.encode()
-        value = json.loads(
-            decoded,
-            object_pairs_hook=_unique_object,
-            parse_constant=_refuse_constant,
-            parse_float=_finite_float,
-            parse_int=_finite_int,
-        )
+        if decoded.startswith("\ufeff"):
+            raise json.JSONDecodeError("Unexpected UTF-8 BOM", decoded, 0)
+        value = _STRICT.decode(decoded)
         if _SURROGATE_ESCAPE.search(decoded):
             json.dumps(value, ensure_ascii=False).encode()
     except StrictJsonError:
@@ -139,6 +135,15 @@ def _finite_int(text: str) -> int:
     if len(text) > 300:
         _finite_float(text)
     return int(text)
+
+
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_unique_object,
+    parse_constant=_refuse_constant,
+    parse_float=_finite_float,
+    parse_int=_finite_int,
+)
+"""Made once: `json.loads` would make one for every line of a file."""
 
 
 def _is_deeper(value: Any, limit: int) -> bool:

@@ -52,6 +52,9 @@ _CODES: dict[str, CallError] = {
 }
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """One way in which a call breaks its tool's schema.
@@ -86,7 +89,11 @@ class CallValidator:
             close = difflib.get_close_matches(call.name, self._compiled, n=3)
             hint = f"; did you mean {' or '.join(close)}?" if close else ""
             return [Violation("unknown_function", "", "name", f"there is no tool {_quote(call.name)}{hint}")]
-        return compiled.check(call.arguments)
+        try:
+            written = _CANONICAL.encode(call.arguments)
+        except (TypeError, ValueError, RecursionError):
+            return compiled.check(call.arguments)
+        return list(_check_once(compiled, written))
 
 
 def check_spec(spec: ToolSpec) -> list[str]:
@@ -212,6 +219,15 @@ class _Compiled:
         if isinstance(child, dict | list | float):
             level = self._levels.at(place) if place is not None else None
             self._walk(child, level, f"{pointer}/{_escape(step)}", found)
+
+
+@functools.lru_cache(maxsize=65536)
+def _check_once(compiled: _Compiled, written: str) -> tuple[Violation, ...]:
+    """The verdict on arguments written as JSON.
+
+    One call is checked many times: in a suite, as the right answer to it, in each repetition, of each model.
+    """
+    return tuple(compiled.check(json.loads(written)))
 
 
 @functools.lru_cache(maxsize=4096)

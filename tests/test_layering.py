@@ -35,7 +35,7 @@ LAYERS = [
         "worked_examples",
     },
     # memory, model_catalogue, quantization and students belong to models
-    {"backends", "memory", "model_catalogue", "models", "quantization", "students"},
+    {"backends", "conversations", "memory", "model_catalogue", "models", "quantization", "students"},
     {"distillation", "evaluation", "generation"},
     {"export", "reporting"},
     {"cli"},

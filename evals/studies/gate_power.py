@@ -112,7 +112,7 @@ def scores_of(outcomes: Sequence[bool]) -> list[Score]:
 
 def report_of(scores: Sequence[Score]) -> Report:
     """The figures of such a run."""
-    return summarise(scores, {score.id: Prediction(id=score.id) for score in scores}, cases_sha256="simulated")
+    return summarise(scores, [Prediction(id=score.id) for score in scores], cases_sha256="simulated")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The command `eval`."""
 
+import gc
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,12 +28,15 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help="Model reference: who answers.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="Saved predictions to score instead; no model runs.")] = None,
     cases: Annotated[Path | None, typer.Option(help="cases.jsonl of gold cases.")] = None,
+    cases_format: Annotated[str | None, typer.Option(help="cases, or openai-messages: the last is the answer.")] = None,
     suite: Annotated[str | None, typer.Option(help="A public suite instead of cases: bfcl:CATEGORY.")] = None,
     tools: Annotated[Path | None, typer.Option(help="The suite's tool catalogue.")] = None,
     out: Annotated[Path | None, typer.Option(help="Output directory.")] = None,
     tools_in_prompt: Annotated[str | None, typer.Option(help="full, compact or none; default: as trained.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases that are decoded together.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many cases.")] = None,
+    repeat: Annotated[int | None, typer.Option(help="Answers to each case, for models that sample.")] = None,
+    sampling_temperature: Annotated[float | None, typer.Option(help="0, the default, decodes greedily.")] = None,
     default_equals_omitted: Annotated[
         bool | None, typer.Option("--default-equals-omitted", help="A default value counts as left out.")
     ] = None,
@@ -60,10 +65,12 @@ def evaluate(
     given = {
         "predictions": predictions,
         "cases": cases,
+        "cases_format": cases_format,
         "suite": suite,
         "tools": tools,
         "out": out,
         "limit": limit,
+        "repeat": repeat,
         "default_equals_omitted": default_equals_omitted,
     }
     backend = {"model": model, "tools_in_prompt": tools_in_prompt, "batch_size": batch_size}
@@ -76,9 +83,11 @@ def evaluate(
     }
     gate = {name: value for name, value in rules.items() if value is not None}
     flags: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    decode = {} if sampling_temperature is None else {"sampling_temperature": sampling_temperature}
     answerer = {name: value for name, value in backend.items() if value is not None}
     if config is not None:
         fields = [*flags, *(name if name == "model" else f"model.{name}" for name in answerer)]
+        fields += [f"decode.{name}" for name in decode]
         if fields:
             raise ConfigError(
                 f"both a config file and {_option(fields[0])} are given",
@@ -95,26 +104,32 @@ def evaluate(
                 required="a config file whose field it overrides",
                 fix="give the config file, or the options instead of --set",
             )
-        if answerer and model is None:
+        if (answerer or decode) and model is None:
             raise ConfigError(
-                f"{_option(next(iter(answerer)))} is given without --model",
-                required="--model, whose prompts and batches it sets",
+                f"{_option(next(iter([*answerer, *decode])))} is given without --model",
+                required="--model, whose prompts and answers it sets",
                 fix="give --model, or leave it away",
             )
         if answerer:
             flags["model"] = answerer
+        if decode:
+            flags["decode"] = decode
         if gate:
             flags["gate"] = gate
         settings = parse_config(flags, "eval", "the given options")
+    # The many records of a large suite live until the end: to look for garbage among them costs a fifth of the time.
+    gc.set_threshold(50_000, 20, 20)
     if settings.model is not None:
         check_inputs(settings)
     answering = None if settings.model is None else opened(settings.model)
     try:
-        with progress("cases") as update:
+        with progress("answers") as update:
             evaluation = run_eval(settings, answering, lambda done, total: update(done, total, ""))
     finally:
         if answering is not None:
             answering.close()
+    if evaluation.suite.note:
+        print(f"fcdistill: note: {evaluation.suite.note}", file=sys.stderr)
     report = evaluation.report
     judged = (report, evaluation.scores, evaluation.predictions, evaluation.suite.cases)
     markdown, html, junit = write_reports(settings.out, *judged)
@@ -123,7 +138,7 @@ def evaluate(
     print(f"Report: {markdown}, {settings.out / 'report.json'}, {html}, {junit}")
     code = exit_code(report)
     if write_baseline is not None and code == 0:
-        write_json(write_baseline, baseline_of(report, evaluation.scores).model_dump(mode="json"))
+        write_json(write_baseline, baseline_of(report, evaluation.answer_scores).model_dump(mode="json"))
         print(f"Baseline: {write_baseline}")
     if report.num_unscored:
         fail(_unscored(report, evaluation.predictions, saved=settings.model is None), code)
@@ -134,7 +149,7 @@ def evaluate(
 
 
 def _option(field: str) -> str:
-    return "--" + field.removeprefix("model.").replace("_", "-")
+    return "--" + field.rpartition(".")[2].replace("_", "-")
 
 
 def _write_step_summary(markdown: str) -> None:

@@ -14,7 +14,7 @@ from fcdistill.config.backends import (
     ServerConfig,
 )
 from fcdistill.config.base import Dtype, ToolsInPrompt
-from fcdistill.config.evaluate import EvalConfig, GateConfig
+from fcdistill.config.evaluate import CasesFormat, EvalConfig, GateConfig
 from fcdistill.config.fields import describe_fields
 from fcdistill.config.generate import GenerateConfig
 from fcdistill.config.loading import load_config, parse_config
@@ -39,6 +39,7 @@ __all__ = [
     "BackendConfig",
     "CLASS_NAMES",
     "CacheConfig",
+    "CasesFormat",
     "DecodeSettings",
     "Divergence",
     "Dtype",

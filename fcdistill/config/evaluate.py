@@ -5,10 +5,12 @@ from typing import Any, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from fcdistill.config.backends import BackendConfig, DecodeSettings, with_default_backend
+from fcdistill.config.backends import BackendConfig, DecodeSettings, LocalBackendConfig, with_default_backend
 from fcdistill.config.base import ConfigModel
 
-__all__ = ["EvalConfig", "EvalSuite", "GateConfig"]
+__all__ = ["CasesFormat", "EvalConfig", "EvalSuite", "GateConfig"]
+
+CasesFormat = Literal["cases", "openai-messages"]
 
 EvalSuite = Literal[
     "bfcl:simple_python",
@@ -50,13 +52,20 @@ class GateConfig(ConfigModel):
 class EvalConfig(ConfigModel):
     """`fcdistill eval`: predictions on gold cases become a report."""
 
-    cases: Path | None = Field(None, description="cases.jsonl of EvalCase records; alternatively give suite.")
+    cases: Path | None = Field(None, description="cases.jsonl of gold cases; alternatively give suite.")
+    cases_format: CasesFormat = Field(
+        "cases",
+        description="cases: EvalCase records; openai-messages: rows of {messages, tools}, gold answer last.",
+    )
     suite: EvalSuite | None = Field(None, description="A public suite instead of cases: bfcl:CATEGORY.")
     tools: Path | None = Field(None, description="The suite's catalogue; not needed where every case holds its tools.")
     out: Path = Field(description="Output directory.")
     model: BackendConfig | None = Field(None, description="Who answers; alternatively give predictions.")
     predictions: Path | None = Field(None, description="Saved predictions: JSONL of {id, text} or {id, tool_calls}.")
     decode: DecodeSettings = DecodeSettings()
+    repeat: StrictInt = Field(
+        1, ge=1, description="Answers to each case, each with its own seed: for models and servers that sample."
+    )
     default_equals_omitted: StrictBool = Field(
         False, description="An optional argument that equals its schema default counts as left out."
     )
@@ -76,4 +85,12 @@ class EvalConfig(ConfigModel):
             raise ValueError("give exactly one of cases and suite")
         if self.suite is not None and self.tools is not None:
             raise ValueError("tools belongs to cases: the cases of a suite hold their own")
+        if self.suite is not None and self.cases_format != "cases":
+            raise ValueError("cases_format belongs to cases: a suite has a format of its own")
+        greedy = isinstance(self.model, LocalBackendConfig) and self.decode.sampling_temperature == 0
+        if self.repeat > 1 and greedy:
+            raise ValueError(
+                f"repeat is {self.repeat}, but a local model with decode.sampling_temperature 0 answers alike each "
+                "time; set a sampling_temperature above 0, or leave out repeat"
+            )
         return self

@@ -58,6 +58,7 @@ class Rule:
 
 
 EXACT = Rule("exact")
+_AS_WRITTEN = json.JSONEncoder(ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def describe_value(value: object, limit: int = 120) -> str:
     if value is MISSING:
         return "nothing"
     try:
-        text = json.dumps(value, ensure_ascii=False)
+        text = _AS_WRITTEN.encode(value)
     except (TypeError, ValueError, RecursionError):
         text = repr(type(value).__name__)
     return text if len(text) <= limit else text[: limit - 1] + "…"

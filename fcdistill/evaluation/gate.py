@@ -2,8 +2,9 @@
 
 A run fails where an absolute floor is broken, where its accuracy dropped by more than is tolerated and too many cases
 turned wrong for chance (exact one-sided McNemar), or where a critical case turned wrong. A baseline that was measured
-under other conditions says nothing: it is refused with what differs, unless the user allows that. How a verdict is
-shown is not known here (`reporting`).
+under other conditions says nothing: it is refused with what differs, unless the user allows that. With several answers
+to a case, accuracies are means over answers, and a case turns wrong where its majority does (`repeats`); cautions on
+power are those of single answers. How a verdict is shown is not known here (`reporting`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ _USUAL_CHURN = 0.02
 
 _OF_THE_ANSWERS = ("template_sha256", "tools_in_prompt", "decode_sha256")
 """How the answers were made: unknown of saved predictions and in part of servers, and then nothing that differs."""
-_CONDITIONS = ("cases_sha256", "tools_sha256", *_OF_THE_ANSWERS, "default_equals_omitted", "scorer_version")
+_CONDITIONS = ("cases_sha256", "tools_sha256", *_OF_THE_ANSWERS, "default_equals_omitted", "scorer_version", "repeat")
 """What a baseline and a run must have in common; fields of `Baseline` and `Report` alike."""
 
 
@@ -87,7 +88,7 @@ def require_comparable(config: GateConfig, baseline: Baseline, conditions: Mappi
     if mismatches and not config.allow_mismatch:
         raise DataError(
             f"the baseline {config.baseline} was measured under other conditions: {'; '.join(mismatches)}",
-            required="the same cases, tools, prompts, decode settings and scorer as in this run",
+            required="the same cases, tools, prompts, decode settings, scorer and repetitions as in this run",
             fix="write a new baseline with --write-baseline, or compare what is common with --allow-mismatch",
         )
     return mismatches
@@ -101,7 +102,7 @@ def judge(
     Args:
         config: the rules.
         report: the run's figures.
-        scores: its verdicts, one per case.
+        scores: its verdicts on all answers.
         cases: the cases, for which of them are critical.
         baseline: what `config.baseline` holds; None where there is none.
 
@@ -118,15 +119,14 @@ def judge(
     if baseline is None:
         return GateVerdict(passed=all(check.passed for check in checks), checks=tuple(checks))
     mismatches = require_comparable(config, baseline, {name: getattr(report, name) for name in _CONDITIONS})
-    before = {score.id: score for score in baseline.scores}
-    now = {score.id: score for score in scores if score.id in before}
-    if not now:
+    shared = {score.id for score in baseline.scores} & {score.id for score in scores}
+    if not shared:
         raise DataError(
             f"the baseline {config.baseline} shares no case with this run",
             required="a baseline of the same suite",
             fix="check the path, or write a new baseline",
         )
-    pairs = ([before[id] for id in now], list(now.values()))
+    pairs = [[score for score in side if score.id in shared] for side in (baseline.scores, scores)]
     comparison, (regressed, fixed) = compare_scores(*pairs), changed_ids(*pairs)
     checks.append(_drop_check(comparison, config))
     critical = {case.id for case in cases if case.critical}
@@ -211,9 +211,7 @@ def _floor_check(accuracy: float, floor: float) -> GateCheck:
 
 
 def _drop_check(comparison: PairedComparison, config: GateConfig) -> GateCheck:
-    # In cases, so that a drop of exactly the tolerance does not depend on rounding.
-    net = comparison.baseline_only - comparison.candidate_only
-    too_far = net > config.max_drop * comparison.num_pairs + 1e-9
+    too_far = -comparison.difference > config.max_drop + 1e-9  # a drop of exactly the tolerance is none, when rounded
     significant = comparison.p_worse < config.alpha
     detail = (
         f"call accuracy changed by {100 * comparison.difference:+.1f} points ({comparison.baseline_only} cases turned "

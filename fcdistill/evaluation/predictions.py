@@ -4,7 +4,9 @@ A call that a strict JSON reader may not accept (lone surrogates, absurd nesting
 an answer is worth is not known here (`scoring`).
 """
 
-from collections.abc import Mapping
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from pydantic_core import PydanticSerializationError
 
 from fcdistill.errors import DataError
 from fcdistill.records import FinishReason, ParseError, Prediction, SavedPrediction, ToolCall
-from fcdistill.storage import StrictJsonError, loads_strict, read_jsonl
+from fcdistill.storage import StrictJsonError, iter_jsonl, loads_strict
 from fcdistill.toolcalls import parse_output
 
 __all__ = ["prediction_from_text", "read_predictions"]
@@ -66,18 +68,21 @@ def prediction_from_text(
     )
 
 
-def read_predictions(path: Path, known_ids: frozenset[str], safe_names: Mapping[str, str]) -> dict[str, Prediction]:
-    """Saved answers by case id.
+def read_predictions(
+    path: Path, known_ids: frozenset[str], safe_names: Mapping[str, str], *, repeat: int = 1
+) -> dict[tuple[str, int], Prediction]:
+    """Saved answers by case id and repetition.
 
     Args:
         path: JSONL of `{id, text}`, `{id, tool_calls}`, or an earlier eval's predictions.jsonl.
         known_ids: ids of all cases of the suite.
         safe_names: a tool's original name to its name in the catalogue, where the two differ.
+        repeat: answers to each case: an id may stand in as many lines.
 
     Raises:
-        DataError: a line is malformed, an id stands twice or belongs to no case.
+        DataError: a line is malformed, or an id stands in more lines than that or belongs to no case.
     """
-    saved = read_jsonl(path, SavedPrediction, "predictions")
+    saved = list(iter_jsonl(path, SavedPrediction, "predictions"))
     unknown = [line.id for line in saved if line.id not in known_ids]
     if unknown:
         raise DataError(
@@ -85,10 +90,38 @@ def read_predictions(path: Path, known_ids: frozenset[str], safe_names: Mapping[
             required="ids of the suite's cases",
             fix="give the predictions of this suite, or remove the others",
         )
-    return {line.id: _prediction(line, safe_names) for line in saved}
+    numbered = _numbered(saved)
+    for case_id, repetition in numbered:
+        if repetition >= repeat:
+            raise DataError(
+                f"predictions {path}: case {case_id!r} has an answer number {repetition + 1}, and repeat is {repeat}",
+                required="as many answers to each case as repeat says",
+                fix=f"remove that answer, or give --repeat {1 + max(number for _, number in numbered)}",
+            )
+    if len(numbered) < len(saved):
+        twice, _ = Counter((line.id, line.repetition) for line in saved).most_common(1)[0]
+        raise DataError(
+            f"predictions {path}: repetition {twice[1]} of case {twice[0]!r} stands there twice",
+            required="one answer per repetition of a case",
+            fix="remove one of them",
+        )
+    return {
+        (case_id, repetition): _prediction(line, repetition, safe_names)
+        for (case_id, repetition), line in numbered.items()
+    }
 
 
-def _prediction(line: SavedPrediction, safe_names: Mapping[str, str]) -> Prediction:
+def _numbered(saved: Sequence[SavedPrediction]) -> dict[tuple[str, int], SavedPrediction]:
+    """The lines by case id and repetition; one that does not say which it is takes the first free number."""
+    found = {(line.id, line.repetition): line for line in saved if line.repetition is not None}
+    for line in saved:
+        if line.repetition is None:
+            number = next(number for number in itertools.count() if (line.id, number) not in found)
+            found[line.id, number] = line
+    return found
+
+
+def _prediction(line: SavedPrediction, repetition: int, safe_names: Mapping[str, str]) -> Prediction:
     prediction = prediction_from_text(
         line.id,
         line.text or "",
@@ -98,6 +131,7 @@ def _prediction(line: SavedPrediction, safe_names: Mapping[str, str]) -> Predict
         completion_tokens=line.completion_tokens,
         error=line.error,
     )
+    prediction = prediction.model_copy(update={"repetition": repetition})
     read: list[ToolCall | ParseError] | None = None
     if line.tool_calls:
         read = [_read_call(item) for item in line.tool_calls]

@@ -1,20 +1,23 @@
 """`fcdistill eval`: ask the cases that have no answer yet, score all answers, write the files.
 
 A run directory holds `predictions.jsonl` (appended while the run goes on, so that a killed run resumes),
-`scores.jsonl`, `report.json` and `manifest.json`. How a report is shown is not known here (`reporting`).
+`scores.jsonl`, `report.json` and `manifest.json`. With `repeat`, the first two hold several answers to each case. How a
+report is shown is not known here (`reporting`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fcdistill.backends import Backend, Completion, PromptFormat, Request, prompt_format
 from fcdistill.config import EvalConfig, GateConfig
+from fcdistill.errors import DataError
 from fcdistill.evaluation.bfcl import BfclSuite, read_bfcl
 from fcdistill.evaluation.bfcl_official import load_ast_checker, official_verdict
 from fcdistill.evaluation.gate import judge, read_baseline, require_comparable
 from fcdistill.evaluation.predictions import prediction_from_text, read_predictions
+from fcdistill.evaluation.repeats import by_case, case_verdict
 from fcdistill.evaluation.scoring import SCORER_VERSION, Scorer
 from fcdistill.evaluation.stats import summarise
 from fcdistill.evaluation.suites import Suite, read_suite
@@ -23,7 +26,7 @@ from fcdistill.storage import Journal, RunDirectory, sha256_json, write_json, wr
 
 __all__ = ["Evaluation", "check_inputs", "exit_code", "open_suite", "run_eval", "with_verdict"]
 
-_VOLATILE = frozenset({"default_equals_omitted", "gate", "limit", "out"})
+_VOLATILE = frozenset({"default_equals_omitted", "gate", "limit", "out", "repeat"})
 """Config fields that change no answer: with others, the answers that are there already still stand."""
 
 
@@ -34,14 +37,20 @@ class Evaluation:
     Attributes:
         report: the figures, as in report.json.
         suite: the evaluated cases and their tools.
-        scores: one verdict per scored case, in the cases' order.
-        predictions: the answers by case id; an unscored case may have none.
+        scores: one verdict per scored case, in the cases' order: that of the answer which speaks for the case.
+        predictions: these answers by case id; an unscored case has the one that failed, or none.
+        answer_scores: the verdicts on all answers to the scored cases, case by case.
     """
 
     report: Report
     suite: Suite
     scores: tuple[Score, ...]
     predictions: dict[str, Prediction]
+    answer_scores: tuple[Score, ...]
+
+
+_Answers = dict[tuple[str, int], Prediction]
+"""By case id and repetition."""
 
 
 def exit_code(report: Report) -> int:
@@ -73,7 +82,7 @@ def open_suite(config: EvalConfig) -> tuple[Suite, BfclSuite | None]:
         load_ast_checker()
         return bfcl.suite, bfcl
     assert config.cases is not None
-    return read_suite(config.cases, config.tools), None
+    return read_suite(config.cases, config.tools, config.cases_format), None
 
 
 def run_eval(
@@ -86,7 +95,7 @@ def run_eval(
     Args:
         config: what to evaluate.
         backend: who answers; None where `config.predictions` is given.
-        on_progress: is told how many of how many cases have an answer, at the start and whenever that changes.
+        on_progress: is told how many of how many answers are there, at the start and whenever that changes.
 
     Raises:
         DataError: the suite, the predictions, the baseline or the run directory are unusable.
@@ -105,7 +114,7 @@ def run_eval(
     if config.predictions is not None:
         set_aside = () if bfcl is None else bfcl.unsatisfiable
         known_ids = frozenset([*(case.id for case in whole_suite.cases), *set_aside])
-        saved = read_predictions(config.predictions, known_ids, suite.safe_names)
+        saved = read_predictions(config.predictions, known_ids, suite.safe_names, repeat=config.repeat)
     files = () if bfcl is None else bfcl.files
     inputs = [path for path in (config.cases, config.tools, config.predictions, *files) if path is not None]
     with RunDirectory(
@@ -121,16 +130,16 @@ def run_eval(
         if run.complete:
             run.reopen()
         if saved is not None:
-            predictions = saved
+            answers = saved
             if on_progress is not None:
-                on_progress(sum(case.id in predictions for case in suite.cases), len(suite.cases))
+                asked = _asked(suite, config.repeat)
+                on_progress(sum(key in answers for key in asked), len(asked))
         else:
             assert backend is not None
-            predictions = _ask(config, backend, suite, run.path / "predictions.jsonl", on_progress)
-        evaluation = with_verdict(_evaluate(config, backend, suite, predictions, conditions, bfcl), config.gate)
-        ordered = [predictions[case.id] for case in whole_suite.cases if case.id in predictions]
-        write_jsonl(run.path / "predictions.jsonl", ordered)
-        write_jsonl(run.path / "scores.jsonl", evaluation.scores)
+            answers = _ask(config, backend, suite, run.path / "predictions.jsonl", on_progress)
+        evaluation = with_verdict(_evaluate(config, backend, suite, answers, conditions, bfcl), config.gate)
+        write_jsonl(run.path / "predictions.jsonl", _ordered(answers, whole_suite))
+        write_jsonl(run.path / "scores.jsonl", evaluation.answer_scores)
         write_json(run.path / "report.json", evaluation.report.model_dump(mode="json"))
         if not evaluation.report.num_unscored:
             run.mark_complete()
@@ -146,7 +155,7 @@ def with_verdict(evaluation: Evaluation, gate: GateConfig) -> Evaluation:
     if not gate.is_on or evaluation.report.num_unscored:
         return evaluation
     baseline = None if gate.baseline is None else read_baseline(gate.baseline)
-    verdict = judge(gate, evaluation.report, evaluation.scores, evaluation.suite.cases, baseline)
+    verdict = judge(gate, evaluation.report, evaluation.answer_scores, evaluation.suite.cases, baseline)
     return replace(evaluation, report=evaluation.report.model_copy(update={"gate": verdict}))
 
 
@@ -159,6 +168,7 @@ def _conditions(config: EvalConfig, suite: Suite, prompts: PromptFormat | None) 
         "tools_in_prompt": None if prompts is None else prompts.tools_in_prompt,
         "decode_sha256": None if config.model is None else sha256_json(config.decode.model_dump(mode="json")),
         "default_equals_omitted": config.default_equals_omitted,
+        "repeat": config.repeat,
     }
 
 
@@ -171,40 +181,70 @@ def _require_baseline(config: EvalConfig, conditions: Mapping[str, Any]) -> Base
     return baseline
 
 
+def _asked(suite: Suite, repeat: int) -> list[tuple[str, int]]:
+    """Every answer that a run is to have."""
+    return [(case.id, repetition) for case in suite.cases for repetition in range(repeat)]
+
+
+def _ordered(answers: _Answers, suite: Suite) -> Iterator[Prediction]:
+    """All answers that are there, case by case: also those that this run's `limit` or `repeat` leave out."""
+    place = {case.id: number for number, case in enumerate(suite.cases)}
+    for case_id, repetition in sorted(
+        (key for key in answers if key[0] in place), key=lambda key: (place[key[0]], key[1])
+    ):
+        yield answers[case_id, repetition]
+
+
 def _ask(
     config: EvalConfig,
     backend: Backend,
     suite: Suite,
     journal_path: Path,
     on_progress: Callable[[int, int], None] | None,
-) -> dict[str, Prediction]:
+) -> _Answers:
     with Journal(journal_path, Prediction) as journal:
-        predictions = {prediction.id: prediction for prediction in journal.records}
-        answered = {case_id for case_id, prediction in predictions.items() if prediction.error is None}
-        num_cases = len(suite.cases)
+        answers = {(answer.id, answer.repetition): answer for answer in journal.records}
+        asked = _asked(suite, config.repeat)
+        names = _request_names(asked)
+        cases = {case.id: case for case in suite.cases}
         requests = [
-            Request(id=case.id, messages=case.messages, specs=suite.specs[case.id])
-            for case in suite.cases
-            if case.id not in answered
+            Request(id=name, messages=cases[case_id].messages, specs=suite.specs[case_id])
+            for name, (case_id, repetition) in names.items()
+            if (case_id, repetition) not in answers or answers[case_id, repetition].error is not None
         ]
-        num_done = num_cases - len(requests)
+        num_done = len(asked) - len(requests)
         if on_progress is not None:
-            on_progress(num_done, num_cases)
+            on_progress(num_done, len(asked))
         if not requests:
-            return predictions
+            return answers
         for completion in backend.complete(requests, config.decode):
-            prediction = _prediction(completion)
-            journal.append([prediction])
-            predictions[prediction.id] = prediction
+            case_id, repetition = names[completion.id]
+            answer = _prediction(case_id, completion).model_copy(update={"repetition": repetition})
+            journal.append([answer])
+            answers[case_id, repetition] = answer
             num_done += 1
             if on_progress is not None:
-                on_progress(num_done, num_cases)
-        return predictions
+                on_progress(num_done, len(asked))
+        return answers
 
 
-def _prediction(completion: Completion) -> Prediction:
+def _request_names(asked: Sequence[tuple[str, int]]) -> dict[str, tuple[str, int]]:
+    """What each answer is asked for as: backends draw its sample from that name, so that a case's answers differ."""
+    names = {f"{case_id}#{number}" if number else case_id: (case_id, number) for case_id, number in asked}
+    if len(names) < len(asked):
+        case_ids = {case_id for case_id, _ in asked}
+        clash = next(name for case_id, number in asked if (name := f"{case_id}#{number}") in case_ids)
+        raise DataError(
+            f"case {clash!r} has the name that a repetition of another case is asked under",
+            required="ids that do not end in # and a number, where cases are repeated",
+            fix="rename that case",
+        )
+    return names
+
+
+def _prediction(case_id: str, completion: Completion) -> Prediction:
     return prediction_from_text(
-        completion.id,
+        case_id,
         completion.text,
         completion.finish_reason,
         latency_s=completion.latency_s,
@@ -218,32 +258,45 @@ def _evaluate(
     config: EvalConfig,
     backend: Backend | None,
     suite: Suite,
-    predictions: dict[str, Prediction],
+    answers: _Answers,
     conditions: Mapping[str, Any],
     bfcl: BfclSuite | None,
 ) -> Evaluation:
     scorers: dict[int, Scorer] = {}  # by identity: cases of one catalogue share one tuple of specs
     scores: list[Score] = []
     unscored_ids: list[str] = []
+    speaking: dict[str, Prediction] = {}
     for case in suite.cases:
-        prediction = predictions.get(case.id)
-        if prediction is None or prediction.error is not None:
+        given = [answers[case.id, number] for number in range(config.repeat) if (case.id, number) in answers]
+        failed = next((answer for answer in given if answer.error is not None), None)
+        if failed is not None:
+            speaking[case.id] = failed
+        if failed is not None or len(given) < config.repeat:
             unscored_ids.append(case.id)
-        else:
-            specs = suite.specs[case.id]
-            if id(specs) not in scorers:
-                scorers[id(specs)] = Scorer(specs, default_equals_omitted=config.default_equals_omitted)
-            score = scorers[id(specs)].score(case, prediction)
-            scores.append(score if bfcl is None else _with_official(score, bfcl, prediction))
+            continue
+        specs = suite.specs[case.id]
+        if id(specs) not in scorers:
+            scorers[id(specs)] = Scorer(specs, default_equals_omitted=config.default_equals_omitted)
+        for answer in given:
+            score = scorers[id(specs)].score(case, answer)
+            scores.append(score if bfcl is None else _with_official(score, bfcl, answer))
+    verdicts = [case_verdict(found) for found in by_case(scores).values()]
+    speaking |= {score.id: answers[score.id, score.repetition] for score in verdicts}
     report = summarise(
         scores,
-        predictions,
+        [answers[score.id, score.repetition] for score in scores],
         unscored_ids=unscored_ids,
         model=None if backend is None else backend.ref,
         set_aside=None if bfcl is None else bfcl.unsatisfiable,
         **conditions,
     )
-    return Evaluation(report=report, suite=suite, scores=tuple(scores), predictions=predictions)
+    return Evaluation(
+        report=report,
+        suite=suite,
+        scores=tuple(verdicts),
+        predictions=speaking,
+        answer_scores=tuple(scores),
+    )
 
 
 def _with_official(score: Score, bfcl: BfclSuite, prediction: Prediction) -> Score:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from fcdistill.errors import DataError
 from fcdistill.records import Report, Score
-from fcdistill.storage import describe_validation_error, read_json, read_jsonl
+from fcdistill.storage import describe_validation_error, iter_jsonl, read_json
 
 __all__ = ["SavedRun", "describe_differences", "read_run", "require_comparable"]
 
@@ -20,7 +20,7 @@ class SavedRun:
     Attributes:
         path: the directory that holds the files.
         report: report.json.
-        scores: scores.jsonl, a verdict on every case.
+        scores: scores.jsonl, the verdicts on every case's answers.
     """
 
     path: Path
@@ -55,12 +55,12 @@ def read_run(path: Path) -> SavedRun:
             required="a complete evaluation: a comparison without these cases would be of another suite",
             fix="run that `fcdistill eval` again: only the cases without an answer are asked",
         )
-    scores = tuple(read_jsonl(scores_path, Score, "scores"))
+    scores = tuple(iter_jsonl(scores_path, Score, "scores"))
     found = (sum(score.correct for score in scores), len(scores))
     told = (report.call_accuracy.successes, report.call_accuracy.n)
     if found != told:
         raise DataError(
-            f"{report_path} tells of {told[0]} of {told[1]} cases right, {scores_path} of {found[0]} of {found[1]}",
+            f"{report_path} tells of {told[0]} of {told[1]} answers right, {scores_path} of {found[0]} of {found[1]}",
             required="a report and the scores that it was made from",
             fix="run that `fcdistill eval` again in the same directory; answers that are there are not asked again",
         )
@@ -90,7 +90,7 @@ def require_comparable(runs: Sequence[SavedRun]) -> None:
 
 
 def describe_differences(runs: Sequence[SavedRun]) -> list[str]:
-    """What differs between the first run and another although it may: the tools, the prompts or the decode settings.
+    """What differs between the first run and another although it may: tools, prompts, decoding, answers to each case.
 
     What either run did not record, such as the decode settings of saved predictions, is no difference.
     """
@@ -102,6 +102,7 @@ def describe_differences(runs: Sequence[SavedRun]) -> list[str]:
             ("template_sha256", "chat template"),
             ("tools_in_prompt", "tools_in_prompt"),
             ("decode_sha256", "decode settings"),
+            ("repeat", "number of answers to each case"),
         ):
             before, now = getattr(first.report, field), getattr(run.report, field)
             if before is not None and now is not None and before != now:

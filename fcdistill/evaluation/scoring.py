@@ -93,6 +93,7 @@ class Scorer:
         names = Counter(call.name for call in prediction.calls)
         return Score(
             id=case.id,
+            repetition=prediction.repetition,
             category=case.category,
             behaviour=case.behaviour,
             tools=tuple(dict.fromkeys(call.name for call in case.expected[0])),

@@ -1,15 +1,17 @@
 """Verdicts added up: rates with intervals, quantiles, counts.
 
-Every rate is over all scored cases. Where nothing was scored there is no rate: null, never 0. Which cases exist and
-who answered them is told by the caller.
+Every rate is over all answers to the scored cases. Where nothing was scored there is no rate: null, never 0. Which
+cases exist and who answered them is told by the caller.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import sqrt
 
 import numpy
-from scipy.stats import binomtest
+from scipy.stats import norm
 
+from fcdistill.evaluation.repeats import agreement, by_case, case_verdict, pass_hat
 from fcdistill.evaluation.scoring import SCORER_VERSION
 from fcdistill.records import (
     CALL_ERRORS,
@@ -19,35 +21,69 @@ from fcdistill.records import (
     OfficialDisagreement,
     Prediction,
     Rate,
+    RepeatedRate,
+    RepeatFigures,
     Report,
     Score,
     ToolsInPrompt,
 )
 
-__all__ = ["summarise", "wilson_interval"]
+__all__ = ["clustered_interval", "summarise", "wilson_interval"]
+
+_ADDED_FOR_VARIANCE = (0.0, 0.0, 1.0, 1.0)
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Bounds of a binomial proportion.
 
     Args:
-        successes: successes, 0 to n.
+        successes: successes, 0 to n; both need not be whole, where n is an effective number of trials.
         n: trials, at least 1.
         confidence: probability that such intervals cover the true proportion.
 
     Raises:
-        ValueError: n is not positive, or successes is outside 0 to n.
+        ValueError: n is below 1, or successes is outside 0 to n.
 
-    Source: Wilson 1927, without continuity correction, as in `scipy.stats.binomtest`.
+    Source: Wilson 1927, without continuity correction.
     """
-    interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes in {n} trials")
+    share, z2 = successes / n, float(norm.isf((1 - confidence) / 2)) ** 2
+    centre = share + z2 / (2 * n)
+    reach = sqrt(z2 * (share * (1 - share) + z2 / (4 * n)) / n)
+    low, high = (centre - reach) / (1 + z2 / n), (centre + reach) / (1 + z2 / n)
+    # Rounding must not put the share outside.
+    return max(0.0, min(low, share)), min(1.0, max(high, share))
+
+
+def clustered_interval(shares: Sequence[float], num_answers: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Bounds of the mean over cases, each with several answers; of single answers, Wilson's.
+
+    Answers to one case are alike, so that they must not count as so many cases. The interval is Wilson's for the
+    effective number of cases: their number, times how much less a case's share varies than a single answer would. It
+    lies between the number of cases and that of all answers. Two cases of share 0 and two of share 1 are added to the
+    estimate of that variance, so that cases that all agree do not pass for certainty.
+
+    Args:
+        shares: each case's figure, 0 to 1; at least one.
+        num_answers: answers of all these cases.
+        confidence: as for `wilson_interval`.
+
+    Source: Wilson's interval with the effective sample size of the design, Korn and Graubard 1998 and Franco et al.
+    2019 (J. Surv. Stat. Methodol. 7); the four cases after Agresti and Coull 1998. Cases as the unit: Miller 2024,
+    section 3 (arXiv:2411.00640).
+    """
+    padded = numpy.array([*shares, *_ADDED_FOR_VARIANCE])
+    mean, square = float(padded.mean()), float((padded**2).mean())
+    certainty = min((mean - mean**2) / (square - mean**2), num_answers / len(shares))
+    return wilson_interval(sum(shares) * certainty, len(shares) * certainty, confidence)
 
 
 def summarise(
     scores: Sequence[Score],
-    predictions: Mapping[str, Prediction],
+    answers: Iterable[Prediction],
     *,
+    repeat: int = 1,
     unscored_ids: Sequence[str] = (),
     model: ModelRef | None = None,
     cases_sha256: str,
@@ -61,9 +97,10 @@ def summarise(
     """The report of an evaluation.
 
     Args:
-        scores: the verdicts, one per scored case.
-        predictions: the answers by case id, for latency and token counts of the scored cases.
-        unscored_ids: cases without an answer.
+        scores: the verdicts, `repeat` for each scored case.
+        answers: the answers, for latency and token counts of the scored cases; those to other cases are passed over.
+        repeat: answers to each case.
+        unscored_ids: cases that lack an answer.
         model: who answered, where known.
         cases_sha256: hash of the evaluated cases.
         tools_sha256: hash of the suite's catalogue.
@@ -73,30 +110,34 @@ def summarise(
         default_equals_omitted: how the scores were made.
         set_aside: reasons, by id, why cases of the suite are not among the evaluated ones.
     """
-    official = [score.official_correct for score in scores if score.official_correct is not None]
+    cases = by_case(scores)
+    verdicts = [case_verdict(found) for found in cases.values()]
+    official = [score for score in scores if score.official_correct is not None]
     matched = sum(score.arguments_matched for score in scores)
     num_predicted = sum(score.arguments_predicted for score in scores)
     num_expected = sum(score.arguments_expected for score in scores)
-    primary = Counter(score.primary_error for score in scores)
-    answers = [predictions[score.id] for score in scores]
+    primary = Counter(score.primary_error for score in verdicts)
+    scored = [answer for answer in answers if answer.id in cases]
     return Report(
-        num_cases=len(scores) + len(unscored_ids),
+        num_cases=len(cases) + len(unscored_ids),
+        repeat=repeat,
         num_unscored=len(unscored_ids),
         unscored_ids=tuple(unscored_ids),
-        call_accuracy=_rate(score.correct for score in scores),
-        parse_rate=_rate(score.parsed for score in scores),
-        schema_valid_rate=_rate(score.schema_valid for score in scores),
-        name_accuracy=_rate(score.names_correct for score in scores),
+        call_accuracy=_rate((score.id, score.correct) for score in scores),
+        repeats=_repeat_figures(list(cases.values())) if repeat > 1 and cases else None,
+        parse_rate=_rate((score.id, score.parsed) for score in scores),
+        schema_valid_rate=_rate((score.id, score.schema_valid) for score in scores),
+        name_accuracy=_rate((score.id, score.names_correct) for score in scores),
         argument_precision=_ratio(matched, num_predicted),
         argument_recall=_ratio(matched, num_expected),
         argument_f1=_ratio(2 * matched, num_predicted + num_expected),
-        call_confusion=_call_confusion(scores),
+        call_confusion=_call_confusion(verdicts),
         errors={code: primary[code] for code in CALL_ERRORS if primary[code]},
-        by_category=_rates_by((score.category, score.correct) for score in scores),
-        by_tool=_rates_by((tool, score.correct) for score in scores for tool in score.tools),
-        latency_s=_distribution(answer.latency_s for answer in answers),
-        prompt_tokens=_distribution(answer.prompt_tokens for answer in answers),
-        completion_tokens=_distribution(answer.completion_tokens for answer in answers),
+        by_category=_rates_by((score.category, score) for score in scores),
+        by_tool=_rates_by((tool, score) for score in scores for tool in score.tools),
+        latency_s=_distribution(answer.latency_s for answer in scored),
+        prompt_tokens=_distribution(answer.prompt_tokens for answer in scored),
+        completion_tokens=_distribution(answer.completion_tokens for answer in scored),
         model=model,
         cases_sha256=cases_sha256,
         tools_sha256=tools_sha256,
@@ -105,8 +146,8 @@ def summarise(
         decode_sha256=decode_sha256,
         default_equals_omitted=default_equals_omitted,
         scorer_version=SCORER_VERSION,
-        official_accuracy=_rate(official) if official else None,
-        official_disagreements=tuple(_disagreements(scores)),
+        official_accuracy=_rate((score.id, score.official_correct is True) for score in official) if official else None,
+        official_disagreements=tuple(_disagreements(verdicts)),
         set_aside=dict(set_aside or {}),
     )
 
@@ -124,23 +165,45 @@ def _disagreements(scores: Iterable[Score]) -> Iterator[OfficialDisagreement]:
         )
 
 
-def _rate(outcomes: Iterable[bool]) -> Rate:
-    found = list(outcomes)
-    successes, n = sum(found), len(found)
+def _rate(outcomes: Iterable[tuple[str, bool]]) -> Rate:
+    """The share of outcomes, each with its case's id."""
+    cases: dict[str, list[bool]] = {}
+    for case_id, outcome in outcomes:
+        cases.setdefault(case_id, []).append(outcome)
+    successes, n = sum(map(sum, cases.values())), sum(map(len, cases.values()))
     if n == 0:
         return Rate(value=None, successes=0, n=0, low=None, high=None)
-    low, high = wilson_interval(successes, n)
+    low, high = clustered_interval([sum(found) / len(found) for found in cases.values()], n)
     return Rate(value=successes / n, successes=successes, n=n, low=low, high=high)
+
+
+def _repeat_figures(cases: Sequence[Sequence[Score]]) -> RepeatFigures:
+    counts = [(sum(score.correct for score in scores), len(scores)) for scores in cases]
+    repeat = counts[0][1]
+
+    def repeated(figures: Sequence[float]) -> RepeatedRate:
+        low, high = clustered_interval(figures, len(cases) * repeat)
+        value = float(numpy.mean(figures))
+        return RepeatedRate(value=value, low=min(low, value), high=max(high, value))
+
+    return RepeatFigures(
+        num_always_right=sum(right == n for right, n in counts),
+        num_sometimes_right=sum(0 < right < n for right, n in counts),
+        num_never_right=sum(right == 0 for right, _ in counts),
+        consistency=repeated([agreement(right, n) for right, n in counts]),
+        pass_hat=tuple(repeated([pass_hat(right, n, drawn) for right, n in counts]) for drawn in range(1, repeat + 1)),
+    )
 
 
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _rates_by(outcomes: Iterable[tuple[str, bool]]) -> dict[str, Rate]:
-    groups: dict[str, list[bool]] = {}
-    for name, outcome in outcomes:
-        groups.setdefault(name, []).append(outcome)
+def _rates_by(named: Iterable[tuple[str, Score]]) -> dict[str, Rate]:
+    """Call accuracy by name."""
+    groups: dict[str, list[tuple[str, bool]]] = {}
+    for name, score in named:
+        groups.setdefault(name, []).append((score.id, score.correct))
     return {name: _rate(groups[name]) for name in sorted(groups)}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fcdistill.annotations import COMPARATOR_KEYWORD
 from fcdistill.catalog import Catalog, catalog_from_tools, read_catalog
+from fcdistill.config import CasesFormat
 from fcdistill.errors import CatalogError, DataError
 from fcdistill.evaluation.comparators import (
     EXACT,
@@ -22,6 +23,7 @@ from fcdistill.evaluation.comparators import (
     expected_alternatives,
     parse_rule,
 )
+from fcdistill.evaluation.openai_messages import read_message_cases
 from fcdistill.records import EvalCase, ToolCall, ToolSpec
 from fcdistill.storage import read_jsonl, sha256_json
 from fcdistill.validation import CallValidator
@@ -38,12 +40,14 @@ class Suite:
         specs: the tools of each case, by case id; cases of one catalogue share one tuple.
         safe_names: a tool's original name to its name in the suite's catalogue, where the two differ.
         tools_sha256: hash of the suite's catalogue; None where every case holds its own tools.
+        note: what was inferred when the cases were read, in one sentence; empty where they say all themselves.
     """
 
     cases: tuple[EvalCase, ...]
     specs: Mapping[str, tuple[ToolSpec, ...]]
     safe_names: Mapping[str, str]
     tools_sha256: str | None
+    note: str = ""
 
     @cached_property
     def cases_sha256(self) -> str:
@@ -55,22 +59,29 @@ class Suite:
         return replace(self, cases=self.cases[:limit])
 
 
-def read_suite(cases: Path, tools: Path | None = None) -> Suite:
+def read_suite(cases: Path, tools: Path | None = None, cases_format: CasesFormat = "cases") -> Suite:
     """Read and check a suite.
 
     Args:
-        cases: JSONL of `EvalCase` records.
+        cases: JSONL of `EvalCase` records, or a file in another format.
         tools: the catalogue of the cases that hold no tools of their own.
+        cases_format: that format.
 
     Raises:
         DataError: a file is missing or malformed, or a case contradicts itself or its tools; it names the case.
         CatalogError: the catalogue is unusable.
     """
-    found = read_jsonl(cases, EvalCase, "cases")
-    if not found:
-        raise DataError(f"cases {cases} holds no case", required="at least one EvalCase", fix="check the path")
     catalog = None if tools is None else read_catalog(tools)
     safe_names = {} if catalog is None else {name: safe for safe, name in catalog.original_names.items()}
+    note = ""
+    if cases_format == "openai-messages":
+        rows = read_message_cases(cases, catalog)
+        found, note = rows.cases, f"cases {cases}: {rows.note}"
+        safe_names |= rows.safe_names
+    else:
+        found = read_jsonl(cases, EvalCase, "cases")
+    if not found:
+        raise DataError(f"cases {cases} holds no case", required="at least one EvalCase", fix="check the path")
     shared = None if catalog is None else _Tools(catalog, f"tool catalogue {tools}")
     checked, specs = [], {}
     for case in found:
@@ -86,7 +97,7 @@ def read_suite(cases: Path, tools: Path | None = None) -> Suite:
         checked.append(named)
         specs[case.id] = own.specs
     tools_sha256 = None if catalog is None else catalog.sha256
-    return Suite(tuple(checked), specs, safe_names, tools_sha256)
+    return Suite(tuple(checked), specs, safe_names, tools_sha256, note)
 
 
 class _Tools:

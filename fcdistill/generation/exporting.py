@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fcdistill.backends.openai_wire import wire_messages, wire_tools
+from fcdistill.conversations.hermes import write_turns
 from fcdistill.equality import same_calls
 from fcdistill.errors import DataError
-from fcdistill.generation.hermes import write_turns
 from fcdistill.records import Outcome, Reject, Trace
 from fcdistill.storage import iter_jsonl, read_jsonl, sha256_json, write_text
 

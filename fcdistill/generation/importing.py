@@ -15,11 +15,12 @@ from typing import Any
 from scipy.cluster.hierarchy import DisjointSet
 
 from fcdistill.catalog import Catalog, catalog_from_document
-from fcdistill.errors import CatalogError, ConfigError, DataError
+from fcdistill.conversations.source_formats import SourceError, SourceFormat, read_conversations, read_rows
+from fcdistill.conversations.steps import category_of
+from fcdistill.errors import CatalogError, ConfigError
 from fcdistill.generation.dedupe import Contamination, request_key
 from fcdistill.generation.plan import calls_group
 from fcdistill.generation.recorded import RecordedAnswer, recorded_answers
-from fcdistill.generation.source_formats import SourceError, SourceFormat, read_conversations
 from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import Category, Check, EvalCase, Message, ModelRef, Reject, Trace, TraceMeta
@@ -27,10 +28,8 @@ from fcdistill.storage import (
     RunDirectory,
     StrictJsonError,
     loads_strict,
-    read_json,
     read_jsonl,
     sha256_json,
-    storage_errors,
     write_jsonl,
 )
 from fcdistill.validation import CallValidator
@@ -86,7 +85,7 @@ def import_traces(
         )
     book = read_value_book(values, catalog) if catalog is not None else ValueBook()
     cases = [case for each in decontaminate for case in read_jsonl(each, EvalCase, "eval cases")]
-    rows = _rows(path)
+    rows = read_rows(path)
     config = {
         "file": str(path),
         "format": source_format,
@@ -105,21 +104,6 @@ def import_traces(
         run.mark_complete()
     rejected = Counter(reject.check for reject in importer.rejects)
     return ImportCounts(len(rows), importer.reports, len(importer.kept), dict(rejected.most_common()))
-
-
-def _rows(path: Path) -> list[Any]:
-    """The rows of a source: JSON values, or the bytes of a line, which may be none."""
-    if not path.is_file():
-        raise DataError(f"there is no file {path}", required="the file to import", fix="correct the path")
-    with storage_errors(path, "read"):
-        content = path.read_bytes()
-    if content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-        rows = read_json(path, "source file")
-    else:
-        rows = [line for line in content.splitlines() if line.strip()]
-    if not rows:
-        raise DataError(f"source file {path} is empty", required="at least one row", fix="give another file")
-    return list(rows)
 
 
 @dataclass
@@ -258,8 +242,5 @@ def _comparable(message: Message) -> list[Any]:
 
 
 def _category(answer: Message) -> Category:
-    if not answer.tool_calls:
-        return "clarify" if answer.content.rstrip().endswith("?") else "irrelevance"
-    if len(answer.tool_calls) == 1:
-        return "simple"
-    return "parallel" if len({call.name for call in answer.calls}) == 1 else "parallel_multiple"
+    asks = not answer.tool_calls and answer.content.rstrip().endswith("?")
+    return "clarify" if asks else category_of(answer.calls)

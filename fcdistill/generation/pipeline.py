@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fcdistill.backends.base import Backend, Completion, Request
 from fcdistill.catalog import Catalog
 from fcdistill.config import DecodeSettings, GenerateConfig
+from fcdistill.conversations.steps import category_of
 from fcdistill.errors import BackendError, DataError
 from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.collection import check_collection, count_generation
@@ -26,7 +27,6 @@ from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.variation import vary_traces
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import (
-    Category,
     Check,
     EvalCase,
     GenerationStats,
@@ -356,7 +356,7 @@ class _Generator:
             split_group=calls_group(draft.answer.calls) if draft.answer.calls and item.calls else item.split_group,
             meta=TraceMeta(
                 source=item.source,
-                category=item.category or _category(draft.answer.calls),
+                category=item.category or category_of(draft.answer.calls),
                 plan_cell=item.cell,
                 teacher=self._backend.ref,
                 checks=tuple(draft.checks),
@@ -460,11 +460,3 @@ class _Generator:
 
 def _without(call: ToolCall, name: str) -> ToolCall:
     return ToolCall(name=call.name, arguments={key: value for key, value in call.arguments.items() if key != name})
-
-
-def _category(calls: Sequence[ToolCall]) -> Category:
-    if not calls:
-        return "irrelevance"
-    if len(calls) == 1:
-        return "simple"
-    return "parallel" if len({call.name for call in calls}) == 1 else "parallel_multiple"

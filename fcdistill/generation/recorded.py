@@ -8,33 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from fcdistill.catalog import Catalog, safe_name
+from fcdistill.conversations.source_formats import Conversation
+from fcdistill.conversations.steps import Step, read_steps
 from fcdistill.generation.plan import time_of_context
-from fcdistill.generation.source_formats import Conversation, Turn
 from fcdistill.generation.verify import Verifier
-from fcdistill.records import Check, FunctionCall, Message, ToolCall
-from fcdistill.toolcalls import ParsedOutput, parse_output
+from fcdistill.records import Check, Message, ToolCall
 
-__all__ = ["RecordedAnswer", "Step", "recorded_answers"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """A turn; the assistant's with the calls that it makes."""
-
-    turn: Turn
-    output: ParsedOutput
-
-    @property
-    def message(self) -> Message:
-        """The turn as a trace holds it before its answer; what can't be read stays as it was written."""
-        if self.turn.role != "assistant" or self.output.errors:
-            turn = self.turn
-            return Message(role=turn.role, content=turn.text, tool_call_id=turn.tool_call_id, name=turn.name)
-        calls = self.output.calls
-        ids = self.turn.call_ids if len(self.turn.call_ids) == len(calls) else [None] * len(calls)
-        wrapped = tuple(FunctionCall(id=identity, function=call) for identity, call in zip(ids, calls, strict=True))
-        return Message(role="assistant", content=self.output.text, tool_calls=wrapped)
+__all__ = ["RecordedAnswer", "recorded_answers"]
 
 
 @dataclass(frozen=True)
@@ -109,7 +89,7 @@ class RecordedAnswer:
 
 def recorded_answers(conversation: Conversation, verifier: Verifier) -> list[RecordedAnswer]:
     """The answers that a conversation records, in their order."""
-    steps = [Step(turn, _output(turn, verifier.catalog)) for turn in conversation.turns]
+    steps = read_steps(conversation, verifier.catalog)
     return [
         RecordedAnswer(steps, index, verifier, conversation.model)
         for index, turn in enumerate(conversation.turns)
@@ -119,15 +99,3 @@ def recorded_answers(conversation: Conversation, verifier: Verifier) -> list[Rec
 
 def _prose(step: Step) -> str:
     return step.output.text if step.turn.role == "assistant" else step.turn.text
-
-
-def _output(turn: Turn, catalog: Catalog) -> ParsedOutput:
-    """The calls of an assistant's turn, by the names that the catalogue gave their tools."""
-    if turn.role != "assistant":
-        return ParsedOutput((), (), "")
-    output = parse_output(turn.text, truncated=turn.truncated)
-    calls = tuple(
-        call.model_copy(update={"name": safe_name(call.name)}) if call.name not in catalog.by_name else call
-        for call in output.calls
-    )
-    return ParsedOutput(calls, output.errors, output.text)

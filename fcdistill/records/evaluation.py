@@ -31,6 +31,8 @@ __all__ = [
     "ParseError",
     "Prediction",
     "Rate",
+    "RepeatFigures",
+    "RepeatedRate",
     "Report",
     "SavedPrediction",
     "Score",
@@ -60,6 +62,12 @@ CALL_ERRORS: tuple[CallError, ...] = CallError.__args__  # type: ignore[attr-def
 
 
 Answer = Annotated[tuple[ToolCall, ...], Field(description="One acceptable list of calls, in any order")]
+
+
+Repetition = Annotated[
+    int,
+    Field(ge=0, exclude_if=lambda value: value == 0, description="Which of several answers to the case, from 0"),
+]
 
 
 class EvalCase(Record):
@@ -105,6 +113,7 @@ class Prediction(Record):
     """What a model answered to one case. `error` means that it was not asked successfully: the case is unscored."""
 
     id: str
+    repetition: Repetition = 0
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
     parse_errors: tuple[ParseError, ...] = ()
@@ -120,6 +129,8 @@ class SavedPrediction(Record):
     """A line of a file of saved answers: an output text, an API's `tool_calls`, or what an earlier eval wrote."""
 
     id: str
+    repetition: int | None = Field(default=None, ge=0)
+    """Which of several answers to the case, from 0; those that do not say take the free numbers in the file's order."""
     text: str | None = None
     """The raw output; calls are read from it where `tool_calls` and `calls` hold none."""
     tool_calls: tuple[Any, ...] | None = None
@@ -150,9 +161,10 @@ class ScoreError(Frozen):
 
 
 class Score(Record):
-    """The verdict on one case."""
+    """The verdict on one answer to a case."""
 
     id: str
+    repetition: Repetition = 0
     category: Category
     behaviour: Behaviour
     tools: tuple[str, ...]
@@ -178,11 +190,15 @@ class Score(Record):
 
 
 class Rate(Frozen):
-    """A share of cases with its 95% interval (Wilson); all three are null where there is no case."""
+    """A share of answers with its 95% interval (Wilson); all three are null where there is no case.
+
+    Every case has one answer, or equally many: then cases are still the unit of the interval.
+    """
 
     value: float | None
     successes: int
     n: int
+    """Answers."""
     low: float | None
     high: float | None
 
@@ -196,6 +212,27 @@ class Distribution(Frozen):
     p95: float | None
 
 
+class RepeatedRate(Frozen):
+    """A mean over cases with its 95% interval; cases are the unit."""
+
+    value: float
+    low: float
+    high: float
+
+
+class RepeatFigures(Frozen):
+    """How reliable a model is that was asked each case several times."""
+
+    num_always_right: int
+    num_sometimes_right: int
+    num_never_right: int
+    """Cases by their answers; the three add up to the scored cases."""
+    consistency: RepeatedRate
+    """How likely two answers to one case get the same verdict."""
+    pass_hat: tuple[RepeatedRate, ...]
+    """How likely j answers to one case are all right, for j from 1 to the number of repetitions (pass^j)."""
+
+
 class CallConfusion(Frozen):
     """Whether the case wants a call, by whether the model attempted one (a malformed attempt is an attempt)."""
 
@@ -206,7 +243,11 @@ class CallConfusion(Frozen):
 
 
 class PairedComparison(Frozen):
-    """Two answers to each case, of a baseline and of a candidate: who was right where the other was not."""
+    """A baseline and a candidate on the same cases: who was right where the other was not.
+
+    With several answers to a case, it is right where more than half of them are; difference, interval and p-values are
+    of each case's share of right answers.
+    """
 
     num_pairs: int
     both_right: int
@@ -219,7 +260,7 @@ class PairedComparison(Frozen):
     high: float
     """95% interval of the difference (paired bootstrap over cases)."""
     p_worse: float
-    """Exact one-sided McNemar: how likely so many regressions are where the candidate is as good."""
+    """Exact one-sided McNemar, or with several answers the sign-flip test: how likely so large a drop is by chance."""
     p_differs: float
     """The same, two-sided."""
 
@@ -262,11 +303,16 @@ class Report(Record):
     """What an evaluation found. Every rate is over all scored cases; unscored ones are counted apart."""
 
     num_cases: int
+    repeat: int = Field(default=1, ge=1, exclude_if=lambda value: value == 1)
+    """Answers to each case."""
     num_unscored: int
     unscored_ids: tuple[str, ...]
-    """Cases without an answer: the backend failed on them, or the saved predictions lack them."""
+    """Cases that lack an answer: the backend failed on them, or the saved predictions lack them."""
     call_accuracy: Rate
     """The headline: right behaviour, right names, right arguments."""
+    repeats: RepeatFigures | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Where each case was asked several times and any was scored. What follows counts a case by one answer that speaks
+    for it (right where more than half of its answers are), but for the rates, which are over all answers."""
     parse_rate: Rate
     schema_valid_rate: Rate
     name_accuracy: Rate
@@ -304,9 +350,12 @@ class Report(Record):
 
 
 class Baseline(Record):
-    """What later runs are judged against: the verdict on each case, and under which conditions it was found."""
+    """What later runs are judged against: the verdicts on each case, and under which conditions it was found."""
 
     scores: tuple[Score, ...]
+    """All answers' verdicts."""
+    repeat: int = Field(default=1, ge=1, exclude_if=lambda value: value == 1)
+    """Answers to each case."""
     cases_sha256: str
     tools_sha256: str | None
     template_sha256: str | None = None

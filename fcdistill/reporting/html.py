@@ -27,7 +27,7 @@ from fcdistill.records import (
     ToolCall,
 )
 from fcdistill.reporting.diffs import diff_calls
-from fcdistill.reporting.wording import NOTHING, interval, percent, quantity, visible
+from fcdistill.reporting.wording import NOTHING, interval, percent, quantity, repeated_rates, visible
 
 __all__ = ["render_html"]
 
@@ -64,8 +64,8 @@ def render_html(
 
     Args:
         report: the figures.
-        scores: the verdicts.
-        predictions: the answers by case id.
+        scores: the verdicts, one per scored case.
+        predictions: the answers that these speak of, by case id.
         cases: the cases; those without a verdict are left out.
         title: names the run in the heading and in the browser's tab.
     """
@@ -84,7 +84,7 @@ def render_html(
     return environment.get_template("report.html.jinja").render(
         report=report,
         title=title,
-        rates=_rates(report),
+        rates=[*_rates(report), *repeated_rates(report)],
         breakdowns=_breakdowns(report),
         errors=_errors(report, wrong),
         distributions=_distributions(report),

@@ -1,6 +1,6 @@
 """An evaluation as JUnit XML, which CI servers show case by case.
 
-One test case per eval case: a wrong answer is a failure, a case without an answer an error. The gate's rules are test
+One test case per eval case: a wrong one is a failure, one without an answer an error. The gate's rules are test
 cases of a suite of their own, so that what turns a build red is named there too. The file satisfies both schemas in
 use, that of Ant's tasks (which asks for a package, a time and a host, and for empty elements) and that of Jenkins.
 """
@@ -33,8 +33,8 @@ def render_junit(
 
     Args:
         report: the figures, and the gate's verdict where there is one.
-        scores: the verdicts.
-        predictions: the answers by case id, for what was said and how long it took.
+        scores: the verdicts, one per scored case.
+        predictions: the answers that these speak of by case id, for what was said and how long it took.
         cases: all cases of the run, in their order.
         finished_at: when the run ended; the file holds it without a time zone, as its schema has it.
     """

@@ -27,7 +27,7 @@ from fcdistill.records import (
 )
 from fcdistill.reporting.coverage import render_cells
 from fcdistill.reporting.terminal import rich_table
-from fcdistill.reporting.wording import NOTHING, describe_error, interval, percent, quantity, visible
+from fcdistill.reporting.wording import NOTHING, describe_error, interval, percent, quantity, repeated_rates, visible
 
 __all__ = [
     "comparison_markdown",
@@ -50,7 +50,8 @@ def render_headline(report: Report) -> str:
     rate = report.call_accuracy
     if rate.value is None:
         return f"Call accuracy: {NOTHING}, since none of {report.num_cases} cases was scored"
-    return f"Call accuracy {percent(rate.value)} ({interval(rate)}), {rate.successes} of {rate.n} cases right"
+    what = "cases" if report.repeat == 1 else f"answers ({report.repeat} to each case)"
+    return f"Call accuracy {percent(rate.value)} ({interval(rate)}), {rate.successes} of {rate.n} {what} right"
 
 
 def render_plain(report: Report, scores: Sequence[Score], *, max_failures: int) -> str:
@@ -81,7 +82,7 @@ def render_terminal(report: Report) -> Group:
         parts += [Text(visible(f"  {name} {verdict}: {why}")) for name, verdict, why in _gate_rows(report.gate)]
         parts += [Text(visible(f"  {note}"), style="yellow") for note in _gate_notes(report.gate)]
         parts.append(Text(""))
-    parts.append(rich_table("Figures", ("figure", "value", "95% interval", "cases"), _figures(report)))
+    parts.append(rich_table("Figures", ("figure", "value", "95% interval", _counted(report)), _figures(report)))
     parts.append(rich_table("Calls", _CONFUSION_HEAD, _confusion(report)))
     for title, head, rows in _breakdowns(report):
         parts.append(rich_table(title, head, rows))
@@ -100,8 +101,8 @@ def render_markdown(
 
     Args:
         report: the figures.
-        scores: the verdicts.
-        predictions: the answers by case id.
+        scores: the verdicts, one per scored case.
+        predictions: the answers that these speak of, by case id.
         cases: the cases; those without a verdict are left out.
         max_failures: show only the first so many wrong cases; the text says how many more there are.
     """
@@ -111,7 +112,7 @@ def render_markdown(
     if report.gate is not None:
         lines += [f"**{_gate_headline(report.gate)}**", "", *_markdown_table(_GATE_HEAD, _gate_rows(report.gate)), ""]
         lines += [line for note in _gate_notes(report.gate) for line in (_escaped(note), "")]
-    lines += [*_markdown_table(("figure", "value", "95% interval", "cases"), _figures(report)), ""]
+    lines += [*_markdown_table(("figure", "value", "95% interval", _counted(report)), _figures(report)), ""]
     lines += ["## Calls", "", *_markdown_table(_CONFUSION_HEAD, _confusion(report)), ""]
     for title, head, rows in _breakdowns(report):
         lines += [f"## {title}", "", *_markdown_table(head, rows), ""]
@@ -220,6 +221,7 @@ def _figures(report: Report) -> _Rows:
         ("names right", report.name_accuracy),
     )
     rows: _Rows = [(name, percent(rate.value), interval(rate), _cases(rate)) for name, rate in rates]
+    rows[1:1] = [(name, percent(rate.value), interval(rate), "") for name, rate in repeated_rates(report)]
     arguments = (
         ("argument precision", report.argument_precision),
         ("argument recall", report.argument_recall),
@@ -263,7 +265,15 @@ def _breakdowns(report: Report) -> list[tuple[str, _Row, _Rows]]:
         ("By tool", "tool", report.by_tool),
     ):
         rows: _Rows = [(name, percent(rate.value), interval(rate), _cases(rate)) for name, rate in rates.items()]
-        found.append((title, (head, "call accuracy", "95% interval", "cases"), rows))
+        found.append((title, (head, "call accuracy", "95% interval", _counted(report)), rows))
+    if report.repeats is not None:
+        figures = report.repeats
+        rows = [
+            ("always", str(figures.num_always_right)),
+            ("sometimes", str(figures.num_sometimes_right)),
+            ("never", str(figures.num_never_right)),
+        ]
+        found.append((f"Right in {report.repeat} answers", ("", "cases"), rows))
     errors = sorted(report.errors.items(), key=lambda item: -item[1])
     found.append(("Errors (primary)", ("error", "cases"), [(code, str(count)) for code, count in errors]))
     differing = Counter((each.kind, each.correct) for each in report.official_disagreements)
@@ -369,6 +379,11 @@ def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
 
 def _points(value: float) -> str:
     return f"{100 * value:+z.1f}"
+
+
+def _counted(report: Report) -> str:
+    """What a rate counts."""
+    return "cases" if report.repeat == 1 else "answers"
 
 
 def _cases(rate: Rate) -> str:

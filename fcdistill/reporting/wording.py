@@ -2,9 +2,9 @@
 
 import re
 
-from fcdistill.records import Rate, ScoreError
+from fcdistill.records import Rate, RepeatedRate, Report, ScoreError
 
-__all__ = ["NOTHING", "describe_error", "interval", "percent", "quantity", "visible"]
+__all__ = ["NOTHING", "describe_error", "interval", "percent", "quantity", "repeated_rates", "visible"]
 
 NOTHING = "n/a"
 """Stands where there is no figure."""
@@ -17,7 +17,7 @@ def percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.1f}%"
 
 
-def interval(rate: Rate) -> str:
+def interval(rate: Rate | RepeatedRate) -> str:
     """The 95% interval of a rate."""
     if rate.low is None or rate.high is None:
         return NOTHING
@@ -29,6 +29,17 @@ def quantity(value: float | None, unit: str) -> str:
     if value is None:
         return NOTHING
     return f"{value:.3g}\N{NO-BREAK SPACE}{unit}" if unit else f"{value:.0f}"
+
+
+def repeated_rates(report: Report) -> list[tuple[str, RepeatedRate]]:
+    """What only repeated cases tell: pass^k, from k = 2 on, since pass^1 is the call accuracy, and consistency."""
+    if report.repeats is None:
+        return []
+    powers = enumerate(report.repeats.pass_hat, 1)
+    return [
+        *((f"pass^{power}", rate) for power, rate in powers if power > 1),
+        ("consistency", report.repeats.consistency),
+    ]
 
 
 def describe_error(error: ScoreError) -> str:

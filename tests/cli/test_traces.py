@@ -83,7 +83,7 @@ def test_an_import_of_another_format_says_so(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["none.jsonl", "--format", "xlam"], "there is no file none.jsonl"),
+        (["none.jsonl", "--format", "xlam"], "source file none.jsonl does not exist"),
         (["traces.jsonl", "--format", "alpaca"], "'alpaca' is not one of"),
         (["traces.jsonl", "--format", "xlam", "--values", "v.json"], "Fix: give --tools too"),
         (["traces.jsonl", "--format", "xlam", "--tools", "none.json"], "none.json"),

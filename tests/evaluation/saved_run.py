@@ -17,7 +17,7 @@ def write_run(directory: Path, outcomes: Sequence[bool], *, unscored_ids: Sequen
     scores = [score(f"c{number}", correct=outcome) for number, outcome in enumerate(outcomes)]
     report = summarise(
         scores,
-        {item.id: Prediction(id=item.id) for item in scores},
+        [Prediction(id=item.id) for item in scores],
         unscored_ids=unscored_ids,
         cases_sha256="c" * 64,
         tools_sha256="d" * 64,

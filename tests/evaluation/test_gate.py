@@ -12,6 +12,7 @@ from fcdistill.evaluation.gate import baseline_of, detectable_drop, gate_power, 
 from fcdistill.evaluation.stats import summarise
 from fcdistill.records import EvalCase, GateVerdict, Prediction, Report, Score
 from fcdistill.storage import write_json
+from tests.evaluation.test_stats import repeated
 
 
 def scores_of(outcomes: Sequence[bool]) -> list[Score]:
@@ -33,7 +34,7 @@ def scores_of(outcomes: Sequence[bool]) -> list[Score]:
 
 def report_of(scores: Sequence[Score], **fields: Any) -> Report:
     predictions = {score.id: Prediction(id=score.id) for score in scores}
-    return summarise(scores, predictions, **{"cases_sha256": "cases", "tools_sha256": "tools", **fields})
+    return summarise(scores, predictions.values(), **{"cases_sha256": "cases", "tools_sha256": "tools", **fields})
 
 
 def cases_of(scores: Sequence[Score], critical: Sequence[str] = ()) -> list[EvalCase]:
@@ -118,6 +119,44 @@ def test_other_conditions_are_refused_with_what_differs() -> None:
         judge(GateConfig(baseline=Path("b")), other, scores, cases_of(scores), baseline)
     allowed = GateConfig(baseline=Path("b"), allow_mismatch=True)
     assert len(judge(allowed, other, scores, cases_of(scores), baseline).mismatches) == 2
+
+
+def repeated_verdict(
+    before: Sequence[str], now: Sequence[str], critical: Sequence[str] = (), **rules: Any
+) -> GateVerdict:
+    """The verdict where cases have several answers, 1 for a right one."""
+    sides = [[each for i, case in enumerate(side) for each in repeated(f"c{i}", case)] for side in (before, now)]
+    reports = [report_of(scores, repeat=len(side[0])) for scores, side in zip(sides, (before, now), strict=True)]
+    config = GateConfig(baseline=Path("base.json"), **rules)
+    cases = cases_of(repeated_first(sides[1]), critical)
+    return judge(config, reports[1], sides[1], cases, baseline_of(reports[0], sides[0]))
+
+
+def repeated_first(scores: Sequence[Score]) -> list[Score]:
+    return [score for score in scores if score.repetition == 0]
+
+
+def test_a_baseline_of_another_repeat_is_refused() -> None:
+    with pytest.raises(DataError, match="repeat was 2 and is 3"):
+        repeated_verdict(["11"] * 3, ["111"] * 3)
+    found = repeated_verdict(["11"] * 3, ["111"] * 3, allow_mismatch=True)
+    assert found.passed and found.mismatches == ("repeat was 2 and is 3",)
+
+
+def test_a_drop_of_repeated_cases_is_one_of_right_answers() -> None:
+    # No case loses its majority, but every fifth loses an answer: 1/15 of all.
+    before, now = ["111"] * 50, ["110" if number % 5 == 0 else "111" for number in range(50)]
+    found = repeated_verdict(before, now, max_drop=0.05)
+    assert not rule(found, "max_drop") and found.regressed_ids == ()
+    assert "-6.7 points" in found.checks[0].detail
+    assert rule(repeated_verdict(before, now, max_drop=0.07), "max_drop")
+
+
+def test_a_critical_repeated_case_turns_wrong_with_its_majority() -> None:
+    before = ["111"] * 30
+    assert rule(repeated_verdict(before, ["110", *before[1:]], critical=["c0"]), "critical")
+    found = repeated_verdict(before, ["100", *before[1:]], critical=["c0"])
+    assert not rule(found, "critical") and found.regressed_ids == ("c0",)
 
 
 @pytest.mark.parametrize(

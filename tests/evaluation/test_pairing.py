@@ -1,6 +1,8 @@
 import math
 import re
 from collections.abc import Sequence
+from fractions import Fraction
+from itertools import product
 
 import numpy
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from fcdistill.errors import DataError
 from fcdistill.evaluation.pairing import changed_ids, compare_scores
 from fcdistill.records import Score
-from tests.evaluation.test_stats import score
+from tests.evaluation.test_stats import repeated, score
 
 
 def scores(outcomes: Sequence[bool]) -> list[Score]:
@@ -112,3 +114,33 @@ def test_what_does_not_pair_is_refused(before: list[str], now: list[str], messag
         with pytest.raises(DataError) as caught:
             function([score(name) for name in before], [score(name) for name in now])
         assert re.search(message, caught.value.found) and caught.value.required and caught.value.fix
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=8))
+def test_p_values_of_repeated_cases_are_those_of_all_sign_flips(pairs: list[tuple[int, int]]) -> None:
+    def side(place: int) -> list[Score]:
+        rights = [pair[place] for pair in pairs]
+        return [each for i, right in enumerate(rights) for each in repeated(f"c{i}", "1" * right + "0" * (3 - right))]
+
+    found = compare_scores(side(0), side(1))
+    rises = [Fraction(now - before, 3) for before, now in pairs]
+    sums = [
+        sum(sign * rise for sign, rise in zip(signs, rises, strict=True))
+        for signs in product((1, -1), repeat=len(pairs))
+    ]
+    assert found.difference == pytest.approx(float(sum(rises) / len(rises)))
+    assert found.p_worse == pytest.approx(sum(each <= sum(rises) for each in sums) / len(sums))
+    assert found.p_differs == pytest.approx(sum(abs(each) >= abs(sum(rises)) for each in sums) / len(sums))
+    assert found.low <= found.difference + 1e-12 and found.difference <= found.high + 1e-12
+
+
+def test_a_repeated_case_changes_with_its_majority() -> None:
+    before = [*repeated("a", "111"), *repeated("b", "110"), *repeated("c", "000"), *repeated("d", "111")]
+    now = [*repeated("a", "110"), *repeated("b", "100"), *repeated("c", "011"), *repeated("d", "111")]
+    found = compare_scores(before, now)
+    assert changed_ids(before, now) == (("b",), ("c",))
+    assert (found.both_right, found.baseline_only, found.candidate_only) == (2, 1, 1)
+    assert found.difference == pytest.approx(0)
+    # Single answers on one side and several on the other pair up too.
+    assert compare_scores(scores([True]), repeated("c0", "110")).difference == pytest.approx(-1 / 3)

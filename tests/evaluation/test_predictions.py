@@ -18,7 +18,9 @@ def write(path: Path, *lines: object) -> Path:
 
 
 def read(path: Path, *lines: object, names: dict[str, str] | None = None) -> dict[str, Prediction]:
-    return read_predictions(write(path / "predictions.jsonl", *lines), frozenset("abc"), names or {})
+    found = read_predictions(write(path / "predictions.jsonl", *lines), frozenset("abc"), names or {})
+    assert all(key == (answer.id, answer.repetition) == (answer.id, 0) for key, answer in found.items())
+    return {answer.id: answer for answer in found.values()}
 
 
 def test_text_becomes_calls() -> None:
@@ -126,7 +128,7 @@ def test_original_tool_names_become_the_catalogues(tmp_path: Path) -> None:
     [
         ([{"id": "a"}], "neither text nor tool_calls"),
         ([{"id": "a", "text": "x"}, {"id": "z", "text": "x"}], "1 of 2 ids belong to no case, the first is 'z'"),
-        ([{"id": "a", "text": "x"}, {"id": "a", "text": "y"}], "holds id 'a' twice"),
+        ([{"id": "a", "text": "x"}, {"id": "a", "text": "y"}], "case 'a' has an answer number 2, and repeat is 1"),
         ([{"id": 1, "text": "x"}], "line 1: id"),
         ([{"id": "a", "txt": "x"}], "line 1: .*txt"),
         ([{"id": "a", "tool_calls": "f()"}], "line 1: tool_calls"),
@@ -142,3 +144,32 @@ def test_unusable_files_are_refused(tmp_path: Path, lines: list[Any], found: str
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         read_predictions(tmp_path / "none.jsonl", frozenset(), {})
+
+
+def test_several_answers_to_a_case_are_numbered(tmp_path: Path) -> None:
+    lines = [
+        {"id": "a", "text": "zero"},
+        {"id": "b", "text": "last", "repetition": 2},
+        {"id": "a", "text": "two"},
+        {"id": "b", "text": "first"},
+        {"id": "a", "text": "one", "repetition": 1},
+    ]
+    saved = write(tmp_path / "saved.jsonl", *lines)
+    found = read_predictions(saved, frozenset("ab"), {}, repeat=3)
+    assert {key: answer.text for key, answer in found.items()} == {
+        ("a", 0): "zero",
+        ("a", 1): "one",
+        ("a", 2): "two",
+        ("b", 0): "first",
+        ("b", 2): "last",
+    }
+    assert all(key == (answer.id, answer.repetition) for key, answer in found.items())
+    with pytest.raises(DataError, match="case '[ab]' has an answer number 3, and repeat is 2") as caught:
+        read_predictions(saved, frozenset("ab"), {}, repeat=2)
+    assert "--repeat 3" in caught.value.fix
+
+
+def test_a_repetition_stands_once(tmp_path: Path) -> None:
+    saved = write(tmp_path / "saved.jsonl", *[{"id": "a", "text": "x", "repetition": 1}] * 2)
+    with pytest.raises(DataError, match="repetition 1 of case 'a' stands there twice"):
+        read_predictions(saved, frozenset("a"), {}, repeat=2)

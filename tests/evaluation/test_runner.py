@@ -16,7 +16,7 @@ from fcdistill.errors import BackendError, DataError
 from fcdistill.evaluation.gate import baseline_of
 from fcdistill.evaluation.runner import exit_code, run_eval
 from fcdistill.records import ModelRef, Prediction, Report, Score
-from fcdistill.storage import read_json, read_jsonl, write_json
+from fcdistill.storage import iter_jsonl, read_json, read_jsonl, write_json
 
 NUM_CASES = 6
 TOOLS = [
@@ -91,6 +91,22 @@ class RecordingBackend:
 
     def close(self) -> None:
         pass
+
+
+class RepeatingBackend(RecordingBackend):
+    """The same for cases that are asked several times."""
+
+    def complete(self, requests: Sequence[Request], settings: DecodeSettings) -> Iterator[Completion]:
+        for request in requests:
+            self.asked.append(request.id)
+            if request.id in self._errors:
+                yield Completion(request.id, "", "error", error="time-out")
+            else:
+                yield Completion(request.id, gold_text(int(request.id[1:].partition("#")[0])), "stop")
+
+
+def read_jsonl_all(path: Path, record_type: type[Any]) -> list[Any]:
+    return list(iter_jsonl(path, record_type))
 
 
 def test_a_whole_run(suite: Path) -> None:
@@ -231,6 +247,74 @@ def test_someone_must_answer(suite: Path) -> None:
         run_eval(config(suite))
     with pytest.raises(ValueError, match="needs a backend exactly where"):
         run_eval(config(suite, predictions=suite / "saved.jsonl"), RecordingBackend())
+
+
+def wavering(request: Request) -> str:
+    """Right, but wrong for the second answer to c1 and all but the first to c2."""
+    number, _, repetition = request.id[1:].partition("#")
+    wrong = (number == "1" and repetition == "1") or (number == "2" and repetition != "")
+    return gold_text(99 if wrong else int(number))
+
+
+def test_repeated_cases_are_asked_under_names_of_their_own(suite: Path) -> None:
+    progress: list[tuple[int, int]] = []
+    asked: list[str] = []
+
+    def answer(request: Request) -> str:
+        asked.append(request.id)
+        return wavering(request)
+
+    found = run_eval(config(suite, repeat=3), ScriptedBackend(answer), lambda *step: progress.append(step))
+    assert asked == [f"c{level}{name}" for level in range(NUM_CASES) for name in ("", "#1", "#2")]
+    assert progress[-1] == (3 * NUM_CASES, 3 * NUM_CASES)
+    report = found.report
+    assert (report.repeat, report.num_cases) == (3, NUM_CASES)
+    assert (report.call_accuracy.successes, report.call_accuracy.n) == (3 * NUM_CASES - 3, 3 * NUM_CASES)
+    assert report.repeats is not None and report.repeats.num_sometimes_right == 2
+    assert report.repeats.pass_hat[2].value == pytest.approx((NUM_CASES - 2) / NUM_CASES)
+    assert [(score.id, score.correct) for score in found.scores] == [
+        (f"c{level}", level != 2) for level in range(NUM_CASES)
+    ]
+    assert found.predictions["c2"].repetition == 1 and found.predictions["c1"].repetition == 0
+    saved = read_jsonl_all(suite / "out/predictions.jsonl", Prediction)
+    assert [(item.id, item.repetition) for item in saved] == [
+        (f"c{level}", number) for level in range(NUM_CASES) for number in range(3)
+    ]
+    assert tuple(read_jsonl_all(suite / "out/scores.jsonl", Score)) == found.answer_scores
+    again = run_eval(config(suite, predictions=suite / "out/predictions.jsonl", out=suite / "again", repeat=3))
+    assert again.answer_scores == found.answer_scores and again.report.repeats == report.repeats
+
+
+def test_more_repetitions_ask_only_for_what_is_missing(suite: Path) -> None:
+    first = run_eval(config(suite), ScriptedBackend(wavering))
+    asked: list[str] = []
+
+    def answer(request: Request) -> str:
+        asked.append(request.id)
+        return wavering(request)
+
+    run_eval(config(suite, repeat=2, limit=3), ScriptedBackend(answer))
+    assert asked == ["c0#1", "c1#1", "c2#1"]
+    fewer = run_eval(config(suite), ScriptedBackend(answer))
+    assert len(asked) == 3 and fewer.report == first.report
+    assert len(read_jsonl_all(suite / "out/predictions.jsonl", Prediction)) == NUM_CASES + 3
+
+
+def test_a_case_that_lacks_one_of_its_answers_is_unscored(suite: Path) -> None:
+    found = run_eval(config(suite, repeat=2), RepeatingBackend(errors=("c1#1",)))
+    assert found.report.unscored_ids == ("c1",) and found.report.call_accuracy.n == 2 * (NUM_CASES - 1)
+    assert found.predictions["c1"].error == "time-out" and exit_code(found.report) == 3
+    backend = RepeatingBackend()
+    assert exit_code(run_eval(config(suite, repeat=2), backend).report) == 0
+    assert backend.asked == ["c1#1"]
+
+
+def test_a_case_named_like_a_repetition_is_refused(suite: Path) -> None:
+    text = (suite / "cases.jsonl").read_text()
+    (suite / "cases.jsonl").write_text(text.replace('"id": "c4"', '"id": "c0#1"'))
+    run_eval(config(suite, out=suite / "single"), ScriptedBackend(lambda request: ""))
+    with pytest.raises(DataError, match="case 'c0#1' has the name that a repetition of another case is asked under"):
+        run_eval(config(suite, repeat=2), ScriptedBackend(lambda request: ""))
 
 
 KILLED_RUN = """

@@ -25,8 +25,8 @@ def test_a_run_is_read_by_its_directory_or_its_report(tmp_path: Path) -> None:
         (lambda run: (run / "scores.jsonl").unlink(), "scores.jsonl does not exist"),
         (lambda run: (run / "report.json").write_text("{}"), "num_cases: required and not given"),
         (lambda run: (run / "scores.jsonl").write_text("{}\n"), "scores.jsonl, line 1"),
-        (lambda run: write_jsonl(run / "scores.jsonl", [score("c0")] * 2), "holds id 'c0' twice"),
-        (lambda run: write_jsonl(run / "scores.jsonl", [score("c0")]), "of 1 of 2 cases right, .* of 1 of 1"),
+        (lambda run: write_jsonl(run / "scores.jsonl", [score("c0")] * 2), "of 1 of 2 answers right, .* of 2 of 2"),
+        (lambda run: write_jsonl(run / "scores.jsonl", [score("c0")]), "of 1 of 2 answers right, .* of 1 of 1"),
         (lambda run: write_run(run, [True], unscored_ids=["c1"]), r"1 of 2 cases are unscored \(c1\)"),
     ],
 )
@@ -63,6 +63,10 @@ def test_other_tools_prompts_and_decode_settings_are_noted(tmp_path: Path) -> No
     )
     require_comparable([first, saved, other])
     assert describe_differences([first, saved]) == []
+    repeated = read_run(write_run(tmp_path / "d", [True], repeat=3))
+    assert describe_differences([first, repeated]) == [
+        f"{repeated.path} and {first.path} differ in their number of answers to each case"
+    ]
     assert describe_differences([first, saved, other]) == [
         f"{other.path} and {first.path} differ in their tool catalogue",
         f"{other.path} and {first.path} differ in their tools_in_prompt",

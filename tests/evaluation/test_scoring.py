@@ -1,6 +1,6 @@
 import json
 import random
-from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fcdistill.evaluation.predictions import prediction_from_text
 from fcdistill.evaluation.scoring import Scorer, score_case
 from fcdistill.records import CALL_ERRORS, EvalCase, Message, Prediction, Score, ToolCall, ToolSpec
 from fcdistill.toolcalls import Dialect, render_calls
+from tests.evaluation.mutations import calls, catalogues, object_mutations, path_of, values
 
 SPECS = {spec.name: spec for spec in read_catalog(Path(__file__).parents[2] / "schemas" / "smart_home.json").specs}
 SCORER = Scorer(tuple(SPECS.values()))
@@ -69,79 +70,6 @@ def found(score: Score) -> list[tuple[str, str]]:
 
 def errors_of(case: EvalCase, prediction: Prediction, **options: bool) -> list[tuple[str, str]]:
     return found(score_case(case, tuple(SPECS.values()), prediction, **options))
-
-
-Mutation = tuple[Any, str, str]
-"""A value that replaces the gold one, the error code that it deserves, and the path below the value."""
-
-
-def mutations(value: Any, schema: dict[str, Any]) -> Iterator[Mutation]:
-    """Every kind of single mutation of a value that its schema allows, at every depth."""
-    yield (
-        {"string": 7, "integer": "7", "number": "7", "boolean": "yes", "object": "x", "array": {}}[schema["type"]],
-        "wrong_type",
-        "",
-    )
-    if schema["type"] in ("integer", "number", "string"):
-        yield True, "wrong_type", ""
-        yield None, "wrong_type", ""
-    if "enum" in schema:
-        yield "zzz", "enum_violation", ""
-        yield next(other for other in reversed(schema["enum"]) if other != value), "wrong_value", ""
-    elif schema["type"] == "string":
-        yield from string_mutations(value, schema)
-    if "maximum" in schema:
-        yield schema["maximum"] + 1, "constraint_violation", ""
-        yield schema["minimum"] - 1, "constraint_violation", ""
-        yield value + 1, "wrong_value", ""
-    if schema["type"] == "boolean":
-        yield not value, "wrong_value", ""
-    if schema["type"] == "object":
-        yield from object_mutations(value, schema)
-    if schema["type"] == "array":
-        yield [], "constraint_violation", ""
-        yield value[1:], "wrong_value", ""
-        yield value + [unused_element(value, schema["items"])], "wrong_value", f"/{len(value)}"
-        if schema.get("uniqueItems"):
-            yield [*value, value[0]], "constraint_violation", ""
-        for index, item in enumerate(value):
-            for changed, code, path in mutations(item, schema["items"]):
-                yield [*value[:index], changed, *value[index + 1 :]], code, f"/{index}{path}"
-
-
-def string_mutations(value: str, schema: dict[str, Any]) -> Iterator[Mutation]:
-    if "format" in schema:
-        yield "2027-05-04T18:00:00Z", "wrong_value", ""
-        yield "tomorrow", "constraint_violation", ""
-    elif "pattern" in schema:
-        yield "07:01", "wrong_value", ""
-        yield "7 am", "constraint_violation", ""
-    else:
-        yield value + "x", "wrong_value", ""
-        yield value.upper(), "wrong_value", ""
-        yield "", "constraint_violation", ""
-
-
-def object_mutations(value: dict[str, Any], schema: dict[str, Any]) -> Iterator[Mutation]:
-    yield {**value, "zzz": 1}, "extra_arg", "/zzz"
-    for name, inner in schema["properties"].items():
-        if name not in value:
-            yield {**value, name: inner["enum"][0] if "enum" in inner else 1}, "wrong_value", f"/{name}"
-            continue
-        without = {key: item for key, item in value.items() if key != name}
-        yield without, "missing_required" if name in schema.get("required", []) else "wrong_value", f"/{name}"
-        for changed, code, path in mutations(value[name], inner):
-            yield {**value, name: changed}, code, f"/{name}{path}"
-
-
-def unused_element(value: list[Any], schema: dict[str, Any]) -> Any:
-    if schema["type"] == "object":
-        return {"name": "jam"}
-    return next(other for other in schema["enum"] if other not in value)
-
-
-def path_of(name: str, pointer: str) -> str:
-    return f"{name}.{pointer[1:]}" if pointer else name
 
 
 @pytest.mark.parametrize("gold", GOLD_CALLS, ids=lambda gold: gold.name)
@@ -336,6 +264,145 @@ def test_only_an_answer_to_the_case_can_be_scored() -> None:
     for prediction in (Prediction(id="b", text="x"), Prediction(id="a", error="time-out")):
         with pytest.raises(ValueError, match="no answer to case 'a'"):
             SCORER.score(case_of([GOLD_CALLS[0]]), prediction)
+
+
+@st.composite
+def answered(draw: st.DrawFn) -> tuple[list[ToolSpec], list[ToolCall]]:
+    """A catalogue, and calls of its tools that are the gold answer."""
+    specs = draw(catalogues())
+    return specs, draw(calls(specs))
+
+
+@settings(max_examples=30, deadline=None)
+@given(answered(), st.sampled_from(DIALECTS), st.randoms(use_true_random=False))
+def test_gold_calls_of_any_tools_are_right_in_any_order_and_dialect(
+    drawn: tuple[list[ToolSpec], list[ToolCall]], dialect: Dialect, rng: random.Random
+) -> None:
+    specs, gold = drawn
+    text = render_calls(rng.sample(gold, len(gold)), dialect)
+    score = score_case(case_of(gold), specs, prediction_from_text("a", text, "stop"))
+    assert found(score) == []
+    assert score.parsed and score.schema_valid and score.names_correct and score.called
+    assert score.arguments_matched == score.arguments_expected == score.arguments_predicted
+
+
+@settings(max_examples=100, deadline=None)
+@given(answered(), st.randoms(use_true_random=False), st.data())
+def test_a_single_mutation_of_any_call_gets_exactly_its_error(
+    drawn: tuple[list[ToolSpec], list[ToolCall]], rng: random.Random, data: st.DataObject
+) -> None:
+    specs, gold = drawn
+    index = data.draw(st.integers(0, len(gold) - 1))
+    schema = next(spec.parameters for spec in specs if spec.name == gold[index].name)
+    arguments, code, pointer = data.draw(st.sampled_from(list(object_mutations(gold[index].arguments, schema))))
+    got = [*gold[:index], call(gold[index].name, **arguments), *gold[index + 1 :]]
+    expected = [(code, path_of(gold[index].name, pointer))]
+    for order in (got, rng.sample(got, len(got))):
+        score = score_case(case_of(gold), specs, answer(*order))
+        assert found(score) == expected
+        assert score.parsed and score.names_correct and score.schema_valid is (code == "wrong_value")
+        assert score.errors[0].detail
+
+
+@settings(max_examples=40, deadline=None)
+@given(answered(), st.data())
+def test_a_single_mutation_of_any_answer_gets_exactly_its_error(
+    drawn: tuple[list[ToolSpec], list[ToolCall]], data: st.DataObject
+) -> None:
+    specs, gold = drawn
+    text = render_calls(gold)
+
+    def errors(prediction: Prediction, behaviour: str = "call") -> list[tuple[str, str]]:
+        case = case_of(gold) if behaviour == "call" else case_of(behaviour=behaviour)
+        return found(score_case(case, specs, prediction))
+
+    cut = data.draw(st.integers(len(text) - len("</tool_call>") - 2, len(text) - len("</tool_call>")))
+    assert errors(answer(text=data.draw(st.sampled_from(["", " ", "\n\t"])))) == [("no_output", "")]
+    assert errors(answer(*gold, finish_reason="length")) == [("truncated", "")]
+    assert errors(prediction_from_text("a", text[:cut], "length"))[0] == ("truncated", "")
+    broken = text[::-1].replace('"', "", 1)[::-1]  # the last quote is gone
+    assert ("parse_error", "") in errors(prediction_from_text("a", broken, "stop"))
+    unwanted = errors(answer(*gold), "no_call")
+    assert unwanted == [("unexpected_call", item.name) for item in gold] == errors(answer(*gold, text="?"), "clarify")
+    assert errors(answer(text="Sure, I will.")) == [("missing_call", "")]
+    extra = data.draw(calls(specs, max_size=1))
+    assert errors(answer(*gold, *extra)) == [("wrong_count", "")]
+    assert errors(answer(*gold[1:])) == ([("wrong_count", "")] if len(gold) > 1 else [("no_output", "")])
+    unknown = call("nobody", **gold[0].arguments)
+    assert errors(answer(unknown, *gold[1:])) == [("unknown_function", "nobody")]
+    for spec in specs:
+        if spec.name != gold[0].name:
+            other = call(spec.name, **data.draw(values(spec.parameters)))
+            assert errors(answer(other, *gold[1:])) == [("wrong_function", spec.name)]
+
+
+def test_every_error_is_among_the_mutations() -> None:
+    arguments = {
+        code for gold in GOLD_CALLS for _, code, _ in object_mutations(gold.arguments, SPECS[gold.name].parameters)
+    }
+    answers = {"no_output", "truncated", "parse_error", "unexpected_call", "missing_call", "wrong_count"}
+    assert arguments | answers | {"unknown_function", "wrong_function"} == set(CALL_ERRORS)
+
+
+WORDS = st.text("abcdefgh", min_size=1, max_size=6)
+INSTANTS = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)).map(
+    lambda moment: moment.replace(microsecond=0, tzinfo=UTC)
+)
+Judged = tuple[str, Any, list[Any], list[Any]]
+"""A rule, an expected value, values that are right under it, and values that are not; `...` is one left out."""
+
+
+def scaled(number: int, tolerance: int) -> Judged:
+    near, far = (
+        [number - tolerance, number + tolerance, float(number)],
+        [number + tolerance + 1, number - tolerance - 0.5],
+    )
+    return f"numeric({tolerance})", number, near, far
+
+
+def timed(moment: datetime) -> Judged:
+    elsewhere = moment.astimezone(timezone(timedelta(hours=2)))
+    wrong = [(moment + timedelta(seconds=1)).isoformat(), moment.date().isoformat(), "soon"]
+    return "date", moment.isoformat(), [elsewhere.isoformat(), moment.strftime("%Y-%m-%dT%H:%M:%SZ")], wrong
+
+
+COMPARED: st.SearchStrategy[Judged] = st.one_of(
+    WORDS.map(lambda word: ("exact", word, [word], [word.upper(), f"{word} ", ...])),
+    WORDS.map(lambda word: ("casefold", word, [word, word.upper(), word.title()], [f"{word}x", ...])),
+    st.builds(scaled, st.integers(-99, 99), st.integers(0, 9)),
+    INSTANTS.map(timed),
+    st.lists(WORDS, min_size=2, max_size=4, unique=True).map(
+        lambda words: ("set", words, [words[::-1]], [words[1:], [*words, words[0]], [*words[1:], "x"], ...])
+    ),
+    st.lists(WORDS, min_size=1, max_size=4).map(
+        lambda words: ("set(casefold)", words, [[word.upper() for word in reversed(words)]], [[*words, "x"], ...])
+    ),
+    st.lists(WORDS, min_size=1, max_size=3).map(lambda words: ("any_of", words, list(words), ["x", words, ...])),
+    st.lists(WORDS, min_size=1, max_size=3).map(
+        lambda words: ("any_of(casefold)", words, [word.upper() for word in words], ["x", ...])
+    ),
+    WORDS.map(lambda word: ("optional", word, [word, ...], [f"{word}x"])),
+    st.lists(WORDS, min_size=1, max_size=3).map(lambda words: ("optional(any_of)", words, [*words, ...], ["x"])),
+    WORDS.map(lambda word: ("ignore", word, [word, f"{word}x", 7, [], ...], [])),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(COMPARED, WORDS)
+def test_every_comparator_accepts_and_refuses_as_it_says(judged: Judged, other: str) -> None:
+    rule, expected, right, wrong = judged
+    spec = ToolSpec(name="f", parameters={"type": "object", "properties": {"x": {}, "y": {"type": "string"}}})
+    case = case_of([call("f", x=expected, y=other)], comparators={"f.x": rule})
+
+    def errors(value: Any) -> list[tuple[str, str]]:
+        given_value = {} if value is ... else {"x": value}
+        return found(score_case(case, [spec], answer(call("f", **given_value, y=other))))
+
+    for value in right:
+        assert errors(value) == [], (rule, value)
+    for value in wrong:
+        assert errors(value), (rule, value)
+        assert all(code == "wrong_value" and path.split("/")[0] == "f.x" for code, path in errors(value))
 
 
 FRAGMENTS = st.sampled_from(

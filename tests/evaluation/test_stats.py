@@ -1,10 +1,12 @@
 import math
 
+import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from fcdistill.evaluation.stats import summarise, wilson_interval
+from fcdistill.evaluation.stats import clustered_interval, summarise, wilson_interval
 from fcdistill.records import ModelRef, Prediction, Report, Score
 
 
@@ -27,7 +29,7 @@ def score(name: str, *, correct: bool = True, **fields: object) -> Score:
 def report_of(scores: list[Score], answers: list[Prediction] | None = None, unscored: tuple[str, ...] = ()) -> Report:
     predictions = {item.id: Prediction(id=item.id) for item in scores}
     predictions |= {item.id: item for item in answers or []}
-    return summarise(scores, predictions, unscored_ids=unscored, cases_sha256="0" * 64)
+    return summarise(scores, predictions.values(), unscored_ids=unscored, cases_sha256="0" * 64)
 
 
 @settings(deadline=None)
@@ -40,6 +42,9 @@ def test_the_interval_solves_wilsons_equation(n: int, data: st.DataObject) -> No
     for bound in (low, high):
         # Each bound p is a root of (share - p)^2 = z^2 p (1 - p) / n.
         assert math.isclose((share - bound) ** 2, z * z * bound * (1 - bound) / n, rel_tol=1e-6, abs_tol=1e-12)
+
+    reference = binomtest(successes, n).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((reference.low, reference.high), abs=1e-12)
 
 
 def test_known_intervals() -> None:
@@ -58,6 +63,69 @@ def test_known_intervals() -> None:
 def test_impossible_counts_are_refused(successes: int, n: int) -> None:
     with pytest.raises(ValueError):
         wilson_interval(successes, n)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60))
+def test_of_single_answers_the_clustered_interval_is_wilsons(outcomes: list[bool]) -> None:
+    shares = [float(outcome) for outcome in outcomes]
+    assert clustered_interval(shares, len(shares)) == wilson_interval(sum(outcomes), len(outcomes))
+    # Answers that only repeat one another tell no more.
+    assert clustered_interval(shares, 5 * len(shares)) == wilson_interval(sum(outcomes), len(outcomes))
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60))
+def test_the_clustered_interval_lies_between_those_of_cases_and_of_answers(right: list[int]) -> None:
+    shares, mean = [each / 4 for each in right], sum(right) / (4 * len(right))
+    low, high = clustered_interval(shares, 4 * len(right))
+    widest, narrowest = wilson_interval(mean * len(right), len(right)), wilson_interval(sum(right), 4 * len(right))
+    assert 0 <= low <= mean + 1e-12 and mean - 1e-12 <= high <= 1
+    assert widest[0] - 1e-12 <= low <= narrowest[0] + 1e-12
+    assert narrowest[1] - 1e-12 <= high <= widest[1] + 1e-12
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.3, 0.1), (2.0, 2.0), (9.0, 1.0), (0.2, 0.2), (50.0, 50.0)])
+def test_the_clustered_interval_covers_the_true_mean(a: float, b: float) -> None:
+    """Cases whose chances of a right answer are beta-distributed, from nearly always alike to nearly independent."""
+    generator, trials, num_cases, repeat = numpy.random.default_rng(5), 400, 60, 4
+    covered = 0
+    for _ in range(trials):
+        shares = generator.binomial(repeat, generator.beta(a, b, num_cases)) / repeat
+        low, high = clustered_interval(list(shares), num_cases * repeat)
+        covered += low <= a / (a + b) <= high
+    # Four standard errors below 95%.
+    assert covered / trials >= 0.95 - 4 * math.sqrt(0.95 * 0.05 / trials)
+
+
+def repeated(name: str, outcomes: str, **fields: object) -> list[Score]:
+    """Verdicts on a case's answers, 1 for a right one."""
+    return [score(name, correct=outcome == "1", repetition=i, **fields) for i, outcome in enumerate(outcomes)]
+
+
+def test_repeated_cases() -> None:
+    scores = [*repeated("a", "1111"), *repeated("b", "1101"), *repeated("c", "0100", tools=["x"])]
+    answers = [Prediction(id=item.id, repetition=item.repetition, completion_tokens=5) for item in scores]
+    report = summarise(scores, answers, repeat=4, unscored_ids=["d"], cases_sha256="0")
+    assert (report.num_cases, report.repeat, report.num_unscored) == (4, 4, 1)
+    rate = report.call_accuracy
+    assert (rate.value, rate.successes, rate.n) == (8 / 12, 8, 12)
+    assert (rate.low, rate.high) == clustered_interval([1, 3 / 4, 1 / 4], 12)
+    assert report.by_tool["x"].n == 4
+    assert report.errors == {"wrong_value": 1}  # of cases
+    assert report.call_confusion.call_wanted_and_made == 3
+    assert report.completion_tokens.n == 12
+    found = report.repeats
+    assert found is not None
+    assert (found.num_always_right, found.num_sometimes_right, found.num_never_right) == (1, 2, 0)
+    assert [each.value for each in found.pass_hat] == pytest.approx([8 / 12, 0.5, 1.25 / 3, 1 / 3])
+    assert (found.pass_hat[0].low, found.pass_hat[0].high) == pytest.approx((rate.low, rate.high))
+    assert found.consistency.value == pytest.approx((1 + 0.5 + 0.5) / 3)
+    assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_reports_of_single_answers_say_nothing_of_repeats() -> None:
+    report = report_of([score("a")])
+    assert report.repeats is None and not {"repeat", "repeats"} & report.model_dump(mode="json").keys()
+    assert summarise([], [], repeat=3, unscored_ids=["a"], cases_sha256="0").repeats is None
 
 
 def test_rates_are_over_all_scored_cases() -> None:
@@ -137,7 +205,7 @@ def test_nothing_scored_is_no_accuracy_of_zero() -> None:
 def test_provenance_arrives() -> None:
     model = ModelRef(model="m", revision="r")
     report = summarise(
-        [], {}, model=model, cases_sha256="1", tools_sha256="2", decode_sha256="3", default_equals_omitted=True
+        [], [], model=model, cases_sha256="1", tools_sha256="2", decode_sha256="3", default_equals_omitted=True
     )
     assert (report.model, report.cases_sha256, report.tools_sha256, report.decode_sha256) == (model, "1", "2", "3")
     assert report.default_equals_omitted

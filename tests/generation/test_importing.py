@@ -5,11 +5,11 @@ from typing import Any, get_args
 
 import pytest
 
+from fcdistill.conversations.source_formats import SourceFormat
 from fcdistill.errors import ConfigError, DataError
 from fcdistill.generation.exporting import RowLayout, export_rows, write_rows
 from fcdistill.generation.importing import ImportCounts, import_traces
 from fcdistill.generation.plan import time_context
-from fcdistill.generation.source_formats import SourceFormat
 from fcdistill.records import EvalCase, Message, ModelRef, Reject, ToolCall, Trace, TraceMeta
 from fcdistill.storage import read_jsonl, write_jsonl
 from tests.generation.home import NOW, VALUES, catalog

@@ -1,7 +1,7 @@
 import pytest
 
+from fcdistill.conversations.source_formats import Conversation, Turn
 from fcdistill.generation.recorded import RecordedAnswer, recorded_answers
-from fcdistill.generation.source_formats import Conversation, Turn
 from fcdistill.records import ToolCall
 from fcdistill.toolcalls import render_calls
 from tests.generation.home import verifier

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from fcdistill.evaluation.stats import summarise
 from fcdistill.records import GateVerdict, Prediction, Report, Score
 from fcdistill.reporting.html import render_html
+from tests.evaluation.test_stats import repeated
 from tests.reporting.test_tables import case, report_of, score
 
 HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">\''
@@ -66,6 +68,16 @@ def test_the_page_shows_headline_breakdowns_and_provenance() -> None:
     ):
         assert shown in text
     assert "Gate" not in text and "Incomplete" not in text
+
+
+def test_repeated_cases_count_answers_and_show_their_reliability() -> None:
+    scores = [*repeated("a", "111"), *repeated("b", "110"), *repeated("c", "000")]
+    report = summarise(scores, [], repeat=3, cases_sha256="c" * 64)
+    shown = page([scores[0], scores[3], scores[6]], report=report)
+    for text in ("5 of 9 answers exactly right", "3 answers to each case: 1 cases always right, 1 sometimes, 1 never"):
+        assert text in shown.text
+    assert "pass^3" in shown.text and "consistency" in shown.text
+    assert [failure["id"] for failure in shown.failures] == ["c"]
 
 
 def test_only_wrong_cases_are_listed_with_all_their_errors_and_the_diff() -> None:

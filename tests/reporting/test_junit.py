@@ -57,7 +57,7 @@ SCORES = [
 
 
 def report(gate: GateVerdict | None = None) -> Report:
-    made = summarise(SCORES, PREDICTIONS, unscored_ids=["unanswered"], cases_sha256="x")
+    made = summarise(SCORES, PREDICTIONS.values(), unscored_ids=["unanswered"], cases_sha256="x")
     return made.model_copy(update={"gate": gate})
 
 

@@ -14,6 +14,7 @@ from fcdistill.reporting.tables import (
     render_plain,
     render_terminal,
 )
+from tests.evaluation.test_stats import repeated
 
 
 def score(name: str, *, correct: bool = True, **fields: object) -> Score:
@@ -47,7 +48,7 @@ def case(name: str, request: str = "the office light") -> EvalCase:
 
 
 def report_of(scores: list[Score], unscored: tuple[str, ...] = (), latency_s: float | None = 0.1234) -> Report:
-    answers = {item.id: Prediction(id=item.id, latency_s=latency_s, prompt_tokens=21) for item in scores}
+    answers = [Prediction(id=item.id, latency_s=latency_s, prompt_tokens=21) for item in scores]
     return summarise(scores, answers, unscored_ids=unscored, model=ModelRef(model="tiny|model"), cases_sha256="c" * 64)
 
 
@@ -208,6 +209,23 @@ def test_everything_fits_eighty_columns() -> None:
         assert "…" not in text
         assert "30.1–95.4%" in text and "0.123\N{NO-BREAK SPACE}s" in text
         assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_repeated_cases_show_pass_hat_consistency_and_count_answers() -> None:
+    scores = [*repeated("a", "111"), *repeated("b", "110"), *repeated("c", "000")]
+    report = summarise(scores, [], repeat=3, cases_sha256="c" * 64)
+    verdicts = [scores[0], scores[3], scores[6]]
+    predictions = {item.id: Prediction(id=item.id) for item in verdicts}
+    text = render_markdown(report, verdicts, predictions, [case(name) for name in "abc"])
+    assert "5 of 9 answers (3 to each case) right" in text
+    assert "| figure | value | 95% interval | answers |" in text
+    assert re.search(r"\| pass\^2 \| 44\.4% \| [\d.]+–[\d.]+% \|  \|", text)
+    assert re.search(r"\| pass\^3 \| 33\.3% \|.*\n\| consistency \| 77\.8% \|", text)
+    assert "pass^1" not in text
+    assert "## Right in 3 answers" in text and "| sometimes | 1 |" in text
+    assert "## Wrong cases (1)" in text
+    shown = printed(render_terminal(report))
+    assert "pass^3" in shown and "consistency" in shown
 
 
 def test_a_message_says_the_verdict_and_shows_regressions_first() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcdistill.generation.hermes import (
+from fcdistill.conversations.hermes import (
     TurnError,
     own_system,
     read_answer,

@@ -1,21 +1,23 @@
 """Conversations that were recorded elsewhere, as turns: logs of chat completions, messages, ShareGPT and xLAM rows.
 
 An assistant's turn is text with its calls as `toolcalls.parse_output` reads them, so that every source is read by the
-reader of models' answers. What a turn's calls are worth is not known here (`importing`).
+reader of models' answers (`steps`). What a turn's calls are worth is not known here.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fcdistill.backends.openai_wire import answer_text
-from fcdistill.generation.flat_parameters import FlatParametersError, schema_of_flat
-from fcdistill.generation.hermes import TurnError, own_system, read_answer, read_system, read_tool_results
-from fcdistill.storage import StrictJsonError, loads_strict
+from fcdistill.conversations.flat_parameters import FlatParametersError, schema_of_flat
+from fcdistill.conversations.hermes import TurnError, own_system, read_answer, read_system, read_tool_results
+from fcdistill.errors import DataError
+from fcdistill.storage import StrictJsonError, loads_strict, read_json, storage_errors
 from fcdistill.toolcall_regions import CLOSE_TAG, OPEN_TAG
 
-__all__ = ["Conversation", "SourceError", "SourceFormat", "Turn", "read_conversations"]
+__all__ = ["Conversation", "SourceError", "SourceFormat", "Turn", "read_conversations", "read_rows"]
 
 SourceFormat = Literal["openai-chat", "openai-messages", "sharegpt", "xlam"]
 
@@ -69,6 +71,28 @@ class Conversation:
     turns: tuple[Turn, ...]
     tools: Any = None
     model: str = ""
+
+
+def read_rows(path: Path, what: str = "source file") -> list[Any]:
+    """The rows of a file, JSONL or one JSON array: JSON values, or the bytes of a line, which may be none.
+
+    `what` names the file in errors.
+
+    Raises:
+        DataError: the file is missing, empty or no JSON array.
+        StorageError: it can't be read.
+    """
+    if not path.is_file():
+        raise DataError(f"{what} {path} does not exist", required="an existing file", fix="check the path")
+    with storage_errors(path, "read"):
+        content = path.read_bytes()
+    if content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+        rows = read_json(path, what)
+    else:
+        rows = [line for line in content.splitlines() if line.strip()]
+    if not rows:
+        raise DataError(f"{what} {path} is empty", required="at least one row", fix="give another file")
+    return list(rows)
 
 
 def read_conversations(row: Any, source_format: SourceFormat) -> list[Conversation]:

@@ -2,7 +2,7 @@
 
 Tools stand in the system turn, since many trainers read nothing but the turns; what the system message says itself
 comes after them, so that it can be told from them again. Published data writes tools and calls as Python shows them,
-with single quotes; such text is read too. Whether the turns make a trace is not known here (`importing`).
+with single quotes; such text is read too. Whether the turns make a trace is not known here.
 """
 
 import ast

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from fcdistill.generation.flat_parameters import FlatParametersError, schema_of_flat
+from fcdistill.conversations.flat_parameters import FlatParametersError, schema_of_flat
 from fcdistill.records import ToolSpec
 from fcdistill.validation import check_spec
 
