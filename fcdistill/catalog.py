@@ -35,7 +35,7 @@ __all__ = [
 
 _LAYOUTS = "OpenAI tools (an array or a single tool), or the result of MCP tools/list"
 _OPENAI_KEYS = frozenset({"name", "description", "parameters", "strict", "return"})
-"""`strict` asks a server for constrained decoding, `return` is what transformers adds: neither is part of a tool."""
+"""`strict` asks a server for constrained decoding, `return` is what transformers adds: neither is shown to a model."""
 _MCP_KEYS = frozenset(
     {"name", "description", "inputSchema", "outputSchema", "title", "annotations", "icons", "execution", "_meta"}
 )
@@ -50,11 +50,14 @@ class Catalog:
     Attributes:
         specs: the tools, in the order of their source.
         original_names: name to the name with dots that its source gave, where they differ.
+        returns: name to the JSON Schema of what the tool gives back, where the source says it (MCP's `outputSchema`,
+            or the `return` of a function).
         comparators: `tool.param` to how an eval compares it, where the source says so (`annotations`).
     """
 
     specs: tuple[ToolSpec, ...]
     original_names: Mapping[str, str] = field(default_factory=dict)
+    returns: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     comparators: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -109,8 +112,9 @@ def catalog_from_document(document: Any, origin: str) -> Catalog:
     Raises:
         CatalogError: it is in no known layout, or a tool is not sound.
     """
-    named = [_named_spec(item, f"{origin}, tool {number}") for number, item in enumerate(_items(document, origin), 1)]
-    return _catalog(named, origin)
+    items = _items(document, origin)
+    named = [_named_spec(item, f"{origin}, tool {number}") for number, item in enumerate(items, 1)]
+    return _catalog(named, origin, _returns(items))
 
 
 def catalog_from_tools(tools: Sequence[FunctionTool]) -> Catalog:
@@ -128,7 +132,9 @@ def catalog_from_functions(refs: Sequence[str]) -> Catalog:
         CatalogError: a function can't be imported or described.
     """
     origin = f"functions {', '.join(refs)}"
-    return _catalog([_named_spec(_described(ref), f"function {ref}") for ref in refs], origin)
+    items = [_described(ref) for ref in refs]
+    named = [_named_spec(item, f"function {ref}") for item, ref in zip(items, refs, strict=True)]
+    return _catalog(named, origin, _returns(items))
 
 
 def safe_name(name: str) -> str:
@@ -224,7 +230,16 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _catalog(named: Iterable[tuple[str, ToolSpec]], origin: str) -> Catalog:
+def _returns(items: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the tools of a source say of their results, by name; the tools themselves are known to be sound."""
+    tools = [item.get("function", item) for item in items]
+    said = {safe_name(tool["name"]): tool.get("outputSchema", tool.get("return")) for tool in tools}
+    return {name: schema for name, schema in said.items() if isinstance(schema, dict)}
+
+
+def _catalog(
+    named: Iterable[tuple[str, ToolSpec]], origin: str, returns: Mapping[str, dict[str, Any]] | None = None
+) -> Catalog:
     """The catalogue of tools, each with its name in the source, after the checks that concern them all."""
     sources: dict[str, str] = {}
     specs = []
@@ -253,7 +268,7 @@ def _catalog(named: Iterable[tuple[str, ToolSpec]], origin: str) -> Catalog:
     if not specs:
         raise CatalogError(f"{origin}: there is no tool", required="at least one tool", fix=f"give {_LAYOUTS}")
     original_names = {name: source for name, source in sources.items() if name != source}
-    return Catalog(tuple(specs), original_names, comparators)
+    return Catalog(tuple(specs), original_names, returns or {}, comparators)
 
 
 def _described(ref: str) -> dict[str, Any]:

@@ -368,6 +368,16 @@ def test_a_reference_is_a_path_unless_it_can_only_be_functions(tmp_path: Path, m
         load_catalog("other.json")
 
 
+def test_what_tools_say_of_their_results_is_kept_beside_them(read: Any) -> None:
+    bare = {**DIM, "name": "bare"}
+    with_return = {**DIM, "name": "home.read", "return": {"type": "number"}}
+    own = read(
+        [MCP_DIM, bare, {"type": "function", "function": with_return}, {**bare, "name": "odd", "return": "text"}]
+    )
+    assert own.returns == {"dim": {"type": "object"}, "home_read": {"type": "number"}}
+    assert own.sha256 == catalog_from_tools(own.tools).sha256, "a model is not shown it"
+
+
 def annotated(**schema: Any) -> dict[str, Any]:
     properties = {"level": {"type": "integer"}, "label": {"type": "string", **schema}}
     return {"name": "home.dim", "parameters": {"type": "object", "properties": properties}}

@@ -96,6 +96,31 @@ def test_everything_arrives_in_the_prompt(kind: str) -> None:
     require_everything_arrives(prepared(kind))
 
 
+RESULT = Message(role="tool", content='{"level": 77}')
+LATER = Message(role="user", content="sentinel-later")
+TALK = [SYSTEM, REQUEST, Message.calling([CALL]), RESULT, Message(role="assistant", content="sentinel-told"), LATER]
+
+
+def require_sound_conversation(tokenizer: PreTrainedTokenizerBase, style: str) -> None:
+    """All turns stand in their order, each in its role, and only the last answer is supervised."""
+    example = render_example(tokenizer, [*TALK, Message.calling([OTHER])], [SPEC], style)
+    prompt = tokenizer.decode(example.prompt_ids)
+    parts = (REQUEST.content, render_calls([CALL]), RESULT.content, "sentinel-told", LATER.content)
+    places = [prompt.rindex(part) for part in parts]
+    assert places == sorted(places) and prompt.index("sentinel-system") < places[0]
+    assert example.prompt_ids == render_prompt(tokenizer, TALK, [SPEC], style)
+    assert tokenizer.decode(example.completion_ids).startswith(render_calls([OTHER]))
+    assert tokenizer.decode(example.prompt_ids[example.request_start :]).lstrip().startswith(LATER.content)
+    between = prompt[places[1] + len(parts[1]) : places[2]]
+    assert "tool_response" in between and ("user" in between or "Tool" in between)
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_conversations_with_results_arrive_turn_by_turn(kind: str, style: str) -> None:
+    require_sound_conversation(prepared(kind), style)
+
+
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_examples_end_with_a_supervised_stop_token(kind: str, style: str) -> None:
@@ -367,6 +392,7 @@ def test_real_tokenizers_render_everything(name: str) -> None:
     tokenizer = load_tokenizer(name)
     require_everything_arrives(tokenizer)
     for style in STYLES:
+        require_sound_conversation(tokenizer, style)
         for answer in ANSWERS:
             require_sound_example(tokenizer, answer, style)
 

@@ -22,6 +22,9 @@ class GenerateConfig(ConfigModel):
     teacher: BackendConfig
     seeds: Path | None = Field(None, description="JSONL of unlabelled user requests for the request-first road.")
     values: Path | None = Field(None, description="JSON of realistic values and phrases per argument.")
+    results: Path | None = Field(
+        None, description="JSON of what tools give back, and which arguments their results can fill."
+    )
     examples: Path | None = Field(None, description="JSONL of WorkedExample records that show the teacher the domain.")
     decontaminate: tuple[Path, ...] = Field((), description="Eval case files whose requests must not be generated.")
     reuse: tuple[Path, ...] = Field(
@@ -36,8 +39,27 @@ class GenerateConfig(ConfigModel):
         0, ge=0, description="Requests that repeat the wording of kept ones with other values."
     )
     num_joined: StrictInt = Field(0, ge=0, description="Requests for several calls, joined from kept requests for one.")
+    num_multi_turn: StrictInt = Field(
+        0, ge=0, description="Planned conversations in which a second call builds on the first one or its result."
+    )
+    num_clarified: StrictInt = Field(
+        0, ge=0, description="Conversations made from kept clarify traces: the user gives the value, the call follows."
+    )
     no_call_fraction: StrictFloat = Field(
         0.15, ge=0, le=0.5, description="Share of call-first plans that call no tool."
+    )
+    edge_fraction: StrictFloat = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of plans for one call with a number or a length on an edge of its range.",
+    )
+    removed_tools_fraction: StrictFloat = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of plans for requests that no tool serves whose prompt lacks the very tool, or all tools; "
+        "for students that read the tools.",
     )
     sampling_temperature: StrictFloat = Field(0.8, ge=0, description="Temperature at which requests are written.")
     attempts: StrictInt = Field(2, ge=1, description="Tries per planned trace before it is given up as a reject.")

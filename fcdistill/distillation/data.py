@@ -29,6 +29,7 @@ __all__ = [
     "alignment_statistics",
     "call_validators",
     "drop_long",
+    "drop_unseen_removals",
     "hold_out",
     "length_statistics",
     "render_traces",
@@ -193,6 +194,18 @@ def drop_long(examples: Sequence[Example], max_example_tokens: int) -> tuple[lis
             fix="raise max_example_tokens, or set tools_in_prompt to compact or none" if examples else "generate some",
         )
     return kept, [example.trace_id for example in examples if example.num_tokens > max_example_tokens]
+
+
+def drop_unseen_removals(traces: Sequence[Trace]) -> tuple[list[Trace], list[str]]:
+    """The traces that a prompt without tools can tell apart, and the ids of the others.
+
+    A refusal because the prompt lacks a tool contradicts the call that the same request gets beside the tool, where no
+    prompt shows any tools.
+    """
+    names = {tool.function.name for tool in tools_of(traces)}
+    kept = [trace for trace in traces if trace.answer.calls or {spec.name for spec in trace.specs} == names]
+    ids = {trace.id for trace in kept}
+    return kept, [trace.id for trace in traces if trace.id not in ids]
 
 
 def hold_out(examples: Sequence[Example], fraction: float, seed: int) -> tuple[list[Example], list[Example]]:

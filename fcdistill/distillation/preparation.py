@@ -17,7 +17,15 @@ from fcdistill.config import FromTeacherLayers, LoraTuning, Signal, ToolsInPromp
 from fcdistill.distillation.alignment import VocabularyMap
 from fcdistill.distillation.augmentation import AugmentedExamples, augmented_examples
 from fcdistill.distillation.collation import Layout
-from fcdistill.distillation.data import Example, call_validators, drop_long, hold_out, render_traces, tools_of
+from fcdistill.distillation.data import (
+    Example,
+    call_validators,
+    drop_long,
+    drop_unseen_removals,
+    hold_out,
+    render_traces,
+    tools_of,
+)
 from fcdistill.distillation.forward import packing_is_exact
 from fcdistill.distillation.layers import LayerPair, pair_layers
 from fcdistill.distillation.placement import teacher_place
@@ -101,6 +109,13 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
         ModelError: a reference, or what it names, is unusable.
     """
     traces = read_jsonl(config.traces, Trace, "traces")
+    if config.tools_in_prompt == "none":
+        traces, unseen = drop_unseen_removals(traces)
+        if unseen:
+            log.warning(
+                "%d traces without a call lack tools that others have; tools_in_prompt none can't show it: left out",
+                len(unseen),
+            )
     if here:
         require_devices(config, needs_teacher=signal is not None)
     tokenizer = load_tokenizer(config.student.model)

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from fcdistill.catalog import Catalog
 from fcdistill.generation.agreement import ToolAgreement
-from fcdistill.generation.dedupe import Contamination, request_key, request_text
+from fcdistill.generation.dedupe import Contamination, request_text
 from fcdistill.generation.reuse import REUSED
+from fcdistill.generation.turns import conversation_key, user_texts
 from fcdistill.records import CellCoverage, Check, GenerationStats, Outcome, PlannedKept, StageCount, Trace
 
 __all__ = ["check_collection", "count_generation"]
 
 _CHECK_ORDER = (
-    "backend", "request", "parse", "tool", "schema", "count", "repair", "grounding", "cut", "question", "duplicate",
-    "contaminated", "agreement",
+    "backend", "request", "parse", "tool", "schema", "count", "repair", "grounding", "cut", "question", "reference",
+    "result", "duplicate", "contaminated", "agreement",
 )  # fmt: skip
 
 
@@ -31,19 +32,18 @@ def check_collection(traces: Sequence[Trace], contamination: Contamination) -> d
     first_by_key: dict[str, str] = {}
     checks: dict[str, list[Check]] = {}
     for trace in traces:
-        text = request_text(trace)
-        first = first_by_key.setdefault(request_key(text), trace.id)
+        first = first_by_key.setdefault(conversation_key(trace), trace.id)
         if first != trace.id:
             checks[trace.id] = [Check(name="duplicate", ok=False, detail=f"repeats {first}")]
             continue
-        case = contamination.find(text)
+        case = next(filter(None, map(contamination.find, user_texts(trace))), None)
         detail = f"shares its wording with eval case {case}" if case else ""
         checks[trace.id] = [
             Check(name="duplicate", ok=True),
             Check(name="contaminated", ok=case is None, detail=detail),
         ]
         if case is None and trace.meta.source == "request_first" and trace.answer.calls:
-            problem = agreement.problem(text, [call.name for call in trace.answer.calls])
+            problem = agreement.problem(request_text(trace), [call.name for call in trace.answer.calls])
             checks[trace.id].append(Check(name="agreement", ok=not problem, detail=problem))
     return checks
 

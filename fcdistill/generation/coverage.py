@@ -1,6 +1,8 @@
 """How much of the plan became traces, cell by cell.
 
-A cell is a tool, an arity, the optional arguments given, the values of arguments that have an `enum`, and a register.
+A cell is a tool, an arity, the optional arguments given, the values of arguments that have an `enum`, the arguments on
+an edge of their range, the tools that the prompt shows, a register, and how calls of several turns build on one
+another.
 Each call of a plan item counts in the cell of its own tool. Traces that no plan asked for (worked examples, varied and
 joined ones) fill no cell.
 """
@@ -10,14 +12,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from fcdistill.catalog import Catalog
+from fcdistill.generation.edges import call_edges
 from fcdistill.generation.parameters import optional_parameters, property_schema
 from fcdistill.generation.plan import PlanItem
 from fcdistill.records import CellCoverage, Outcome
 
 __all__ = ["count_cells"]
 
-_NOTHING_MADE = frozenset({"backend", "request", "parse"})
-"""Checks that fail where there is no usable request, or no answer to it."""
+_NOTHING_MADE = frozenset({"backend", "request", "parse", "result"})
+"""Checks that fail where there is no usable request, or no answer or result to it."""
 
 
 def count_cells(
@@ -66,4 +69,7 @@ def _cells(item: PlanItem, catalog: Catalog) -> Iterator[dict[str, Any]]:
             "optional": [name for name in optional_parameters(spec) if name in call.arguments],
             "enums": enums,
             "phrasing": item.register,
+            "edges": call_edges(call, spec),
+            "offered": item.offered,
+            "conversation": item.dialogue.kind if item.dialogue is not None else None,
         }

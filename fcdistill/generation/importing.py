@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scipy.cluster.hierarchy import DisjointSet
-
 from fcdistill.catalog import Catalog, catalog_from_document
 from fcdistill.conversations.source_formats import SourceError, SourceFormat, read_conversations, read_rows
 from fcdistill.conversations.steps import category_of
@@ -21,6 +19,7 @@ from fcdistill.errors import CatalogError, ConfigError
 from fcdistill.generation.dedupe import Contamination, request_key
 from fcdistill.generation.plan import calls_group
 from fcdistill.generation.recorded import RecordedAnswer, recorded_answers
+from fcdistill.generation.turns import merge_groups, user_texts
 from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import Category, Check, EvalCase, Message, ModelRef, Reject, Trace, TraceMeta
@@ -213,26 +212,13 @@ class _Importer:
         )
         yield Check(name="duplicate", ok=first == identity, detail="" if first == identity else f"repeats {first}")
         if first == identity:
-            case = self.contamination.find(_requests(messages)[-1])
+            case = self.contamination.find([each.content for each in messages if each.role == "user"][-1])
             detail = f"shares its wording with eval case {case}" if case else ""
             yield Check(name="contaminated", ok=case is None, detail=detail)
 
     def grouped(self) -> Iterator[Trace]:
         """The traces; those that make the same calls or begin with the same request are in one split group."""
-        beginnings = [f"begins-{request_key(_requests(trace.messages)[0])}" for trace in self.kept]
-        groups: Any = DisjointSet()
-        names: dict[Any, str] = {}
-        for trace, beginning in zip(self.kept, beginnings, strict=True):
-            groups.add(trace.split_group)
-            groups.add(beginning)
-            groups.merge(trace.split_group, beginning)
-        for trace in self.kept:
-            name = names.setdefault(groups[trace.split_group], trace.split_group)
-            yield trace.model_copy(update={"split_group": name})
-
-
-def _requests(messages: Sequence[Message]) -> list[str]:
-    return [message.content for message in messages if message.role == "user"]
+        yield from merge_groups(self.kept, lambda trace: [f"begins-{request_key(user_texts(trace)[0])}"])
 
 
 def _comparable(message: Message) -> list[Any]:

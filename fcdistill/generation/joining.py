@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from fcdistill.generation.dedupe import request_key, request_text
 from fcdistill.generation.plan import calls_group, time_of_context
+from fcdistill.generation.turns import has_one_request
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import Category, Check, Message, ModelRef, Trace, TraceMeta
 
@@ -34,6 +35,7 @@ def join_traces(traces: Sequence[Trace], verifier: Verifier, *, count: int, seed
         trace
         for trace in traces
         if len(trace.answer.calls) == 1
+        and has_one_request(trace)
         and len(request_text(trace).split()) <= _LONGEST_PART
         and "?" not in request_text(trace)[:-1]
     ]

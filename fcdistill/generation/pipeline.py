@@ -16,19 +16,24 @@ from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.conversations.steps import category_of
 from fcdistill.errors import BackendError, DataError
 from fcdistill.generation.arguments import ArgumentSampler
+from fcdistill.generation.clarified import answer_questions
 from fcdistill.generation.collection import check_collection, count_generation
+from fcdistill.generation.conversing import converse
 from fcdistill.generation.coverage import count_cells
-from fcdistill.generation.dedupe import Contamination, request_text
+from fcdistill.generation.dedupe import Contamination
 from fcdistill.generation.joining import join_traces
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
+from fcdistill.generation.results import ToolResults, read_results
 from fcdistill.generation.reuse import REUSED, Reused, place_traces, read_reusable
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
+from fcdistill.generation.turns import conversation_key, earlier_steps, merge_groups, user_texts
 from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.variation import vary_traces
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import (
     Check,
     EvalCase,
+    FunctionTool,
     GenerationStats,
     Message,
     ModelRef,
@@ -40,7 +45,7 @@ from fcdistill.records import (
     TraceMeta,
     WorkedExample,
 )
-from fcdistill.storage import Journal, RunDirectory, read_json, read_jsonl, write_json, write_jsonl
+from fcdistill.storage import Journal, RunDirectory, read_json, read_jsonl, sha256_json, write_json, write_jsonl
 from fcdistill.toolcalls import parse_output
 from fcdistill.validation import CallValidator
 from fcdistill.worked_examples import read_examples
@@ -57,6 +62,7 @@ class _Draft:
 
     item: PlanItem
     request: str = ""
+    turns: list[Message] = field(default_factory=list)
     answer: Message = field(default_factory=lambda: Message(role="assistant"))
     checks: list[Check] = field(default_factory=list)
     prompt_tokens: int = 0
@@ -96,7 +102,8 @@ def run_generation(
     examples = read_examples(config.examples, validator) if config.examples else []
     seeds = read_jsonl(config.seeds, SeedRequest, "seeds file") if config.seeds else []
     cases = [case for path in config.decontaminate for case in read_jsonl(path, EvalCase, "eval cases")]
-    plan = make_plan(config, catalog, validator, book, seeds)
+    results = read_results(config.results, catalog)
+    plan = make_plan(config, catalog, validator, book, seeds, results)
     if not plan:
         raise DataError(
             "there is nothing to generate: no call-first traces are planned and there are no seeds",
@@ -104,13 +111,17 @@ def run_generation(
             fix="set one of them in the generate section",
         )
     reused = place_traces(plan, read_reusable(config.reuse, catalog, validator), catalog)
-    optional = (config.values, config.examples, config.seeds, *config.decontaminate, *config.reuse)
+    optional = (config.values, config.results, config.examples, config.seeds, *config.decontaminate, *config.reuse)
     inputs = [path for path in optional if path]
     with (
         RunDirectory(
             config.out,
             stage="generate",
-            config={**config.model_dump(mode="json"), "catalog_sha256": catalog.sha256},
+            config={
+                **config.model_dump(mode="json"),
+                "catalog_sha256": catalog.sha256,
+                "returns_sha256": sha256_json(results.returns),
+            },
             inputs=inputs,
             seed=config.seed,
             volatile=frozenset({"out"}),
@@ -126,7 +137,7 @@ def run_generation(
             # Settled before the first attempt, like items that an earlier attempt settled.
             journal.append([Outcome(id=name, attempt=REUSED, candidate=trace) for name, trace in reused.placed.items()])
         generator = _Generator(
-            config, catalog, book, examples, reused, validator, journal, Contamination(cases), on_progress
+            config, catalog, book, examples, reused, validator, results, journal, Contamination(cases), on_progress
         )
         generator.work(backend, attempts)
         stats = generator.finish()
@@ -158,6 +169,7 @@ class _Generator:
         examples: Sequence[WorkedExample],
         reused: Reused,
         validator: CallValidator,
+        results: ToolResults,
         journal: Journal[Outcome],
         contamination: Contamination,
         on_progress: Callable[[int, int, int], None] | None,
@@ -167,6 +179,7 @@ class _Generator:
         self._verifier = Verifier(catalog, validator, book)
         self._prompter = Prompter(catalog, book, examples)
         self._examples = examples
+        self._results = results
         self._beside = reused.beside
         self._plan = reused.plan
         self._journal = journal
@@ -204,13 +217,13 @@ class _Generator:
             if item.id not in last
             or last[item.id].failed is not None
             # Another request may be written; a user's own does not change.
-            or item.source == "call_first"
+            or item.source != "request_first"
             and not all(check.ok for check in checks[item.id])
         ]
         groups: dict[tuple[str, str], list[PlanItem]] = {}
         for item in pending:
             several = "several" if len(item.calls) > 1 else item.calls[0].name if item.calls else ""
-            kind = "no_call" if item.category in ("clarify", "irrelevance") else several
+            kind = "no_call" if item.category == "clarify" or not item.calls else several
             groups.setdefault((item.source, kind), []).append(item)
         ordered = [item for group in groups.values() for item in group]
         for start in range(0, len(ordered), _CHUNK):
@@ -220,6 +233,7 @@ class _Generator:
         drafts = [_Draft(item, request=item.request) for item in chunk]
         self._write([draft for draft in drafts if draft.item.source == "call_first"], attempt)
         self._answer([draft for draft in drafts if draft.item.source == "request_first"], attempt)
+        self._converse([draft for draft in drafts if draft.item.source == "multi_turn"], attempt)
         self._ask_back(
             [draft for draft in drafts if draft.item.category == "clarify" and draft.failed is None], attempt
         )
@@ -242,7 +256,7 @@ class _Generator:
             draft.checks.append(self._verifier.check_request(draft.request))
             if draft.failed is not None:
                 continue
-            if item.category == "irrelevance":
+            if not item.calls:
                 continue  # numbers and names of a foreign topic reach no call
             draft.checks.append(self._verifier.check_schema(item.calls))
             self._ground(draft, item.calls)
@@ -268,6 +282,17 @@ class _Generator:
                 check, calls = Check(name="grounding", ok=True), repaired
         draft.checks.append(check)
         draft.answer = Message.calling([self._verifier.in_schema_order(call) for call in calls])
+
+    def _converse(self, drafts: Sequence[_Draft], attempt: int) -> None:
+        settings = self._settings(attempt, sampled=True)
+        settings = settings.model_copy(update={"max_new_tokens": min(settings.max_new_tokens, _MAX_REQUEST_TOKENS)})
+        converse(
+            drafts,
+            lambda asked, requests: self._ask(asked, requests, settings),
+            self._prompter,
+            self._verifier,
+            self._results,
+        )
 
     def _answer(self, drafts: Sequence[_Draft], attempt: int) -> None:
         """Request-first: the teacher answers blindly, the checks judge the answer."""
@@ -351,9 +376,12 @@ class _Generator:
         trace = self._trace(
             item.id,
             item.system,
-            draft.request,
+            draft.turns or [Message(role="user", content=draft.request)],
             draft.answer,
-            split_group=calls_group(draft.answer.calls) if draft.answer.calls and item.calls else item.split_group,
+            tools=self._offered(item),
+            split_group=calls_group(draft.answer.calls)
+            if draft.answer.calls and item.calls and item.dialogue is None
+            else item.split_group,
             meta=TraceMeta(
                 source=item.source,
                 category=item.category or category_of(draft.answer.calls),
@@ -373,11 +401,26 @@ class _Generator:
         )
 
     def _trace(
-        self, identity: str, system: str, request: str, answer: Message, *, split_group: str, meta: TraceMeta
+        self,
+        identity: str,
+        system: str,
+        turns: Sequence[Message],
+        answer: Message,
+        *,
+        tools: tuple[FunctionTool, ...],
+        split_group: str,
+        meta: TraceMeta,
     ) -> Trace:
         context = [Message(role="system", content=system)] if system else []
-        messages = (*context, Message(role="user", content=request), answer)
-        return Trace(id=identity, messages=messages, tools=self._catalog.tools, split_group=split_group, meta=meta)
+        messages = (*context, *turns, answer)
+        return Trace(id=identity, messages=messages, tools=tools, split_group=split_group, meta=meta)
+
+    def _offered(self, item: PlanItem) -> tuple[FunctionTool, ...]:
+        """The tools that the prompt of an item shows."""
+        if item.offered == "none":
+            return ()
+        lacking = {call.name for call in item.calls} if item.offered == "others" else set()
+        return tuple(tool for tool in self._catalog.tools if tool.function.name not in lacking)
 
     def _report(self) -> None:
         last = self._last_outcomes()
@@ -404,11 +447,11 @@ class _Generator:
                 kept.append(trace)
             else:
                 rejects.append(Reject(id=trace.id, check=failed.name, detail=failed.detail, candidate=trace))
-        for further in (self._varied, self._joined):
-            made = [trace for trace in further(kept) if self._contamination.find(request_text(trace)) is None]
+        for further in (self._varied, self._joined, self._clarified, self._steps):
+            made = [trace for trace in further(kept) if not any(map(self._contamination.find, user_texts(trace)))]
             candidates += made
             kept += made
-        write_jsonl(self._config.out / "traces.jsonl", kept)
+        write_jsonl(self._config.out / "traces.jsonl", merge_groups(kept, _groups_of_steps))
         write_jsonl(self._config.out / "rejects.jsonl", rejects)
         cells = count_cells(self._plan, last, {trace.id for trace in kept}, self._catalog)
         stats = count_generation(candidates, kept, stages, self._journal.records, cells, self._catalog)
@@ -426,6 +469,18 @@ class _Generator:
 
     def _joined(self, kept: Sequence[Trace]) -> Iterator[Trace]:
         return join_traces(kept, self._verifier, count=self._config.num_joined, seed=self._config.seed)
+
+    def _clarified(self, kept: Sequence[Trace]) -> Iterator[Trace]:
+        config = self._config
+        return answer_questions(kept, self._plan, self._verifier, count=config.num_clarified, seed=config.seed)
+
+    def _steps(self, kept: Sequence[Trace]) -> Iterator[Trace]:
+        """The first calls of planned conversations, but where another trace has the same past."""
+        known = {conversation_key(trace) for trace in kept}
+        for step in (step for trace in kept if trace.meta.source == "multi_turn" for step in earlier_steps(trace)):
+            if (key := conversation_key(step)) not in known:
+                known.add(key)
+                yield step
 
     def _given(self) -> Iterator[Trace]:
         """Traces that no item of the plan stands for."""
@@ -446,7 +501,10 @@ class _Generator:
                 checks=(Check(name="schema", ok=True),),
             )
             group = calls_group(example.calls) if example.calls else f"example-{example.id}"
-            yield self._trace(example.id, example.system, example.request, answer, split_group=group, meta=meta)
+            turns = [Message(role="user", content=example.request)]
+            yield self._trace(
+                example.id, example.system, turns, answer, tools=self._catalog.tools, split_group=group, meta=meta
+            )
 
     def _collection_checks(self, last: Mapping[str, Outcome]) -> dict[str, list[Check]]:
         """The collection's verdicts on all that passed their own checks.
@@ -460,3 +518,9 @@ class _Generator:
 
 def _without(call: ToolCall, name: str) -> ToolCall:
     return ToolCall(name=call.name, arguments={key: value for key, value in call.arguments.items() if key != name})
+
+
+def _groups_of_steps(trace: Trace) -> list[str]:
+    """The split groups of a conversation's single steps, which other traces may have as their only one."""
+    is_planned = trace.meta.source == "multi_turn"
+    return [calls_group(message.calls) for message in trace.messages if message.calls] if is_planned else []

@@ -6,24 +6,26 @@ Cells (tool, arity, optional arguments, register) make coverage countable.
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from fcdistill.catalog import Catalog
 from fcdistill.config import GenerateConfig
 from fcdistill.generation.arguments import ArgumentSampler
+from fcdistill.generation.dialogues import Dialogue, DialoguePlanner
+from fcdistill.generation.edges import schema_edges
 from fcdistill.generation.parameters import (
     optional_parameters,
     property_schema,
     required_parameters,
-    resolve_schema,
 )
-from fcdistill.generation.phrasing import plain_forms
+from fcdistill.generation.results import ToolResults
+from fcdistill.generation.telling import tell_facts
 from fcdistill.generation.times import instant, moment
 from fcdistill.generation.values import ValueBook
-from fcdistill.records import Category, SeedRequest, ToolCall, ToolSpec
+from fcdistill.records import Category, SeedRequest, ToolCall, ToolsOffered, ToolSpec
 from fcdistill.storage import sha256_json
 from fcdistill.validation import CallValidator
 
@@ -35,6 +37,9 @@ REGISTERS = ("casual", "terse", "polite", "question", "rambling", "typos")
 
 # Shares of the call-first items that call at least one tool.
 _PARALLEL, _PARALLEL_MULTIPLE = 0.12, 0.2
+
+_EVERY_NTH_BARE = 3
+"""Of the prompts that lack the tool, as many show no tool at all."""
 
 _MOST_DECKED = 5
 """Optional parameters of a tool whose subsets are dealt in turn; of more, each is given half of the time."""
@@ -63,6 +68,8 @@ class PlanItem:
         missing: the required parameter whose value is cut from a clarify request.
         topic: what an irrelevance request is about.
         register: how the request is phrased.
+        offered: which tools the prompt shows; where `calls` hold what it lacks, no call is right.
+        dialogue: how the second of two calls builds on the first, where they are made in several turns.
         request: the user's text of a request-first item.
         system: context that the request comes with.
         now: the current time that `system` gives.
@@ -70,7 +77,7 @@ class PlanItem:
     """
 
     id: str
-    source: Literal["call_first", "request_first"]
+    source: Literal["call_first", "request_first", "multi_turn"]
     category: Category | None
     cell: str
     split_group: str
@@ -79,6 +86,8 @@ class PlanItem:
     missing: str = ""
     topic: str = ""
     register: str = "casual"
+    offered: ToolsOffered = "all"
+    dialogue: Dialogue | None = None
     request: str = ""
     system: str = ""
     now: datetime | None = None
@@ -102,16 +111,21 @@ def calls_group(calls: Sequence[ToolCall]) -> str:
 
 
 def make_plan(
-    config: GenerateConfig, catalog: Catalog, validator: CallValidator, book: ValueBook, seeds: Sequence[SeedRequest]
+    config: GenerateConfig,
+    catalog: Catalog,
+    validator: CallValidator,
+    book: ValueBook,
+    seeds: Sequence[SeedRequest],
+    results: ToolResults,
 ) -> list[PlanItem]:
-    """All items, call-first before request-first.
+    """All items: call-first, then conversations, then request-first.
 
     Raises:
-        ConfigError: arguments can't be sampled for some parameter.
+        ConfigError: arguments can't be sampled for some parameter, or no conversation can be planned.
     """
     planner = _Planner(config, catalog, validator, book)
     chosen = seeds if config.num_request_first is None else seeds[: config.num_request_first]
-    return [*planner.call_first(), *(_seed_item(seed) for seed in chosen)]
+    return [*planner.call_first(), *planner.multi_turn(results), *(_seed_item(seed) for seed in chosen)]
 
 
 def _seed_item(seed: SeedRequest) -> PlanItem:
@@ -132,6 +146,8 @@ class _Planner:
 
     def __init__(self, config: GenerateConfig, catalog: Catalog, validator: CallValidator, book: ValueBook) -> None:
         self._config = config
+        self._catalog = catalog
+        self._validator = validator
         self._specs = catalog.specs
         self._book = book
         self._random = random.Random(config.seed)
@@ -139,6 +155,9 @@ class _Planner:
         self._registers = itertools.cycle(REGISTERS)
         self._topics = _foreign_topics(catalog)
         self._decks: dict[tuple[str, int], list[tuple[str, ...]]] = {}
+        # A generator of its own: how often an edge is drawn changes nothing else.
+        self._edge_random = random.Random(f"{config.seed} edges")
+        self._edges: dict[str, list[tuple[str, str]]] = {}
 
     def call_first(self) -> Iterator[PlanItem]:
         total = self._config.num_call_first
@@ -157,11 +176,37 @@ class _Planner:
         ]
         numbers = itertools.count(1)
         for category, count in counts:
-            tools = self._tool_groups(category)
-            for _ in range(count):
-                yield self._item(
-                    f"call-first-{next(numbers):05d}", category, next(tools) if category != "irrelevance" else ()
-                )
+            if category == "irrelevance":
+                num_removed = round(count * self._config.removed_tools_fraction)
+                yield from (self._foreign_item(f"call-first-{next(numbers):05d}") for _ in range(count - num_removed))
+                for number, specs in zip(range(num_removed), self._tool_groups("simple"), strict=False):
+                    offered: ToolsOffered = "none" if number % _EVERY_NTH_BARE == _EVERY_NTH_BARE - 1 else "others"
+                    yield self._item(f"call-first-{next(numbers):05d}", category, specs, offered)
+                continue
+            for _, specs in zip(range(count), self._tool_groups(category), strict=False):
+                yield self._item(f"call-first-{next(numbers):05d}", category, specs)
+
+    def multi_turn(self, results: ToolResults) -> Iterator[PlanItem]:
+        """The planned conversations."""
+        planner = DialoguePlanner(
+            self._catalog, self._validator, self._book, results, self._sampler, self._optional, self._random
+        )
+        # Slips of the finger are put into single requests only.
+        registers = itertools.cycle([register for register in REGISTERS if register != "typos"])
+        for number, plan in enumerate(planner.draw(self._config.num_multi_turn), 1):
+            register = next(registers)
+            tools = "+".join(call.name for call in plan.calls)
+            yield PlanItem(
+                id=f"multi-turn-{number:05d}",
+                source="multi_turn",
+                category="simple",
+                cell=f"{plan.dialogue.kind}/{tools}/{register}",
+                split_group=calls_group(plan.calls),
+                calls=plan.calls,
+                facts=plan.facts,
+                register=register,
+                dialogue=plan.dialogue,
+            )
 
     def _tool_groups(self, category: Category) -> Iterator[tuple[ToolSpec, ...]]:
         """Tools of the coming items, each equally often."""
@@ -182,20 +227,25 @@ class _Planner:
             else:
                 yield from ((spec,) for spec in deck)
 
-    def _item(self, identity: str, category: Category, specs: tuple[ToolSpec, ...]) -> PlanItem:
+    def _foreign_item(self, identity: str) -> PlanItem:
         register = next(self._registers)
-        if category == "irrelevance":
-            topic = self._random.choice(self._topics)
-            return PlanItem(
-                id=identity, source="call_first", category=category, cell=f"irrelevance/{register}",
-                split_group=f"topic-{topic}", topic=topic, register=register,
-            )  # fmt: skip
+        topic = self._random.choice(self._topics)
+        return PlanItem(
+            id=identity, source="call_first", category="irrelevance", cell=f"irrelevance/{register}",
+            split_group=f"topic-{topic}", topic=topic, register=register,
+        )  # fmt: skip
+
+    def _item(
+        self, identity: str, category: Category, specs: tuple[ToolSpec, ...], offered: ToolsOffered = "all"
+    ) -> PlanItem:
+        register = next(self._registers)
         calls: list[ToolCall] = []
         subsets: list[str] = []
         for spec in specs:
             for _ in range(20):  # parallel calls of one tool must differ
                 optional = self._optional(spec, most=1 if len(specs) > 1 else None)
-                call = self._sampler.sample(spec, optional)
+                edged = self._on_edge(spec, optional) if category == "simple" else None
+                call = edged or self._sampler.sample(spec, optional)
                 if call not in calls:
                     break
             else:
@@ -213,15 +263,29 @@ class _Planner:
             id=identity,
             source="call_first",
             category="simple" if category == "parallel" and len(calls) == 1 else category,
-            cell=f"{category}/{'+'.join(subsets)}/{register}",
+            cell=f"{category if offered == 'all' else f'{category}:{offered}'}/{'+'.join(subsets)}/{register}",
             split_group=calls_group(calls),
             calls=tuple(calls),
-            facts=tuple(self._facts(call, spec, now) for call, spec in zip(calls, specs, strict=False)),
+            facts=tuple(
+                tell_facts(call, spec, self._book, now, self._random) for call, spec in zip(calls, specs, strict=False)
+            ),
             missing=missing,
             register=register,
+            offered=offered,
             system=time_context(now) if now else "",
             now=now,
         )
+
+    def _on_edge(self, spec: ToolSpec, optional: tuple[str, ...]) -> ToolCall | None:
+        """Now and then a call with an argument on an edge; each edge of a tool has its turn before one comes twice."""
+        if self._edge_random.random() >= self._config.edge_fraction:
+            return None
+        deck = self._edges.setdefault(spec.name, [])
+        if not deck:
+            deck += schema_edges(spec)
+            self._edge_random.shuffle(deck)
+        # An edge on which no known text lies costs the others no turn.
+        return next(filter(None, (self._sampler.sample_edge(spec, optional, *deck.pop()) for _ in list(deck))), None)
 
     def _implying(self, path: str) -> set[str]:
         """Arguments from which this one follows: who says them need not be asked for it."""
@@ -253,37 +317,6 @@ class _Planner:
             return None
         ahead = timedelta(days=self._random.choice((0, 1, 1, 1, 2, 3, 5)), hours=self._random.randint(1, 12))
         return (min(times) - ahead).replace(minute=self._random.choice((0, 5, 15, 30, 45)))
-
-    def _facts(self, call: ToolCall, spec: ToolSpec, now: datetime | None) -> tuple[tuple[str, str], ...]:
-        said = []
-        for name, value in call.arguments.items():
-            path = f"{spec.name}.{name}"
-            entry = self._book.entry(path, value)
-            if entry is not None and any(other in call.arguments for other in entry.implied_by):
-                continue
-            schema = property_schema(spec.parameters, [name]) or {}
-            said.append((name.replace("_", " "), self._say(value, path, schema, spec.parameters, now)))
-        return tuple(said)
-
-    def _say(
-        self, value: Any, path: str, schema: Mapping[str, Any], root: Mapping[str, Any], now: datetime | None
-    ) -> str:
-        forms = plain_forms(value, path, schema, self._book, now)
-        if forms:
-            return self._random.choice(forms)
-        if isinstance(value, list):
-            inner = resolve_schema(schema.get("items", {}), root)
-            said = [self._say(item, path, inner, root, now) for item in value]
-            return " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said)
-        if isinstance(value, dict):
-            parts = []
-            for key, part in value.items():
-                inner = resolve_schema(schema.get("properties", {}).get(key, {}), root)
-                parts.append((key, self._say(part, f"{path}.{key}", inner, root, now)))
-            # A count stands before what it counts, as people say it: "3 lemons".
-            numbers = [said for key, said in parts if isinstance(value[key], int | float)]
-            return " ".join(numbers + [said for key, said in parts if not isinstance(value[key], int | float)])
-        return str(value)
 
 
 def _foreign_topics(catalog: Catalog) -> list[str]:

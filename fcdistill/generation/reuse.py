@@ -2,7 +2,7 @@
 
 A trace takes the place of the planned item that it resembles most, which is of its tools and arguments at least; a
 user's request finds its own item. Traces that the plan has no place for stay beside it. What a generation makes without
-a teacher, varied and joined requests and worked examples, is made anew.
+a teacher, varied and joined requests, answered questions, steps of conversations and worked examples, is made anew.
 """
 
 from collections import defaultdict
@@ -25,7 +25,7 @@ REUSED = -1
 """The attempt of a trace that was made before this generation's first attempt."""
 
 
-_MADE_ANEW = ("varied", "joined")
+_MADE_ANEW = ("varied", "joined", "clarified", "step")
 _EXAMPLES = "example/"
 _PRECISIONS = 4
 
@@ -126,4 +126,6 @@ def _settled(item: PlanItem, trace: Trace) -> PlanItem:
     cell = trace.meta.plan_cell
     if item.source == "request_first":
         return item
+    if item.source == "multi_turn":
+        return replace(item, cell=cell, register=cell.rpartition("/")[2])
     return replace(item, cell=cell, register=cell.rpartition("/")[2], calls=trace.answer.calls or item.calls)

@@ -17,6 +17,7 @@ from fcdistill.config import GenerateConfig
 from fcdistill.errors import ConfigError
 from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.parameters import optional_parameters, property_schema, resolve_schema
+from fcdistill.generation.realistic import RealisticTexts
 from fcdistill.generation.values import ValueBook, ValueEntry
 from fcdistill.records import EvalCase, Message, SeedRequest, ToolCall, ToolSpec
 from fcdistill.storage import write_json, write_jsonl, write_text
@@ -32,39 +33,6 @@ _DEEPEST = 6
 _VALUES_EACH = 3
 _CALL_FIRST_PER_TOOL = 50
 _SAMPLED_FORMATS = ("date-time", "date", "time")
-_OF_FORMAT = {
-    "duration": ("PT5M", "PT1H", "P1D"),
-    "email": ("ada@example.com", "ben@example.com", "cleo@example.com"),
-    "hostname": ("a.example.com", "b.example.com", "c.example.com"),
-    "ipv4": ("192.0.2.1", "192.0.2.2", "192.0.2.3"),
-    "ipv6": ("2001:db8::1", "2001:db8::2", "2001:db8::3"),
-    "uri": ("https://example.com/a", "https://example.com/b", "https://example.com/c"),
-    "uuid": tuple(f"00000000-0000-4000-8000-00000000000{digit}" for digit in "123"),
-}
-_PLAIN = (
-    "07:30",
-    "12:15",
-    "18:45",
-    "2027-05-03",
-    "2027-06-14",
-    "2027-11-28",
-    "A1",
-    "B2",
-    "C3",
-    "abc",
-    "def",
-    "ABC",
-    "DEF",
-    "abc-1",
-    "ABC-123",
-    "1",
-    "2",
-    "12",
-    "123",
-    "1234",
-    "12345",
-)
-"""Texts that may satisfy a pattern or a length; a schema decides."""
 
 
 @dataclass(frozen=True)
@@ -195,10 +163,11 @@ def _texts_for(path: str, schema: Mapping[str, Any]) -> tuple[str, ...]:
     """Some texts that satisfy the schema, named for the parameter where that is possible."""
     noun = path.rpartition(".")[2].replace("_", " ")
     least = int(schema.get("minLength", 0))
+    texts = RealisticTexts(_SEED)
+    drawn = dict.fromkeys(texts.draw(noun, schema) for _ in range(2 * _VALUES_EACH))
     candidates = [
-        *_OF_FORMAT.get(schema.get("format", ""), ()),
+        *(text for text in drawn if text is not None),
         *(f"{which} {noun}".ljust(least, "x") for which in ("first", "second", "third")),
-        *_PLAIN,
         *(letter * max(1, least) for letter in "abcABC123"),
     ]
     probe = ToolSpec(name="probe", parameters={"type": "object", "properties": {"value": dict(schema)}})
@@ -283,6 +252,7 @@ generate:
   seed: 0
   num_call_first: {max(200, _CALL_FIRST_PER_TOOL * num_tools)} # calls are sampled, the teacher writes their requests
   no_call_fraction: 0.2 # requests that no tool serves, or that lack a required value
+  removed_tools_fraction: 0.0 # more than 0 where tools_in_prompt is full or compact: prompts that lack the tool
 
 # fcdistill train {config}
 train:

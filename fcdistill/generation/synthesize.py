@@ -5,9 +5,10 @@ instructions; else neutral ones of the kit. All prompts of one kind share their 
 it once. Nothing here calls a model.
 """
 
+import json
 import random
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from fcdistill.backends.base import Request
 from fcdistill.catalog import Catalog
@@ -26,6 +27,15 @@ _WRITER = (
     "Write one request, in the user's voice, that contains every fact and nothing else. Never answer it."
 )
 _ASKER = "A user's request lacks one piece of information. Ask for it in one short, friendly question."
+_FOLLOWER = (
+    "A user talks to an assistant that can call functions. You get what the user said, what the user wants next, the "
+    "facts and a style. Write what the user says next, with every fact and nothing else. Never answer it."
+)
+_FUNCTIONS = (
+    "You play the functions of an app. You get a function, its arguments and what its result must hold. Write the "
+    "result: one JSON object on one line, nothing else."
+)
+_AGAIN = "the same again, but with these facts"
 _STYLES = {
     "casual": "casual",
     "terse": "terse, a few words",
@@ -57,6 +67,25 @@ _NEUTRAL_QUESTIONS = (
     ("Book a table at Luigi's", "people", "For how many people should I book the table?"),
     ("Send some money to Priya", "amount", "How much money should I send to Priya?"),
 )
+_NEUTRAL_LATER = (
+    ("Reserve a table for 4 at Luigi's at 7:30 pm", _AGAIN, "restaurant: Noma", "polite",
+     "And the same at Noma, please."),
+    ("how much is a Nokia share", "send_money: Send money to a contact.", "recipient: Priya; amount: that", "casual",
+     "ok send that to Priya"),
+    ("switch off the fan in the attic", _AGAIN, "place: cellar", "terse, a few words", "and in the cellar"),
+    ("When does my train leave?", "add_note: Write a note.", "title: train; time: the same", "chatty, with a reason",
+     "Good to know, I always forget it, so add a note with the title train and the same time."),
+    ("Find the next concert in Oslo", "buy_ticket: Buy tickets.", "seats: 2; concert id: that concert id",
+     "as a question: can you, could you, would you", "Could you buy 2 seats for that concert id?"),
+)  # fmt: skip
+_NEUTRAL_RESULTS = (
+    ("get_stock_price: Read the price of a share.", '{"company": "Nokia"}', "amount = 4.12",
+     '{"company": "Nokia", "amount": 4.12, "currency": "EUR"}'),
+    ("list_parcels: List the parcels on their way.", "{}", "nothing special",
+     '{"parcels": [{"id": "P-1042", "from": "Bergen", "days_left": 2}]}'),
+    ("find_concert: Find the next concert in a city.", '{"city": "Oslo"}', 'concert_id = "C77"',
+     '{"concert_id": "C77", "artist": "Ane Brun", "city": "Oslo"}'),
+)  # fmt: skip
 _MAX_EXAMPLES = 6
 _ASSENT = re.compile(r"(?:sure|of course|okay|certainly)[,.!] +(?=\w)", re.IGNORECASE)
 """A model that is asked for a request often agrees first; whether it then speaks as the user is checked later."""
@@ -76,7 +105,7 @@ class Prompter:
         Args:
             item: a call-first item; unless its topic is foreign, the prompt shows the team's examples of its tool.
         """
-        if item.category == "irrelevance":
+        if not item.calls:
             return self._write_foreign(item)
         turns: list[Message] = [Message(role="system", content=_WRITER)]
         shown = self._shown_for(item)
@@ -98,6 +127,38 @@ class Prompter:
             turns += _turn(f"Topic: {topic}\nStyle: {style}", request)
         turns.append(Message(role="user", content=f"Topic: {item.topic}\nStyle: {_STYLES[item.register]}"))
         return Request(id=item.id, messages=tuple(turns))
+
+    def write_later(self, item: PlanItem, said: str) -> Request:
+        """Ask the teacher what the user of a planned conversation says after the first call was made.
+
+        Args:
+            item: plans a dialogue; the last of its facts are what the user still has to say.
+            said: the user's first request.
+        """
+        turns: list[Message] = [Message(role="system", content=_FOLLOWER)]
+        for before, wish, facts, style, text in _NEUTRAL_LATER:
+            turns += _turn(f"Said: {before}\n{_brief(wish, facts, style)}", text)
+        again = item.dialogue is not None and item.dialogue.kind == "repeated"
+        wish = _AGAIN if again else self._intent(item.calls[-1].name)
+        brief = _brief(wish, _facts(item.facts[-1]), _STYLES[item.register])
+        turns.append(Message(role="user", content=f"Said: {said}\n{brief}"))
+        return Request(id=item.id, messages=tuple(turns))
+
+    def write_result(self, identity: str, call: ToolCall, needed: Mapping[str, object]) -> Request:
+        """Ask the teacher what a call gives back.
+
+        Args:
+            identity: of the request.
+            call: of one of the catalogue's tools.
+            needed: what the result must hold, by a name for it.
+        """
+        turns: list[Message] = [Message(role="system", content=_FUNCTIONS)]
+        for function, arguments, held, result in _NEUTRAL_RESULTS:
+            turns += _turn(f"Function: {function}\nArguments: {arguments}\nMust hold: {held}", result)
+        held = ", ".join(f"{name} = {_json(value)}" for name, value in needed.items()) or "nothing special"
+        asked = f"Function: {self._intent(call.name)}\nArguments: {_json(call.arguments)}\nMust hold: {held}"
+        turns.append(Message(role="user", content=asked))
+        return Request(id=identity, messages=tuple(turns))
 
     def ask_back(self, identity: str, request: str, missing: str) -> Request:
         """Ask the teacher for the question that a request without `missing` deserves ("" where it is not known)."""
@@ -164,6 +225,10 @@ def _plain(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(str(part) for _, part in sorted(value.items(), key=lambda pair: isinstance(pair[1], str)))
     return str(value).replace("_", " ")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _brief(intent: str, facts: str, style: str) -> str:

@@ -23,6 +23,7 @@ from fcdistill.generation.phrasing import plain_forms, spoken_forms
 from fcdistill.generation.plan import time_of_context
 from fcdistill.generation.synthesize import add_typos
 from fcdistill.generation.times import moment
+from fcdistill.generation.turns import has_one_request
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.verify import Verifier
 from fcdistill.generation.words import spell_number
@@ -80,7 +81,7 @@ def vary_traces(
         cut: by trace id the call that a clarify request asks for, without the argument that it lacks.
     """
     generator = random.Random(seed)
-    usable = [trace for trace in traces if (trace.answer.calls or trace.id in cut) and _has_one_request(trace)]
+    usable = [trace for trace in traces if (trace.answer.calls or trace.id in cut) and has_one_request(trace)]
     known = {request_key(request_text(trace)) for trace in traces}
     balance = _Balance([trace.answer.calls or (cut[trace.id],) for trace in usable])
     made, fruitless = 0, 0
@@ -118,10 +119,6 @@ class _Balance:
     def count(self, index: int) -> None:
         """A trace was varied."""
         self._in_cell.update(self._cells[index])
-
-
-def _has_one_request(trace: Trace) -> bool:
-    return [message.role for message in trace.messages if message.role != "system"] == ["user", "assistant"]
 
 
 def _varied(

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from fcdistill.catalog import Catalog
@@ -25,7 +26,7 @@ from fcdistill.records import Category, Check, ToolCall
 from fcdistill.toolcalls import ParsedOutput
 from fcdistill.validation import CallValidator
 
-__all__ = ["NUM_CALLS", "Verifier"]
+__all__ = ["NUM_CALLS", "Verifier", "with_arguments"]
 
 NUM_CALLS: dict[Category, range] = {
     "simple": range(1, 2),
@@ -130,6 +131,12 @@ class Verifier:
         found = self._grounder.compare(request, calls, now)
         return _grounding(found, found)
 
+    def check_said(self, text: str, calls: Sequence[ToolCall], now: datetime | None) -> Check:
+        """Whether a text says all values of the calls, whatever else it says; arguments as for `check_grounding`."""
+        unsaid = self._grounder.compare(text, calls, now).unsaid
+        problems = [f"not in the request: {path} = {value!r}" for _, path, value in unsaid]
+        return Check(name="grounding", ok=not problems, detail="; ".join(problems))
+
     def check_step_grounding(
         self, said: str, request: str, calls: Sequence[ToolCall], others: Sequence[ToolCall], now: datetime | None
     ) -> Check:
@@ -147,12 +154,24 @@ class Verifier:
         sources = self._grounder.compare(said, calls, now)
         return _grounding(sources, self._grounder.compare(request, [*calls, *others], now))
 
-    def repaired(self, request: str, calls: Sequence[ToolCall], now: datetime | None) -> tuple[ToolCall, ...] | None:
+    def repaired(
+        self,
+        request: str,
+        calls: Sequence[ToolCall],
+        now: datetime | None,
+        supplied: Mapping[str, Any] = MappingProxyType({}),
+    ) -> tuple[ToolCall, ...] | None:
         """The calls that the request really asks for, where a model left facts out or put others in.
 
         Arguments that are invalid or that the request does not say are dropped, and choices that it does say, letter
         by letter, are taken over. The result has to pass the schema and the grounding check like any other call. None
-        where that is not possible. Takes the arguments of `check_grounding`.
+        where that is not possible.
+
+        Args:
+            request: the user's text.
+            calls: the calls that answer it.
+            now: the current time that the context gives, if it does.
+            supplied: arguments of the last call that something else than the request says; they are not in `calls`.
         """
         repaired = [self._without_invalid(call) for call in calls]
         found = self._grounder.compare(request, repaired, now)
@@ -168,7 +187,8 @@ class Verifier:
             if len(same) != 1 or name in same[0].arguments or "items" in schema:
                 return None
             same[0].arguments[name] = value
-        if self.check_schema(repaired).ok and self.check_grounding(request, repaired, now).ok:
+        whole = [*repaired[:-1], with_arguments(repaired[-1], supplied)]
+        if self.check_schema(whole).ok and self.check_grounding(request, repaired, now).ok:
             return tuple(repaired)
         return None
 
@@ -187,12 +207,22 @@ class Verifier:
         check = self.check_grounding(cut, [rest], now)
         return cut, Check(name="cut", ok=check.ok, detail=check.detail)
 
+    def parameters(self, tool: str) -> dict[str, Any]:
+        """The schemas of a tool's parameters, by name."""
+        root = self.catalog.by_name[tool].parameters
+        found: dict[str, Any] = resolve_schema(root, root).get("properties", {})
+        return found
+
     def in_schema_order(self, call: ToolCall) -> ToolCall:
         """The call with its arguments in the order of the schema's properties, so that students see one order."""
-        root = self.catalog.by_name[call.name].parameters
-        known = [name for name in resolve_schema(root, root).get("properties", {}) if name in call.arguments]
+        known = [name for name in self.parameters(call.name) if name in call.arguments]
         names = [*known, *(name for name in call.arguments if name not in known)]
         return ToolCall(name=call.name, arguments={name: call.arguments[name] for name in names})
+
+
+def with_arguments(call: ToolCall, arguments: Mapping[str, Any]) -> ToolCall:
+    """The call with these arguments too."""
+    return ToolCall(name=call.name, arguments={**call.arguments, **arguments})
 
 
 def _grounding(sources: Grounding, uses: Grounding) -> Check:

@@ -11,6 +11,7 @@ from fcdistill.records.base import Record
 from fcdistill.records.conversation import (
     Behaviour,
     Category,
+    ConversationKind,
     FinishReason,
     FunctionCall,
     FunctionTool,
@@ -18,6 +19,7 @@ from fcdistill.records.conversation import (
     ModelRef,
     ToolCall,
     ToolsInPrompt,
+    ToolsOffered,
     ToolSpec,
 )
 from fcdistill.records.evaluation import (
@@ -66,6 +68,7 @@ __all__ = [
     "CallConfusion",
     "CallError",
     "Category",
+    "ConversationKind",
     "CellCoverage",
     "Check",
     "Distribution",
@@ -103,6 +106,7 @@ __all__ = [
     "ToolCall",
     "ToolSpec",
     "ToolsInPrompt",
+    "ToolsOffered",
     "Trace",
     "TraceMeta",
     "WorkedExample",

@@ -9,6 +9,7 @@ from fcdistill.records.base import Frozen
 __all__ = [
     "Behaviour",
     "Category",
+    "ConversationKind",
     "FinishReason",
     "FunctionCall",
     "FunctionTool",
@@ -17,10 +18,20 @@ __all__ = [
     "ToolCall",
     "ToolSpec",
     "ToolsInPrompt",
+    "ToolsOffered",
 ]
 
 Category = Literal["simple", "multiple", "parallel", "parallel_multiple", "irrelevance", "clarify"]
 """BFCL's words, and `clarify` for requests that lack a required value."""
+
+
+ConversationKind = Literal["chained", "referring", "repeated"]
+"""How a later call builds on an earlier one: one request asks for both, and the second takes a value of the first one's
+result; a later request refers to that value; or a later request asks for the same again with one other value."""
+
+
+ToolsOffered = Literal["all", "others", "none"]
+"""Which tools a prompt shows: all, all but those that its request asks for, or none."""
 
 
 Behaviour = Literal["call", "no_call", "clarify"]

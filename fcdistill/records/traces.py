@@ -5,7 +5,16 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from fcdistill.records.base import Frozen, Record
-from fcdistill.records.conversation import Category, FunctionTool, Message, ModelRef, ToolCall, ToolSpec
+from fcdistill.records.conversation import (
+    Category,
+    ConversationKind,
+    FunctionTool,
+    Message,
+    ModelRef,
+    ToolCall,
+    ToolsOffered,
+    ToolSpec,
+)
 
 __all__ = [
     "CellCoverage",
@@ -44,7 +53,7 @@ class SeedRequest(Record):
 class TraceMeta(Frozen):
     """Where a trace comes from."""
 
-    source: Literal["call_first", "request_first", "varied", "joined", "import"]
+    source: Literal["call_first", "request_first", "multi_turn", "step", "varied", "joined", "clarified", "import"]
     category: Category
     plan_cell: str
     teacher: ModelRef
@@ -153,6 +162,12 @@ class CellCoverage(Frozen):
     """Arguments whose schema lists their values, to the value that the call gives."""
     phrasing: str = ""
     """The register of the request; empty for a user's own."""
+    edges: dict[str, str] = Field(default_factory=dict)
+    """Arguments of the call that lie on an edge of what their schema allows, to the edge's name."""
+    offered: ToolsOffered = "all"
+    """Which tools the prompt shows."""
+    conversation: ConversationKind | None = None
+    """How the trace's calls build on one another, where they are made in several turns."""
     asked: int
     made: int
     """With a usable request and an answer to it, whatever the later checks say."""

@@ -41,7 +41,11 @@ def render_cells(cells: Sequence[CellCoverage]) -> list[Text | Table]:
 
 
 def _tool_and_arity(cell: CellCoverage) -> Iterable[str]:
-    return (f"{cell.tool} {cell.arity}".strip(),)
+    return () if cell.conversation else (f"{cell.tool} {_arity(cell)}".strip(),)
+
+
+def _arity(cell: CellCoverage) -> str:
+    return {"all": cell.arity, "others": "without the tool", "none": "without any tool"}[cell.offered]
 
 
 def _optional(cell: CellCoverage) -> Iterable[str]:
@@ -52,15 +56,25 @@ def _enums(cell: CellCoverage) -> Iterable[str]:
     return (f"{cell.tool}.{name} = {_value(value)}" for name, value in cell.enums.items())
 
 
+def _edges(cell: CellCoverage) -> Iterable[str]:
+    return (f"{cell.tool}.{path} at {edge}" for path, edge in cell.edges.items())
+
+
 def _register(cell: CellCoverage) -> Iterable[str]:
     return (cell.phrasing,) if cell.phrasing else ()
+
+
+def _conversation(cell: CellCoverage) -> Iterable[str]:
+    return (f"{cell.conversation} {cell.tool}",) if cell.conversation else ()
 
 
 _AXES: tuple[tuple[str, Callable[[CellCoverage], Iterable[str]]], ...] = (
     ("Coverage by tool and arity", _tool_and_arity),
     ("Coverage by optional arguments", _optional),
     ("Coverage by enum value", _enums),
+    ("Coverage by edge of a range", _edges),
     ("Coverage by register", _register),
+    ("Coverage by conversation", _conversation),
 )
 
 
@@ -82,8 +96,14 @@ def _rows(
 
 def _cell_name(cell: CellCoverage) -> str:
     tool = f"{cell.tool}[{','.join(cell.optional)}]" if cell.tool else ""
-    enums = ", ".join(f"{name} = {_value(value)}" for name, value in cell.enums.items())
-    return " ".join(filter(None, (cell.arity, tool, enums, cell.phrasing and f"({cell.phrasing})")))
+    enums = ", ".join(
+        [
+            *(f"{name} = {_value(value)}" for name, value in cell.enums.items()),
+            *(f"{path} at {edge}" for path, edge in cell.edges.items()),
+        ]
+    )
+    kind = cell.conversation or _arity(cell)
+    return " ".join(filter(None, (kind, tool, enums, cell.phrasing and f"({cell.phrasing})")))
 
 
 def _value(value: object) -> str:

@@ -9,16 +9,18 @@ from fcdistill.distillation.data import (
     alignment_statistics,
     call_validators,
     drop_long,
+    drop_unseen_removals,
     hold_out,
     length_statistics,
     render_traces,
     tools_of,
 )
+from fcdistill.distillation.packing import pack_tree
 from fcdistill.distillation.spans import Alignment, Span
 from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.errors import CatalogError, DataError
 from fcdistill.prompts import prepare_tokenizer, render_example, render_prompt
-from fcdistill.records import FunctionTool, ToolCall, ToolSpec
+from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec
 from tests.distillation.tiny_data import foreign_examples, random_examples, tiny_traces
 from tests.tiny import tiny_tokenizer
 
@@ -122,6 +124,29 @@ def test_length_statistics() -> None:
 
 def test_tools_of_traces_are_listed_once() -> None:
     assert [tool.function.name for tool in tools_of(tiny_traces(5))] == ["set_light", "set_timer"]
+
+
+def test_without_tools_in_the_prompt_a_refusal_for_want_of_a_tool_is_left_out() -> None:
+    traces = tiny_traces(6)
+    lacking, bare = (traces[4].model_copy(update={"id": name, "tools": traces[4].tools[:size]})
+                     for name, size in (("lacking", 1), ("bare", 0)))  # fmt: skip
+    calling = traces[0].model_copy(update={"id": "calling", "tools": traces[0].tools[:1]})
+    assert drop_unseen_removals(traces) == (traces, [])
+    assert drop_unseen_removals([*traces, lacking, calling, bare]) == ([*traces, calling], ["lacking", "bare"])
+
+
+def test_a_conversation_shares_its_past_with_its_steps_in_a_pack() -> None:
+    room = ToolCall(name="set_light", arguments={"room": "hall"})
+    (trace,) = tiny_traces(1)
+    told = (Message(role="tool", content='{"status": "ok"}'), Message(role="assistant", content="Done."))
+    later = (*told, Message(role="user", content="And the hall."), Message.calling([room]))
+    talk = trace.model_copy(update={"messages": (*trace.messages, *later)})
+    for kind in ("chatml", "qwen"):
+        tokenizer = tiny_tokenizer(kind)
+        prepare_tokenizer(tokenizer)
+        first, whole = (example.student_ids for example in render_traces([trace, talk], tokenizer, "full"))
+        assert whole[: len(first)] == first, "the first step is part of the second one's prompt"
+        assert pack_tree([first, whole], max_tokens=4096).num_tokens == len(whole)
 
 
 def test_calls_are_judged_by_the_tools_of_their_own_trace() -> None:

@@ -63,6 +63,17 @@ def test_without_a_teacher_none_is_looked_for(tmp_path: Path, tiny_models: Path)
     assert not any(example.teacher_prompt for example in prepared.train)
 
 
+@pytest.mark.parametrize(("style", "count"), [("none", 6), ("compact", 7)])
+def test_what_a_prompt_without_tools_can_not_tell_apart_is_left_out(
+    tmp_path: Path, tiny_models: Path, style: str, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = _config(tmp_path, tiny_models, tools_in_prompt=style)
+    refusal = tiny_traces(5)[4].model_copy(update={"id": "without tools", "tools": ()})
+    write_jsonl(config.traces, [*tiny_traces(6), refusal])
+    assert len(prepare(config, signal=None).train) == count
+    assert ("1 traces without a call lack tools" in caplog.text) == (style == "none")
+
+
 def test_augmented_examples_are_those_that_are_trained_on(tmp_path: Path, tiny_models: Path) -> None:
     fields = {"max_example_tokens": 4000, "held_out_fraction": 0.4, "teacher": None}
     plain = prepare(_config(tmp_path, tiny_models, **fields), signal=None)

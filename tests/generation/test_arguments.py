@@ -165,6 +165,45 @@ def test_objects() -> None:
     assert {len(value) for value in full} == {2, 3}
 
 
+@pytest.mark.parametrize(
+    ("schema", "shapes"),
+    [
+        ({"type": "array", "prefixItems": [{"const": 1}, {"const": "a"}]}, [[1, "a"]]),
+        ({"type": "array", "prefixItems": [{"const": 1}], "items": {"const": 2}, "minItems": 3}, [[1, 2, 2]]),
+        ({"type": "array", "items": {"enum": [1, 2]}, "contains": {"const": 9}, "maxItems": 1}, None),
+        ({"type": "array", "items": {"type": "integer"}, "contains": {"const": 9}, "maxItems": 1}, [[9]]),
+        ({"type": "object", "additionalProperties": {"const": 4}, "required": ["left"]}, [{"left": 4}]),
+        ({"allOf": [{"enum": [1, 2]}, {"enum": [2, 3]}]}, [2]),
+        ({"allOf": [{"properties": {"a": {"minimum": 4}}}, {"type": "object", "required": ["a"], "properties":
+            {"a": {"type": "integer", "maximum": 4}}}]}, [{"a": 4}]),
+        ({"anyOf": [{"enum": ["a"]}, {"type": "string"}], "examples": ["b"]}, ["b"]),
+    ],
+)  # fmt: skip
+def test_combined_schemas(schema: dict[str, Any], shapes: list[Any] | None) -> None:
+    if shapes is None:
+        with pytest.raises(ConfigError, match="no valid arguments"):
+            samples(schema)
+    else:
+        assert all(value in shapes for value in samples(schema))
+
+
+def test_what_one_argument_requires_comes_with_it() -> None:
+    properties = {name: {"const": name} for name in ("a", "b", "c")}
+    spec = tool("t", properties, dependentRequired={"a": ["b"]}, anyOf=[{"required": ["b"]}, {"required": ["c"]}])
+    sampler = sampler_of(spec)
+    given = {tuple(sampler.sample(spec, ()).arguments) for _ in range(20)}
+    assert given == {("b",), ("c",)}, "an argument of either branch, though none was asked for"
+    assert all({"a", "b"} <= sampler.sample(spec, ("a",)).arguments.keys() for _ in range(9))
+
+
+def test_texts_come_from_a_pattern_a_format_or_a_name_and_at_last_from_a_default() -> None:
+    assert all(len(text) == 3 for text in samples({"type": "string", "pattern": "^[a-c]{3}$"}))
+    assert all(text.endswith((".com", ".org", ".net")) for text in samples({"type": "string", "format": "email"}))
+    assert set(samples({"type": "string", "default": "as usual"}, 3)) == {"as usual"}
+    spec = tool("t", {"order_id": {"type": "string", "default": "unknown"}}, ("order_id",))
+    assert sampler_of(spec).sample(spec, ()).arguments["order_id"] != "unknown"
+
+
 def test_a_schema_that_holds_itself_comes_to_an_end() -> None:
     node = {
         "type": "object",
@@ -201,7 +240,7 @@ def test_the_time_zone_of_now_changes_nothing() -> None:
 
 @pytest.mark.parametrize(
     "schema",
-    [{"type": "string"}, {}, {"type": "string", "format": "email"}, {"type": "array", "items": {"type": "string"}}],
+    [{"type": "string"}, {}, {"type": "string", "format": "x-own"}, {"type": "array", "items": {"type": "string"}}],
 )
 def test_free_text_without_known_values_is_an_error_that_names_the_key(schema: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -230,6 +269,19 @@ LEAVES = st.one_of(
     st.builds(lambda low: {"type": "number", "exclusiveMinimum": low}, st.integers(-9, 9)),
     st.sampled_from(["date-time", "date", "time"]).map(lambda name: {"type": "string", "format": name}),
     st.just({"$ref": "#/$defs/word"}),
+    st.sampled_from(["email", "uri", "uuid", "ipv4", "ipv6", "hostname", "duration"]).map(
+        lambda name: {"type": "string", "format": name}
+    ),
+    st.sampled_from(["^[A-Z]{2}-[0-9]{4}$", "^(am|pm)$", "[a-z]+[0-9]*"]).map(
+        lambda pattern: {"type": "string", "pattern": pattern}
+    ),
+    st.builds(
+        lambda low, step: {"type": "integer", "exclusiveMinimum": low, "exclusiveMaximum": low + 3 * step + 1,
+                           "multipleOf": step},
+        st.integers(-20, 20), st.integers(1, 5),
+    ),
+    st.just({"allOf": [{"type": "integer", "minimum": 3}, {"maximum": 9}]}),
+    st.just({"type": "string", "default": "as usual"}),
 )  # fmt: skip
 
 
@@ -247,6 +299,28 @@ def _containers(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[d
         st.builds(lambda items: {"type": "array", "items": items, "uniqueItems": True}, inner),
         objects,
         inner.map(lambda schema: {"anyOf": [schema, {"type": "null"}]}),
+        st.builds(lambda one, two: {"anyOf": [one, two]}, inner, inner),
+        st.builds(lambda one, two: {"type": "array", "prefixItems": [one, two], "items": False}, inner, inner),
+        st.builds(
+            lambda one, two: {
+                "type": "object",
+                "properties": {"a": one, "b": two},
+                "additionalProperties": False,
+                "oneOf": [{"required": ["a"], "maxProperties": 1}, {"required": ["b"], "maxProperties": 1}],
+            },
+            inner,
+            inner,
+        ),
+        st.builds(
+            lambda one, two: {
+                "allOf": [
+                    {"type": "object", "properties": {"a": one}, "required": ["a"]},
+                    {"properties": {"b": two}, "required": ["b"]},
+                ]
+            },
+            inner,
+            inner,
+        ),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from fcdistill.generation.coverage import count_cells
+from fcdistill.generation.dialogues import Dialogue
 from fcdistill.generation.plan import PlanItem
 from fcdistill.records import CellCoverage, Check, Message, ModelRef, Outcome, ToolCall, Trace, TraceMeta
 from fcdistill.storage import read_json
@@ -34,6 +35,24 @@ def outcome(identity: str, *failed: str) -> Outcome:
 def counted(plan: list[PlanItem], failed: dict[str, str], kept: set[str]) -> tuple[CellCoverage, ...]:
     last = {each.id: outcome(each.id, *filter(None, [failed.get(each.id)])) for each in plan}
     return count_cells(plan, last, kept, catalog())
+
+
+def test_edges_offered_tools_and_conversations_are_cells_too() -> None:
+    dialogue = Dialogue("repeated", "brightness", None)
+    plan = [
+        item("a", light(brightness=0)),
+        item("b", light(brightness=100)),
+        item("c", light(), category="irrelevance", offered="others"),
+        item("d", light(), light(color="red"), source="multi_turn", dialogue=dialogue),
+    ]
+    cells = counted(plan, {"d": "result"}, {"a"})
+    assert [(cell.edges, cell.offered, cell.conversation, cell.made) for cell in cells] == [
+        ({"brightness": "minimum"}, "all", None, 1),
+        ({"brightness": "maximum"}, "all", None, 1),
+        ({}, "others", None, 1),
+        ({}, "all", "repeated", 0),
+        ({}, "all", "repeated", 0),
+    ]
 
 
 def test_a_cell_is_tool_arity_optional_arguments_enum_values_and_register() -> None:

@@ -11,11 +11,14 @@ from fcdistill.catalog import Catalog
 from fcdistill.config import GenerateConfig, LocalBackendConfig
 from fcdistill.generation.parameters import required_parameters
 from fcdistill.generation.plan import REGISTERS, PlanItem, calls_group, make_plan, time_context, time_of_context
+from fcdistill.generation.results import ToolResults, read_results
 from fcdistill.generation.values import ValueBook, ValueEntry
 from fcdistill.records import SeedRequest, ToolCall
 from fcdistill.validation import CallValidator
 
 from .home import NOW, TOOLS, book, catalog, catalog_of, tool, validator, verifier
+
+NO_RESULTS = ToolResults({}, ())
 
 
 def config(**fields: Any) -> GenerateConfig:
@@ -23,17 +26,17 @@ def config(**fields: Any) -> GenerateConfig:
 
 
 def plan_of(own: Catalog, entries: dict[str, tuple[ValueEntry, ...]] | None = None, **fields: Any) -> list[PlanItem]:
-    return make_plan(config(**fields), own, CallValidator(own.specs), ValueBook(entries or {}), ())
+    return make_plan(config(**fields), own, CallValidator(own.specs), ValueBook(entries or {}), (), NO_RESULTS)
 
 
 @pytest.fixture(scope="module")
 def plan() -> list[PlanItem]:
-    return make_plan(config(num_call_first=400), catalog(), validator(), book(), ())
+    return make_plan(config(num_call_first=400), catalog(), validator(), book(), (), NO_RESULTS)
 
 
 def test_the_same_configuration_gives_the_same_plan(plan: list[PlanItem]) -> None:
-    assert make_plan(config(num_call_first=400), catalog(), validator(), book(), ()) == plan
-    assert make_plan(config(num_call_first=400, seed=1), catalog(), validator(), book(), ()) != plan
+    assert make_plan(config(num_call_first=400), catalog(), validator(), book(), (), NO_RESULTS) == plan
+    assert make_plan(config(num_call_first=400, seed=1), catalog(), validator(), book(), (), NO_RESULTS) != plan
 
 
 def test_ids_are_unique(plan: list[PlanItem]) -> None:
@@ -50,7 +53,7 @@ def test_shares_of_the_categories(plan: list[PlanItem]) -> None:
 
 @pytest.mark.parametrize("total", [0, 1, 2, 7, 13])
 def test_small_plans_have_exactly_the_wanted_size(total: int) -> None:
-    assert len(make_plan(config(num_call_first=total), catalog(), validator(), book(), ())) == total
+    assert len(make_plan(config(num_call_first=total), catalog(), validator(), book(), (), NO_RESULTS)) == total
 
 
 def test_tools_come_equally_often(plan: list[PlanItem]) -> None:
@@ -83,7 +86,7 @@ def test_calls_are_valid_and_fit_their_category(plan: list[PlanItem]) -> None:
     for item in plan:
         names = {call.name for call in item.calls}
         if item.category == "irrelevance":
-            assert not item.calls and item.topic
+            assert bool(item.calls) != bool(item.topic)
         elif item.category != "clarify":
             assert verifier().check_schema(item.calls).ok
             size = len(item.calls)
@@ -143,6 +146,47 @@ def test_some_date_times_are_told_relatively(plan: list[PlanItem]) -> None:
         assert time_of_context(item.system) == item.now
 
 
+def test_some_calls_lie_on_an_edge_and_each_edge_has_its_turn() -> None:
+    spec = tool("t", {"level": {"type": "integer", "minimum": 0, "maximum": 1000}}, ("level",))
+    items = plan_of(catalog_of(spec), num_call_first=400, no_call_fraction=0.0, edge_fraction=0.25)
+    levels = Counter(item.calls[0].arguments["level"] for item in items if item.category == "simple")
+    assert abs(levels[0] - levels[1000]) <= 3 and 60 < levels[0] + levels[1000] < 120
+    without = plan_of(catalog_of(spec), num_call_first=400, no_call_fraction=0.0, edge_fraction=0.0)
+    assert sum(item.calls[0].arguments["level"] in (0, 1000) for item in without) < 10
+
+
+def test_how_often_an_edge_is_drawn_changes_no_other_category() -> None:
+    plans = [plan_of(catalog(), dict(book().entries), num_call_first=60, edge_fraction=share) for share in (0.0, 1.0)]
+    topics, registers = ([[getattr(item, name) for item in each] for each in plans] for name in ("topic", "register"))
+    assert [sorted(each) for each in topics][0] and registers[0] == registers[1]
+    assert [item.category for item in plans[0]] == [item.category for item in plans[1]]
+
+
+def test_some_requests_lack_their_tool_in_the_prompt_and_some_lack_all() -> None:
+    items = plan_of(catalog(), dict(book().entries), num_call_first=200, no_call_fraction=0.4)
+    irrelevant = [item for item in items if item.category == "irrelevance"]
+    counts = Counter(item.offered for item in irrelevant)
+    assert counts == {"all": 20, "others": 14, "none": 6}
+    for item in irrelevant:
+        assert bool(item.topic) == (item.offered == "all") == (not item.calls)
+        if item.calls:
+            assert verifier().check_schema(item.calls).ok and item.cell.startswith(f"irrelevance:{item.offered}/")
+            assert item.cell.endswith(f"/{item.register}")
+    assert {item.offered for item in items if item.category != "irrelevance"} == {"all"}
+    plain = plan_of(catalog(), dict(book().entries), num_call_first=200, removed_tools_fraction=0.0)
+    assert {item.offered for item in plain} == {"all"}
+
+
+def test_conversations_stand_between_the_two_roads() -> None:
+    seeds = [SeedRequest(id="a", text="kitchen light on")]
+    made = config(num_call_first=2, num_multi_turn=6)
+    items = make_plan(made, catalog(), validator(), book(), seeds, read_results(None, catalog()))
+    assert [item.source for item in items] == ["call_first"] * 2 + ["multi_turn"] * 6 + ["request_first"]
+    for item in items[2:-1]:
+        assert item.dialogue is not None and len(item.calls) == len(item.facts) == 2
+        assert item.register != "typos" and item.split_group == calls_group(item.calls)
+
+
 def test_the_year_is_left_out_in_any_decade() -> None:
     spec = tool("remind", {"at": {"type": "string", "format": "date-time"}}, ("at",))
     items = plan_of(catalog_of(spec), num_call_first=20, current_time=datetime.fromisoformat("2041-01-05T08:00:00Z"))
@@ -187,7 +231,7 @@ def test_nested_facts_are_said_in_order_with_counts_first() -> None:
         "add_shopping_items.items.name": (ValueEntry("limes"),),
         "add_shopping_items.items.quantity": (ValueEntry(3),),
     }
-    items = plan_of(catalog_of(spec), entries, num_call_first=20, no_call_fraction=0.0)
+    items = plan_of(catalog_of(spec), entries, num_call_first=20, no_call_fraction=0.0, edge_fraction=0.0)
     assert {phrase for item in items for facts in item.facts for _, phrase in facts} <= {
         "limes",
         "3 limes",
@@ -198,7 +242,8 @@ def test_nested_facts_are_said_in_order_with_counts_first() -> None:
 
 def test_topics_are_foreign_to_the_catalogue() -> None:
     spec = tool("translate", {"text": {"enum": ["a poem", "the news"]}}, ("text",))
-    topics = {item.topic for item in plan_of(catalog_of(spec), num_call_first=300, no_call_fraction=0.5)}
+    items = plan_of(catalog_of(spec), num_call_first=300, no_call_fraction=0.5, removed_tools_fraction=0.0)
+    topics = {item.topic for item in items}
     assert "a joke" in topics and not {"a poem", "the news"} & topics
 
 
@@ -208,14 +253,16 @@ def test_seeds_become_request_first_items_in_order() -> None:
         SeedRequest(id="b", text="ring tomorrow", system="Current time: 2027-05-02T09:15:00Z (Sunday)."),
         SeedRequest(id="c", text="hello", system="You are at home."),
     ]
-    items = make_plan(config(num_call_first=0), catalog(), validator(), book(), seeds)
+    items = make_plan(config(num_call_first=0), catalog(), validator(), book(), seeds, NO_RESULTS)
     assert [(item.id, item.request, item.category, item.now) for item in items] == [
         ("request-first-a", "kitchen light on", "simple", None),
         ("request-first-b", "ring tomorrow", None, NOW),
         ("request-first-c", "hello", None, None),
     ]
     assert len({item.split_group for item in items}) == 3 and items[2].system == "You are at home."
-    limited = make_plan(config(num_call_first=0, num_request_first=2), catalog(), validator(), book(), seeds)
+    limited = make_plan(
+        config(num_call_first=0, num_request_first=2), catalog(), validator(), book(), seeds, NO_RESULTS
+    )
     assert limited == items[:2]
 
 

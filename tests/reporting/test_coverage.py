@@ -41,6 +41,23 @@ def test_each_axis_sums_over_the_others() -> None:
     assert "empty" not in text
 
 
+def test_edges_prompts_without_the_tool_and_conversations_have_rows() -> None:
+    text = shown(
+        cell(edges={"level": "minimum"}),
+        cell(offered="others", arity="irrelevance"),
+        cell(offered="none", arity="irrelevance", kept=0),
+        cell(conversation="chained", kept=0),
+    )
+    found = rows(text)
+    assert ["set_light.level at minimum", "2", "2", "1"] in found
+    assert ["set_light without the tool", "2", "2", "1"] in found
+    assert ["set_light without any tool", "2", "2", "0"] in found
+    assert ["chained set_light", "2", "2", "0"] in found
+    assert ["set_light simple", "2", "2", "1"] in found, "calls of conversations have a table of their own"
+    assert "  without any tool set_light[] (terse): asked 2, made 2" in text.splitlines()
+    assert "  chained set_light[] (terse): asked 2, made 2" in text.splitlines()
+
+
 def test_a_cell_that_stays_empty_is_named() -> None:
     empty = cell(kept=0, made=1, optional=["level"], enums={"state": "on", "level": 3})
     text = shown(cell(), empty)
