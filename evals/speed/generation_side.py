@@ -25,7 +25,7 @@ from measuring import peak_bytes
 from transformers import GenerationConfig
 
 from fcdistill.backends import Request, local
-from fcdistill.backends.continuation import Row
+from fcdistill.backends.continuation import Row, continued
 from fcdistill.catalog import load_catalog
 from fcdistill.config import DecodeSettings
 from fcdistill.errors import DataError, FcdistillError
@@ -57,10 +57,13 @@ def _prepare(settings: Settings, directory: Path) -> dict[str, Any]:
     """Render the prompts: the first tools of the catalogue in full, and one request each."""
     seeds = read_jsonl(Path(settings.requests), SeedRequest, "requests")
     specs = load_catalog(settings.tools).specs
-    for name, found, asked in (("requests", len(seeds), settings.num_requests), ("tools", len(specs), settings.num_tools)):
+    counts = {"requests": (len(seeds), settings.num_requests), "tools": (len(specs), settings.num_tools)}
+    for flag, (found, asked) in counts.items():
         if found < asked:
             raise DataError(
-                f"there are {found} {name}", required=f"at least {asked}", fix=f"lower --num-{name}, or name another file"
+                f"--{flag} names a file with {found}",
+                required=f"at least {asked}",
+                fix=f"lower --num-{flag}, or name another file",
             )
     tokenizer = load_tokenizer(settings.model)
     prompts = [
@@ -144,7 +147,6 @@ def _watched(loaded: LoadedModel, device: str) -> Iterator[_Passes]:
 def _with_fcdistill(loaded: LoadedModel, settings: Settings, prompts: list[Prompt]) -> dict[str, list[int]]:
     """What `generate` and `eval` use, with the token ids of the rows that it wrote."""
     rows: list[Row] = []
-    continued = local.continued
 
     def recorded(decoder: Any, given: list[Row], *args: Any, **kwargs: Any) -> Any:
         rows.extend(given)
@@ -159,7 +161,7 @@ def _with_fcdistill(loaded: LoadedModel, settings: Settings, prompts: list[Promp
 
 
 def _with_generate(loaded: LoadedModel, settings: Settings, prompts: list[Prompt]) -> dict[str, list[int]]:
-    """Plain batches of `transformers.generate`, prompts of one length together as far as possible, padded on the left."""
+    """Plain batches of `transformers.generate`, prompts of like length together, padded on the left."""
     stops = stop_token_ids(loaded.tokenizer)
     greedy = GenerationConfig(
         do_sample=False, max_new_tokens=settings.max_new_tokens, eos_token_id=list(stops), pad_token_id=stops[0]

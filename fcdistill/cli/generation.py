@@ -1,11 +1,16 @@
 """The command `generate`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcdistill.cli.console import ConfigPath, Overrides, opened, print_rich, progress
+from fcdistill.cli.console import ConfigPath, Overrides, opened, print_rich, progress, quiet_libraries
 from fcdistill.errors import InfrastructureError
+
+if TYPE_CHECKING:
+    from fcdistill.backends import Backend
+    from fcdistill.config import GenerateConfig
 
 __all__ = ["generate"]
 
@@ -13,6 +18,10 @@ __all__ = ["generate"]
 def generate(
     config: ConfigPath,
     overrides: Overrides = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rounds of attempts; before each but the first, the teacher learns what was kept."),
+    ] = None,
     retry_rejects: Annotated[
         bool, typer.Option("--retry-rejects", help="Give the rejects of a finished run one more attempt.")
     ] = False,
@@ -23,13 +32,15 @@ def generate(
     from fcdistill.generation.pipeline import run_generation
     from fcdistill.reporting.tables import render_generation
 
-    settings = load_config(config, "generate", overrides or ())
+    given = () if rounds is None else (f"rounds={rounds}",)
+    settings = load_config(config, "generate", [*(overrides or ()), *given])
     catalog = load_catalog(str(settings.tools))
     with progress("traces") as update:
         stats = run_generation(
             settings,
             lambda: opened(settings.teacher),
             catalog,
+            adapted=lambda number, traces: _adapted(settings, number, traces),
             retry_rejects=retry_rejects,
             on_progress=lambda done, total, kept: update(done, total, f"{kept} kept"),
         )
@@ -41,3 +52,15 @@ def generate(
             required="at least one that passes all checks",
             fix=f"read the reasons in {settings.out / 'rejects.jsonl'}, then try another teacher, or worked examples",
         )
+
+
+def _adapted(settings: "GenerateConfig", number: int, traces: Path) -> "Backend":
+    """The teacher of a round, which has learned these traces; one that has not yet, learns them now."""
+    from fcdistill.config import AdaptConfig, LocalBackendConfig
+    from fcdistill.distillation.trainer import run_training
+
+    teacher, out = settings.teacher, settings.out / f"teacher-round-{number}"
+    assert isinstance(teacher, LocalBackendConfig)
+    quiet_libraries()
+    run_training(AdaptConfig(**dict(settings.adaptation), teacher=teacher.model, traces=traces, out=out))
+    return opened(teacher.model_copy(update={"model": str(out), "tools_in_prompt": None}))

@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, StrictFloat, StrictInt, model_validator
 
-from fcdistill.config.backends import BackendConfig, with_default_backend
+from fcdistill.config.backends import BackendConfig, LocalBackendConfig, with_default_backend
 from fcdistill.config.base import ConfigModel
+from fcdistill.config.train import AdaptationConfig
 
 __all__ = [
     "GenerateConfig",
@@ -63,6 +64,13 @@ class GenerateConfig(ConfigModel):
     )
     sampling_temperature: StrictFloat = Field(0.8, ge=0, description="Temperature at which requests are written.")
     attempts: StrictInt = Field(2, ge=1, description="Tries per planned trace before it is given up as a reject.")
+    rounds: StrictInt = Field(
+        1,
+        ge=1,
+        description="Rounds of attempts: before each but the first, the local teacher learns the traces kept so far, "
+        "and then answers the requests that are left; it lies in the output directory as teacher-round-N.",
+    )
+    adaptation: AdaptationConfig = Field(AdaptationConfig(), description="How the teacher learns between rounds.")
     no_call_answer: str = Field(
         "I can't help with that: none of my tools does it.",
         min_length=1,
@@ -77,3 +85,19 @@ class GenerateConfig(ConfigModel):
     @classmethod
     def _default_backend(cls, value: Any) -> Any:
         return with_default_backend(value, "teacher")
+
+    @model_validator(mode="after")
+    def _can_adapt(self) -> Self:
+        if self.rounds == 1:
+            return self
+        if not isinstance(self.teacher, LocalBackendConfig):
+            raise ValueError(
+                f"rounds is {self.rounds}, but teacher.backend is {self.teacher.backend}, and only a model that runs "
+                "here can learn between rounds: set rounds to 1, or name a local teacher"
+            )
+        if self.seeds is None or self.num_request_first == 0:
+            raise ValueError(
+                f"rounds is {self.rounds}, but there are no requests for the adapted teacher to answer: give seeds, or "
+                "set rounds to 1"
+            )
+        return self

@@ -2,13 +2,16 @@
 
 The plan is cut into fixed chunks. A chunk's outcomes go to `journal.jsonl` in one durable append; a run that takes up
 the work again asks only for chunks that are not there yet, with the same seeds, so that it ends with the same set.
-`traces.jsonl`, `rejects.jsonl` and `stats.json` are computed from the journal when all chunks are done.
+`traces.jsonl`, `rejects.jsonl` and `stats.json` are computed from the journal when all chunks are done. With several
+rounds, what a round has kept also goes to `traces-round-N.jsonl`, from which the teacher of the next one learns.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 
 from fcdistill.backends.base import Backend, Completion, Request
 from fcdistill.catalog import Catalog
@@ -25,6 +28,7 @@ from fcdistill.generation.joining import join_traces
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
 from fcdistill.generation.results import ToolResults, read_results
 from fcdistill.generation.reuse import REUSED, Reused, place_traces, read_reusable
+from fcdistill.generation.rounds import OnDemand, Round, count_rounds, read_rounds, write_rounds
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
 from fcdistill.generation.turns import conversation_key, earlier_steps, merge_groups, user_texts
 from fcdistill.generation.values import ValueBook, read_value_book
@@ -54,6 +58,7 @@ __all__ = ["run_generation"]
 
 _CHUNK = 128
 _MAX_REQUEST_TOKENS = 80
+_ROUND_TRACES = "traces-round-{}.jsonl"
 
 
 @dataclass
@@ -82,6 +87,7 @@ def run_generation(
     backend: Callable[[], Backend],
     catalog: Catalog,
     *,
+    adapted: Callable[[int, Path], Backend] | None = None,
     retry_rejects: bool = False,
     on_progress: Callable[[int, int, int], None] | None = None,
 ) -> GenerationStats:
@@ -91,6 +97,8 @@ def run_generation(
         config: what to make.
         backend: opens the teacher; called only when there is work for it.
         catalog: the tools.
+        adapted: opens the teacher of a round when it has learned the traces of a file, where the config has several
+            rounds; it is called again when a killed run goes on.
         retry_rejects: give every rejected item of a finished run one more attempt.
         on_progress: called with (items done, items in all, traces kept) after every chunk.
 
@@ -113,6 +121,7 @@ def run_generation(
     reused = place_traces(plan, read_reusable(config.reuse, catalog, validator), catalog)
     optional = (config.values, config.results, config.examples, config.seeds, *config.decontaminate, *config.reuse)
     inputs = [path for path in optional if path]
+    rounds = read_rounds(config.out, config.attempts)
     with (
         RunDirectory(
             config.out,
@@ -124,38 +133,58 @@ def run_generation(
             },
             inputs=inputs,
             seed=config.seed,
-            volatile=frozenset({"out"}),
+            # How a teacher is adapted matters as soon as one was.
+            volatile=frozenset({"out", "rounds"} | ({"adaptation"} if len(rounds) == 1 else set())),
         ) as run,
         Journal(config.out / "journal.jsonl", Outcome) as journal,
     ):
-        if run.complete and not retry_rejects:
+        if run.complete and not retry_rejects and len(rounds) >= config.rounds:
             return GenerationStats.model_validate(read_json(config.out / "stats.json", "stats file"))
-        attempts = _attempts(config, journal, next_round=run.complete)
+        if run.complete and retry_rejects:
+            rounds[-1] = _with_another_attempt(rounds[-1], journal)
+            write_rounds(config.out, rounds)
         if run.complete:
             run.reopen()
         if not journal.records:
             # Settled before the first attempt, like items that an earlier attempt settled.
             journal.append([Outcome(id=name, attempt=REUSED, candidate=trace) for name, trace in reused.placed.items()])
         generator = _Generator(
-            config, catalog, book, examples, reused, validator, results, journal, Contamination(cases), on_progress
+            config,
+            catalog,
+            book,
+            examples,
+            reused,
+            validator,
+            results,
+            journal,
+            Contamination(cases),
+            backend,
+            on_progress,
         )
-        generator.work(backend, attempts)
-        stats = generator.finish()
+        generator.work(rounds[0])
+        for number in range(2, max(config.rounds, len(rounds)) + 1):
+            if len(rounds) < number:
+                following = Round(number, rounds[-1].attempts.stop, config.attempts)
+                if not generator.has_questions(following) or generator.finish(rounds).kept == 0:
+                    break
+                generator.save_round(rounds[-1])
+                rounds.append(following)
+                write_rounds(config.out, rounds)
+            assert adapted is not None
+            learned = config.out / _ROUND_TRACES.format(number - 1)
+            generator.work(rounds[number - 1], partial(adapted, number, learned))
+        stats = generator.finish(rounds)
         run.mark_complete()
         return stats
 
 
-def _attempts(config: GenerateConfig, journal: Journal[Outcome], *, next_round: bool) -> int:
-    """Attempts that every item has; each `--retry-rejects` of a finished run adds one, for good.
+def _with_another_attempt(last: Round, journal: Journal[Outcome]) -> Round:
+    """The last round of a finished run with one more attempt.
 
-    The next round is counted from the journal, so that a run which is killed before the round began adds no second one.
+    It is counted from the journal, so that a run which is killed before the attempt began adds no second one.
     """
-    path = config.out / "attempts.json"
-    if next_round:
-        attempts = 2 + max((outcome.attempt for outcome in journal.records), default=-1)
-        write_json(path, attempts)
-        return attempts
-    return int(read_json(path)) if path.exists() else config.attempts
+    made = 1 + max((outcome.attempt for outcome in journal.records), default=-1)
+    return replace(last, num_attempts=made + 1 - last.first)
 
 
 class _Generator:
@@ -172,12 +201,13 @@ class _Generator:
         results: ToolResults,
         journal: Journal[Outcome],
         contamination: Contamination,
+        backend: Callable[[], Backend],
         on_progress: Callable[[int, int, int], None] | None,
     ) -> None:
         self._config = config
         self._catalog = catalog
         self._verifier = Verifier(catalog, validator, book)
-        self._prompter = Prompter(catalog, book, examples)
+        self._book = book
         self._examples = examples
         self._results = results
         self._beside = reused.beside
@@ -185,18 +215,31 @@ class _Generator:
         self._journal = journal
         self._contamination = contamination
         self._on_progress = on_progress or (lambda done, total, kept: None)
-        self._backend: Backend | None = None
+        # It writes in every round: whoever has learned to answer requests with calls would answer where it is to write.
+        self._writer = OnDemand(backend)
+        self._answerer = self._writer
+        self._prompter = Prompter(catalog, book, examples)
+        self._first_attempt = 0
 
-    def work(self, backend: Callable[[], Backend], attempts: int) -> None:
-        """Make up to `attempts` tries at every item that no earlier try has settled."""
+    def work(self, now: Round, adapted: Callable[[], Backend] | None = None) -> None:
+        """Make the attempts of a round at every item that no earlier one has settled.
+
+        Args:
+            now: the round.
+            adapted: opens the teacher that has learned earlier traces, and answers requests in this round.
+        """
+        self._first_attempt = now.first
+        if adapted is not None:
+            self._answerer = OnDemand(adapted)
+            self._prompter = Prompter(self._catalog, self._book, self._examples, answers_as_taught=True)
         try:
-            for attempt in range(attempts):
+            for attempt in now.attempts:
                 for chunk in self._chunks(attempt):
                     done = {outcome.id for outcome in self._journal.records if outcome.attempt == attempt}
                     if all(item.id in done for item in chunk):
                         continue
-                    if self._backend is None:
-                        self._backend = backend()
+                    # First, since a teacher that has yet to learn needs the memory.
+                    self._answerer.open()
                     started = time.monotonic()
                     drafts = self._make(chunk, attempt)
                     seconds = (time.monotonic() - started) / len(chunk)
@@ -204,8 +247,17 @@ class _Generator:
                     self._journal.append(outcomes)
                     self._report()
         finally:
-            if self._backend is not None:
-                self._backend.close()
+            self._answerer.close()
+            self._writer.close()
+
+    def has_questions(self, following: Round) -> bool:
+        """Whether a teacher that has learned more would be asked for anything in a further round."""
+        return any(_is_answered(item) for chunk in self._chunks(following.first) for item in chunk)
+
+    def save_round(self, done: Round) -> None:
+        """Keep the traces as they are at the end of a round."""
+        learned = read_jsonl(self._config.out / "traces.jsonl", Trace, "traces file")
+        write_jsonl(self._config.out / _ROUND_TRACES.format(done.number), learned)
 
     def _chunks(self, attempt: int) -> Iterator[list[PlanItem]]:
         """The fixed chunks of an attempt: what earlier attempts left, items with one kind of prompt together."""
@@ -296,10 +348,10 @@ class _Generator:
 
     def _answer(self, drafts: Sequence[_Draft], attempt: int) -> None:
         """Request-first: the teacher answers blindly, the checks judge the answer."""
-        settings = self._settings(attempt, sampled=attempt > 0)
-        asked = [draft for draft in drafts if draft.item.category not in ("clarify", "irrelevance")]
+        settings = self._settings(attempt, sampled=attempt > self._first_attempt)
+        asked = [draft for draft in drafts if _is_answered(draft.item)]
         requests = [self._prompter.answer(draft.item, draft.request) for draft in asked]
-        for draft, completion in self._ask(asked, requests, settings):
+        for draft, completion in self._ask(asked, requests, settings, self._answerer):
             output = parse_output(completion.text, truncated=completion.finish_reason == "length")
             draft.checks += self._verifier.check_output(output, draft.item.category)
             calls = output.calls
@@ -340,14 +392,20 @@ class _Generator:
             draft.checks.append(Check(name="question", ok=good, detail=detail))
 
     def _ask(
-        self, drafts: Sequence[_Draft], requests: Sequence[Request], settings: DecodeSettings
+        self,
+        drafts: Sequence[_Draft],
+        requests: Sequence[Request],
+        settings: DecodeSettings,
+        backend: OnDemand | None = None,
     ) -> Iterator[tuple[_Draft, Completion]]:
-        """Every draft with its completion; a request that failed becomes a failed check and is left out."""
+        """Every draft with its completion; a request that failed becomes a failed check and is left out.
+
+        The writer is asked unless another backend is given.
+        """
         if not drafts:
             return
-        assert self._backend is not None
         by_id = {draft.item.id: draft for draft in drafts}
-        completions = {completion.id: completion for completion in self._backend.complete(requests, settings)}
+        completions = {each.id: each for each in (backend or self._writer).complete(requests, settings)}
         for identity, draft in by_id.items():
             completion = completions.get(identity)
             if completion is None:
@@ -372,7 +430,6 @@ class _Generator:
 
     def _outcome(self, draft: _Draft, attempt: int, seconds: float) -> Outcome:
         item = draft.item
-        assert self._backend is not None
         trace = self._trace(
             item.id,
             item.system,
@@ -386,7 +443,7 @@ class _Generator:
                 source=item.source,
                 category=item.category or category_of(draft.answer.calls),
                 plan_cell=item.cell,
-                teacher=self._backend.ref,
+                teacher=(self._answerer if _is_answered(item) else self._writer).ref,
                 checks=tuple(draft.checks),
                 attempt=attempt,
             ),
@@ -429,7 +486,7 @@ class _Generator:
     def _last_outcomes(self) -> dict[str, Outcome]:
         return {outcome.id: outcome for outcome in self._journal.records}
 
-    def finish(self) -> GenerationStats:
+    def finish(self, rounds: Sequence[Round]) -> GenerationStats:
         """Drop duplicates and contaminated traces, write the files, return the counts."""
         last = self._last_outcomes()
         candidates = [*self._given(), *(last[item.id].candidate for item in self._plan)]
@@ -453,8 +510,10 @@ class _Generator:
             kept += made
         write_jsonl(self._config.out / "traces.jsonl", merge_groups(kept, _groups_of_steps))
         write_jsonl(self._config.out / "rejects.jsonl", rejects)
-        cells = count_cells(self._plan, last, {trace.id for trace in kept}, self._catalog)
+        kept_ids = {trace.id for trace in kept}
+        cells = count_cells(self._plan, last, kept_ids, self._catalog)
         stats = count_generation(candidates, kept, stages, self._journal.records, cells, self._catalog)
+        stats = stats.model_copy(update={"rounds": count_rounds(rounds, self._journal.records, kept_ids)})
         write_json(self._config.out / "stats.json", stats.model_dump(mode="json"))
         return stats
 
@@ -514,6 +573,11 @@ class _Generator:
         made = sorted((last[item.id] for item in self._plan if item.id in last), key=lambda outcome: outcome.attempt)
         traces = [*self._given(), *(outcome.candidate for outcome in made if outcome.failed is None)]
         return check_collection(traces, self._contamination)
+
+
+def _is_answered(item: PlanItem) -> bool:
+    """Whether the teacher is asked for the calls of an item, and not for its request."""
+    return item.source == "request_first" and item.category not in ("clarify", "irrelevance")
 
 
 def _without(call: ToolCall, name: str) -> ToolCall:
