@@ -5,13 +5,8 @@ themselves. Names with dots, as MCP servers have them, are mapped to underscores
 are judged by is not known here (`validation`).
 """
 
-import contextlib
-import importlib
-import inspect
-import operator
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +14,7 @@ from typing import Any
 
 from fcdistill.annotations import split_comparators
 from fcdistill.errors import CatalogError, DataError
+from fcdistill.functions import import_function
 from fcdistill.records import FunctionTool, ToolSpec
 from fcdistill.storage import read_json, sha256_json
 from fcdistill.validation import check_spec
@@ -275,7 +271,7 @@ def _described(ref: str) -> dict[str, Any]:
     """What transformers makes of a function: name, description and parameters."""
     from transformers.utils import chat_template_utils, get_json_schema
 
-    function = _imported(ref)
+    function = import_function(ref, CatalogError)
     try:
         tool: dict[str, Any] = get_json_schema(function)["function"]
     except (
@@ -291,44 +287,6 @@ def _described(ref: str) -> dict[str, Any]:
             fix="complete the function's signature and docstring",
         ) from None
     return {**tool, "parameters": _with_null_types(tool["parameters"])}
-
-
-def _imported(ref: str) -> Callable[..., object]:
-    module_name, separator, name = ref.partition(":")
-    if not (separator and module_name and name):
-        raise CatalogError(f"{ref!r} names no function", required="module:function", fix="write for example tools:dim")
-    try:
-        with _current_directory_importable():
-            module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever a user's module does when it is imported
-        raise CatalogError(
-            f"module {module_name!r} of {ref} can't be imported: {type(error).__name__}: {error}",
-            required="a module that is installed or lies in the current directory",
-            fix=f"check that `python -c 'import {module_name}'` works here ({Path.cwd()})",
-        ) from error
-    try:
-        function = operator.attrgetter(name)(module)
-    except AttributeError:
-        functions = sorted(key for key, value in vars(module).items() if inspect.isroutine(value))
-        raise CatalogError(
-            f"module {module_name!r} has no {name!r}",
-            required="a function of that module",
-            fix=f"name one of {', '.join(functions) or '(it has none)'}",
-        ) from None
-    if not inspect.isroutine(function):
-        raise CatalogError(f"{ref} is {type(function).__name__}", required="a function", fix="name a function")
-    return function
-
-
-@contextlib.contextmanager
-def _current_directory_importable() -> Iterator[None]:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(here)
 
 
 def _with_null_types(schema: dict[str, Any]) -> dict[str, Any]:

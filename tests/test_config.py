@@ -9,6 +9,7 @@ from fcdistill.config import (
     CacheConfig,
     Divergence,
     EvalConfig,
+    ExecutorConfig,
     FromTeacherLayers,
     FullTuning,
     GenerateConfig,
@@ -72,6 +73,11 @@ def test_an_adaptation_is_a_training_of_the_teacher_with_every_field_that_both_h
 def test_a_backend_may_be_a_model_name_alone(write: Any) -> None:
     teacher = load_config(write(GENERATE.replace("{model: big}", "big")), "generate").teacher
     assert teacher == LocalBackendConfig(model="big")
+
+
+def test_an_executor_may_be_its_function_alone_and_a_judge_a_model_name(write: Any) -> None:
+    config = load_config(write(GENERATE + "  executor: tools:run\n  judge: wise\n  num_votes: 3\n"), "generate")
+    assert config.executor == ExecutorConfig(function="tools:run") and config.judge == LocalBackendConfig(model="wise")
 
 
 def test_unions_are_chosen_by_their_tag(write: Any) -> None:

@@ -18,17 +18,19 @@ LAYERS = [
     {"errors"},
     {"records"},
     {"config", "launcher", "storage"},
-    # annotations belongs to catalog, declarations to validation, signatures to prompts; equality and toolcall_regions
-    # to toolcalls
+    # annotations and functions belong to catalog, declarations to validation, signatures to prompts; equality and
+    # toolcall_regions to toolcalls
     {
         "annotations",
         "catalog",
         "catalog_changes",
         "declarations",
         "equality",
+        "functions",
         "prompts",
         "revalidation",
         "signatures",
+        "splits",
         "toolcall_regions",
         "toolcalls",
         "validation",

@@ -9,6 +9,7 @@ over the rounds, beside the smallest and the largest. README.md beside this file
 
 import argparse
 import contextlib
+import gc
 import io
 import json
 import os
@@ -148,6 +149,7 @@ def _scoring(work: Path, number: int) -> dict[str, float]:
     """From the file of predictions to the report's figures; the suite was read before."""
     suite = read_suite(work / "cases.jsonl", _TOOLS)
     specs = next(iter(suite.specs.values()))
+    gc.set_threshold(50_000, 20, 20)  # as the command does
     started = _clock()
     answers = read_predictions(work / "predictions.jsonl", frozenset(case.id for case in suite.cases), {})
     scorer = Scorer(specs)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fcdistill.config import DecodeSettings
+from fcdistill.errors import BackendError
 from fcdistill.records import FinishReason, Message, ModelRef, ToolsInPrompt, ToolSpec
 
-__all__ = ["Backend", "Completion", "PromptFormat", "Request"]
+__all__ = ["Backend", "Completion", "PromptFormat", "Request", "complete_all"]
 
 
 @dataclass(frozen=True)
@@ -90,3 +91,20 @@ class Backend(Protocol):
     def close(self) -> None:
         """Release what the backend holds; it answers no more."""
         ...
+
+
+def complete_all(backend: Backend, requests: Sequence[Request], settings: DecodeSettings) -> list[Completion]:
+    """The answers to all requests, in their order.
+
+    Raises:
+        BackendError: the backend stopped answering, or left a request out.
+    """
+    completions = {completion.id: completion for completion in backend.complete(requests, settings)}
+    for request in requests:
+        if request.id not in completions:
+            raise BackendError(
+                f"the backend of {backend.ref.model} gave no answer to {request.id}",
+                required="one completion per request",
+                fix="run the same command again; finished work is kept",
+            )
+    return [completions[request.id] for request in requests]

@@ -20,7 +20,7 @@ from fcdistill.cli.inspecting import inspect
 from fcdistill.cli.models import models_list, models_pull
 from fcdistill.cli.schemas import schemas_config, schemas_export
 from fcdistill.cli.starting import init
-from fcdistill.cli.traces import traces_check, traces_export, traces_import
+from fcdistill.cli.traces import traces_check, traces_export, traces_import, traces_split
 from fcdistill.cli.training import adapt, cache, check, plot, train
 from fcdistill.errors import FcdistillError
 from fcdistill.launcher import is_main_process
@@ -55,6 +55,7 @@ schemas_app.command("config")(schemas_config)
 traces_app.command("check")(traces_check)
 traces_app.command("export")(traces_export)
 traces_app.command("import")(traces_import)
+traces_app.command("split")(traces_split)
 
 _INTERRUPTED = 130
 

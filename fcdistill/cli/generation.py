@@ -35,11 +35,13 @@ def generate(
     given = () if rounds is None else (f"rounds={rounds}",)
     settings = load_config(config, "generate", [*(overrides or ()), *given])
     catalog = load_catalog(str(settings.tools))
+    judge = settings.judge
     with progress("traces") as update:
         stats = run_generation(
             settings,
             lambda: opened(settings.teacher),
             catalog,
+            judge=(lambda: opened(judge)) if judge else None,
             adapted=lambda number, traces: _adapted(settings, number, traces),
             retry_rejects=retry_rejects,
             on_progress=lambda done, total, kept: update(done, total, f"{kept} kept"),

@@ -15,6 +15,10 @@ def inspect(
     tool: Annotated[str | None, typer.Option(help="Only records whose answer calls this tool.")] = None,
     category: Annotated[str | None, typer.Option(help="Only records of this category.")] = None,
     check: Annotated[str | None, typer.Option(help="Only rejects that failed this check.")] = None,
+    passed: Annotated[
+        str | None,
+        typer.Option(metavar="CHECK", help="Only records that passed this check, such as judge."),
+    ] = None,
     source: Annotated[str | None, typer.Option(help="Only records made on this road, for example call_first.")] = None,
     grep: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Only records that hold this text, in any case.")
@@ -28,7 +32,7 @@ def inspect(
 
     from fcdistill.reporting.inspection import Selection, inspect_records, inspection_json, render_inspection
 
-    selection = Selection(tool=tool, category=category, check=check, source=source, grep=grep)
+    selection = Selection(tool=tool, category=category, check=check, passed=passed, source=source, grep=grep)
     found = inspect_records(file, selection, limit=limit, seed=seed)
     if as_json:
         print(json.dumps(inspection_json(found), indent=2, ensure_ascii=False))

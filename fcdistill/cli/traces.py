@@ -1,4 +1,4 @@
-"""The commands `traces check`, `traces export` and `traces import`."""
+"""The commands `traces check`, `traces export`, `traces import` and `traces split`."""
 
 import enum
 from pathlib import Path
@@ -12,7 +12,7 @@ from fcdistill.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from fcdistill.generation.exporting import RowLayout
 
-__all__ = ["traces_check", "traces_export", "traces_import"]
+__all__ = ["traces_check", "traces_export", "traces_import", "traces_split"]
 
 _OPENAI_FEWEST = 10
 
@@ -165,3 +165,26 @@ def traces_import(
             required="at least one answer that passes all checks",
             fix=f"read the reasons in {out / 'rejects.jsonl'}; is {source_format.value} the file's format?",
         )
+
+
+def traces_split(
+    file: Annotated[Path, typer.Argument(help="The traces.jsonl of `generate` or `traces import`.")],
+    out: Annotated[Path, typer.Option(help="The directory for train.jsonl and held_out.jsonl.")],
+    held_out_fraction: Annotated[
+        float, typer.Option(min=0.001, max=0.999, help="Share of the split groups that is held out.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="Another seed holds out others.")] = 0,
+) -> None:
+    """Split traces into training and held-out ones by their split groups, each category in its share."""
+    from collections import Counter
+
+    from fcdistill.generation.splitting import split_file
+    from fcdistill.reporting.terminal import rich_table
+
+    split = split_file(file, out, held_out_fraction=held_out_fraction, seed=seed)
+    sides = [Counter(trace.meta.category for trace in side) for side in (split.train, split.held_out, split.left_out)]
+    rows = [(name, *(str(side[name]) for side in sides)) for name in sorted(set().union(*sides))]
+    print_rich(rich_table("Categories", ("", "train", "held out", "left out"), rows))
+    print(f"{len(split.train)} traces: {out / 'train.jsonl'}; {len(split.held_out)} held out: {out / 'held_out.jsonl'}")
+    if split.left_out:
+        print(f"{len(split.left_out)} left out: made of traces of both sides, they would show one the other.")

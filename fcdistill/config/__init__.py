@@ -16,7 +16,7 @@ from fcdistill.config.backends import (
 from fcdistill.config.base import Dtype, ToolsInPrompt
 from fcdistill.config.evaluate import CasesFormat, EvalConfig, GateConfig
 from fcdistill.config.fields import describe_fields
-from fcdistill.config.generate import GenerateConfig
+from fcdistill.config.generate import CONTAMINATION_JACCARD, NEAR_DUPLICATE_JACCARD, ExecutorConfig, GenerateConfig
 from fcdistill.config.loading import load_config, parse_config
 from fcdistill.config.objective import CLASS_NAMES, CacheConfig, Divergence, KdGate, ObjectiveConfig, TokenClass
 from fcdistill.config.served import ServedTeacherConfig
@@ -38,12 +38,14 @@ __all__ = [
     "AugmentationConfig",
     "BackendConfig",
     "CLASS_NAMES",
+    "CONTAMINATION_JACCARD",
     "CacheConfig",
     "CasesFormat",
     "DecodeSettings",
     "Divergence",
     "Dtype",
     "EvalConfig",
+    "ExecutorConfig",
     "FromTeacherLayers",
     "FullTuning",
     "GateConfig",
@@ -52,6 +54,7 @@ __all__ = [
     "LocalBackendConfig",
     "LoraTuning",
     "MonitorConfig",
+    "NEAR_DUPLICATE_JACCARD",
     "ObjectiveConfig",
     "OnPolicyConfig",
     "OpenAIBackendConfig",

@@ -1,18 +1,48 @@
 """The section `generate`."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, StrictFloat, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
 
 from fcdistill.config.backends import BackendConfig, LocalBackendConfig, with_default_backend
 from fcdistill.config.base import ConfigModel
 from fcdistill.config.train import AdaptationConfig
 
 __all__ = [
+    "CONTAMINATION_JACCARD",
+    "NEAR_DUPLICATE_JACCARD",
+    "ExecutorConfig",
     "GenerateConfig",
 ]
+
+CONTAMINATION_JACCARD = 0.5
+NEAR_DUPLICATE_JACCARD = 0.7
+"""A word or two more, at an end of the request."""
+
+_GIB = 1024**3
+
+
+class ExecutorConfig(ConfigModel):
+    """The user's own function, which carries out the calls of a candidate in a process of its own."""
+
+    function: str = Field(
+        description="module:function, called as function(name, arguments); it returns a JSON value, or raises.",
+    )
+    timeout_s: StrictFloat = Field(10.0, gt=0, description="Longest time of one call; then its process is killed.")
+    memory_bytes: StrictInt = Field(
+        2 * _GIB, ge=_GIB // 8, description="Address space of the process, what it imports included (RLIMIT_AS)."
+    )
+    record_results: StrictBool = Field(False, description="Keep what the calls returned in the check's detail.")
+
+    @field_validator("function")
+    @classmethod
+    def _reference(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
+            raise ValueError("must be module:function, for example tools:run")
+        return value
 
 
 class GenerateConfig(ConfigModel):
@@ -62,7 +92,9 @@ class GenerateConfig(ConfigModel):
         description="Share of plans for requests that no tool serves whose prompt lacks the very tool, or all tools; "
         "for students that read the tools.",
     )
-    sampling_temperature: StrictFloat = Field(0.8, ge=0, description="Temperature at which requests are written.")
+    sampling_temperature: StrictFloat = Field(
+        0.8, ge=0, description="Temperature at which requests are written, and answers drawn where there are several."
+    )
     attempts: StrictInt = Field(2, ge=1, description="Tries per planned trace before it is given up as a reject.")
     rounds: StrictInt = Field(
         1,
@@ -80,11 +112,57 @@ class GenerateConfig(ConfigModel):
         datetime(2027, 5, 2, 9, 15, tzinfo=UTC), description="The now of sampled dates and relative times."
     )
     max_new_tokens: StrictInt = Field(160, ge=1, description="Longest answer of the teacher, in tokens.")
+    num_votes: StrictInt = Field(
+        1, ge=1, description="Blind answers per request; of several, more than half must make the same calls."
+    )
+    blind_answers: StrictBool = Field(
+        False,
+        description="Keep a call-first trace only where the teacher, asked blindly, makes its calls: proof from a "
+        "strong teacher. Off, since a weak one writes requests well that it can't answer.",
+    )
+    executor: ExecutorConfig | None = Field(
+        None,
+        description="module:function, or its fields: carries out all calls; where one fails, the trace is rejected.",
+    )
+    judge: BackendConfig | None = Field(
+        None,
+        description="Second model, asked where answers disagree; a candidate is kept where it picks the same calls.",
+    )
+    judge_grounding: StrictBool = Field(
+        False, description="Ask the judge about calls that the grounding check refuses, too."
+    )
+    near_duplicate_jaccard: StrictFloat = Field(
+        NEAR_DUPLICATE_JACCARD,
+        gt=0,
+        le=1,
+        description="Share of common word trigrams from which requests with one answer are near duplicates.",
+    )
+    contamination_jaccard: StrictFloat = Field(
+        CONTAMINATION_JACCARD,
+        gt=0,
+        le=1,
+        description="Share of common word trigrams from which a request counts as taken from an eval case.",
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _default_backend(cls, value: Any) -> Any:
-        return with_default_backend(value, "teacher")
+    def _default_backends(cls, value: Any) -> Any:
+        return with_default_backend(with_default_backend(value, "teacher"), "judge")
+
+    @field_validator("executor", mode="before")
+    @classmethod
+    def _bare_function(cls, value: Any) -> Any:
+        return {"function": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _votes_and_judge_make_sense(self) -> Self:
+        if self.num_votes > 1 and not self.sampling_temperature:
+            raise ValueError("num_votes above 1 needs a sampling_temperature above 0: else all answers are the same")
+        if self.judge is not None and self.num_votes == 1 and not self.blind_answers and not self.judge_grounding:
+            raise ValueError("judge is never asked: set num_votes above 1, blind_answers or judge_grounding")
+        if self.judge is None and self.judge_grounding:
+            raise ValueError("judge_grounding needs a judge")
+        return self
 
     @model_validator(mode="after")
     def _can_adapt(self) -> Self:
@@ -95,9 +173,9 @@ class GenerateConfig(ConfigModel):
                 f"rounds is {self.rounds}, but teacher.backend is {self.teacher.backend}, and only a model that runs "
                 "here can learn between rounds: set rounds to 1, or name a local teacher"
             )
-        if self.seeds is None or self.num_request_first == 0:
+        if not self.blind_answers and (self.seeds is None or self.num_request_first == 0):
             raise ValueError(
                 f"rounds is {self.rounds}, but there are no requests for the adapted teacher to answer: give seeds, or "
-                "set rounds to 1"
+                "set blind_answers to true or rounds to 1"
             )
         return self

@@ -5,7 +5,6 @@ where they have one tokenizer. Where they have not, `spans` says which tokens be
 models and losses are not known here.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +18,7 @@ from fcdistill.distillation.token_strings import StringPairs
 from fcdistill.errors import DataError
 from fcdistill.prompts import RenderedExample, render_example, render_prompt
 from fcdistill.records import FunctionTool, Trace, WorkedExample
+from fcdistill.splits import hold_out_groups
 from fcdistill.storage import sha256_json
 from fcdistill.validation import CallValidator
 
@@ -221,15 +221,7 @@ def hold_out(examples: Sequence[Example], fraction: float, seed: int) -> tuple[l
     """
     if not fraction:
         return list(examples), []
-    groups = sorted({example.split_group for example in examples})
-    if len(groups) < 2:
-        raise DataError(
-            f"held_out_fraction is {fraction}, but the traces have a single split group",
-            required="at least two split groups",
-            fix="set held_out_fraction to 0",
-        )
-    random.Random(seed).shuffle(groups)
-    held_out = set(groups[: min(max(1, round(fraction * len(groups))), len(groups) - 1)])
+    held_out = hold_out_groups({example.split_group: "" for example in examples}, fraction, seed)
     return (
         [example for example in examples if example.split_group not in held_out],
         [example for example in examples if example.split_group in held_out],

@@ -8,44 +8,102 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from fcdistill.catalog import Catalog
 from fcdistill.generation.agreement import ToolAgreement
-from fcdistill.generation.dedupe import Contamination, request_text
+from fcdistill.generation.dedupe import (
+    Contamination,
+    NearDuplicates,
+    Similar,
+    contaminated_detail,
+    near_duplicate_detail,
+    request_text,
+)
 from fcdistill.generation.reuse import REUSED
 from fcdistill.generation.turns import conversation_key, user_texts
-from fcdistill.records import CellCoverage, Check, GenerationStats, Outcome, PlannedKept, StageCount, Trace
+from fcdistill.records import (
+    CellCoverage,
+    Check,
+    DedupeReport,
+    GenerationStats,
+    Outcome,
+    PlannedKept,
+    RemovedPair,
+    StageCount,
+    Trace,
+)
 
-__all__ = ["check_collection", "count_generation"]
+__all__ = ["Collection", "count_generation"]
 
 _CHECK_ORDER = (
     "backend", "request", "parse", "tool", "schema", "count", "repair", "grounding", "cut", "question", "reference",
-    "result", "duplicate", "contaminated", "agreement",
+    "result", "vote", "blind", "judge", "execution", "duplicate", "near_duplicate", "contaminated", "agreement",
 )  # fmt: skip
 
+_PAIRS_PER_CHECK = 5
 
-def check_collection(traces: Sequence[Trace], contamination: Contamination) -> dict[str, list[Check]]:
-    """The checks that look beyond one trace, by trace id.
+
+class Collection:
+    """Judges traces by those that came before them.
 
     Args:
-        traces: traces that passed their own checks; of duplicates the first is the one that stays.
+        known: traces of which some tell the tools of requests: those of the call-first road and imported ones.
         contamination: finds wording of eval cases.
+        near_duplicates: finds traces that say almost the same; empty.
     """
-    agreement = ToolAgreement(_labelled(traces))
-    first_by_key: dict[str, str] = {}
-    checks: dict[str, list[Check]] = {}
-    for trace in traces:
-        first = first_by_key.setdefault(conversation_key(trace), trace.id)
-        if first != trace.id:
-            checks[trace.id] = [Check(name="duplicate", ok=False, detail=f"repeats {first}")]
-            continue
-        case = next(filter(None, map(contamination.find, user_texts(trace))), None)
-        detail = f"shares its wording with eval case {case}" if case else ""
-        checks[trace.id] = [
-            Check(name="duplicate", ok=True),
-            Check(name="contaminated", ok=case is None, detail=detail),
-        ]
-        if case is None and trace.meta.source == "request_first" and trace.answer.calls:
-            problem = agreement.problem(request_text(trace), [call.name for call in trace.answer.calls])
-            checks[trace.id].append(Check(name="agreement", ok=not problem, detail=problem))
-    return checks
+
+    def __init__(self, known: Iterable[Trace], contamination: Contamination, near_duplicates: NearDuplicates) -> None:
+        self._agreement = ToolAgreement(_labelled(known))
+        self._contamination = contamination
+        self._near_duplicates = near_duplicates
+        self._first_by_key: dict[str, Trace] = {}
+        self._removed: list[RemovedPair] = []
+
+    def check(self, trace: Trace) -> list[Check]:
+        """The checks that look beyond one trace, up to the first that fails; of duplicates the first one stays.
+
+        Args:
+            trace: passed its own checks, and was not judged before.
+        """
+        first = self._first_by_key.setdefault(conversation_key(trace), trace)
+        if first is not trace:
+            self._remove("duplicate", trace, Similar(first.id, request_text(first), 1.0))
+            return [Check(name="duplicate", ok=False, detail=f"repeats {first.id}")]
+        checks = [Check(name="duplicate", ok=True)]
+        like = self._near_duplicates.find(trace)
+        if like is not None:
+            self._remove("near_duplicate", trace, like)
+            return [*checks, Check(name="near_duplicate", ok=False, detail=near_duplicate_detail(like))]
+        checks.append(Check(name="near_duplicate", ok=True))
+        case = next(filter(None, map(self._contamination.find, user_texts(trace))), None)
+        if case is not None:
+            self._remove("contaminated", trace, case)
+            return [*checks, Check(name="contaminated", ok=False, detail=contaminated_detail(case))]
+        self._near_duplicates.add(trace)
+        checks.append(Check(name="contaminated", ok=True))
+        if trace.meta.source == "request_first" and trace.answer.calls:
+            problem = self._agreement.problem(request_text(trace), [call.name for call in trace.answer.calls])
+            checks.append(Check(name="agreement", ok=not problem, detail=problem))
+        return checks
+
+    def _remove(self, check: str, trace: Trace, like: Similar) -> None:
+        pair = RemovedPair(
+            check=check,
+            id=trace.id,
+            request=request_text(trace),
+            of=like.id,
+            of_request=like.text,
+            jaccard=round(like.jaccard, 3),
+        )
+        self._removed.append(pair)
+
+    def report(self) -> DedupeReport:
+        """What was removed as a repetition so far."""
+        pairs = sorted(self._removed, key=lambda pair: pair.jaccard)
+        shown = {check: [pair for pair in pairs if pair.check == check] for check in _CHECK_ORDER}
+        return DedupeReport(
+            near_duplicate_jaccard=self._near_duplicates.jaccard,
+            contamination_jaccard=self._contamination.jaccard,
+            removed={check: len(found) for check, found in shown.items() if found},
+            pairs=tuple(pair for found in shown.values() for pair in found[:_PAIRS_PER_CHECK]),
+        )
 
 
 def count_generation(
@@ -55,6 +113,7 @@ def count_generation(
     outcomes: Sequence[Outcome],
     cells: tuple[CellCoverage, ...],
     catalog: Catalog,
+    dedupe: DedupeReport,
 ) -> GenerationStats:
     """The counts of a generation.
 
@@ -65,10 +124,12 @@ def count_generation(
         outcomes: every attempt.
         cells: what became of the plan's cells.
         catalog: the tools, so that one without a call shows.
+        dedupe: what was removed as a repetition.
     """
     counts = Counter(stages)
     seconds = sum(outcome.seconds for outcome in outcomes)
     completion_tokens = sum(outcome.completion_tokens for outcome in outcomes)
+    votes = Counter(outcome.votes for outcome in outcomes if outcome.votes is not None)
     tools = Counter(call.name for trace in kept for call in trace.answer.calls)
     return GenerationStats(
         planned=len(candidates),
@@ -85,6 +146,8 @@ def count_generation(
         by_category=_planned_kept(candidates, kept, lambda trace: trace.meta.category),
         calls_by_tool={spec.name: tools[spec.name] for spec in catalog.specs},
         cells=cells,
+        votes={str(votes): count for votes, count in sorted(votes.items())},
+        dedupe=dedupe,
         prompt_tokens=sum(outcome.prompt_tokens for outcome in outcomes),
         completion_tokens=completion_tokens,
         seconds=round(seconds, 2),

@@ -1,21 +1,56 @@
-"""Duplicates among traces, and traces that share wording with eval cases.
+"""Texts that share their wording: duplicates among traces, and traces that repeat eval cases.
 
-Exact duplicates are found on comparable words, contamination by word trigrams and, in short texts, by the set of words.
-Nothing here knows how traces are made.
+Two texts share so much wording as their word trigrams have in common (Jaccard similarity); short ones share all of it
+where they have the same words, in any order. MinHash with locality-sensitive hashing (Broder 1997; Indyk and Motwani
+1998) finds who is worth comparing, so that every text need not be compared with every other; the similarity itself is
+then computed exactly. Nothing here knows how traces are made.
 """
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
 
+from datasketch import MinHash, MinHashLSH
+
+from fcdistill.config import CONTAMINATION_JACCARD, NEAR_DUPLICATE_JACCARD
+from fcdistill.equality import same_calls
 from fcdistill.generation.words import words_of
 from fcdistill.records import EvalCase, Trace
 
-__all__ = ["Contamination", "request_key", "request_text"]
-
-CONTAMINATION_JACCARD = 0.5
-"""Share of common word trigrams from which a request counts as taken from an eval case."""
+__all__ = [
+    "Contamination",
+    "NearDuplicates",
+    "Similar",
+    "WordingIndex",
+    "contaminated_detail",
+    "near_duplicate_detail",
+    "request_key",
+    "request_text",
+]
 
 _SHORT = 5
 """Texts with fewer words than this share their wording where they have the same words, in any order."""
+
+_NUM_PERMUTATIONS = 128
+_BLANK = MinHash(num_perm=_NUM_PERMUTATIONS)
+"""Drawing the permutations anew for each text takes longer than using them."""
+_MISSED = 1e-3
+"""Highest probability that two texts exactly at the threshold are not found; more alike ones are missed less."""
+
+
+@dataclass(frozen=True)
+class Similar:
+    """A known text that shares its wording with another.
+
+    Attributes:
+        id: under which it was added.
+        text: what it says.
+        jaccard: the similarity, from the index's threshold to 1.
+    """
+
+    id: str
+    text: str
+    jaccard: float
 
 
 def request_text(trace: Trace) -> str:
@@ -28,40 +63,138 @@ def request_key(text: str) -> str:
     return " ".join(word.text for word in words_of(text))
 
 
+def near_duplicate_detail(like: Similar) -> str:
+    """Why a trace that nearly repeats another one is removed."""
+    return f"says almost what {like.id} says ({like.jaccard:.2f}), with the same answer: {like.text!r}"
+
+
+def contaminated_detail(case: Similar) -> str:
+    """Why a trace that shares its wording with an eval case is removed."""
+    return f"shares its wording with eval case {case.id} ({case.jaccard:.2f}): {case.text!r}"
+
+
+class WordingIndex:
+    """Texts, found by what they share with another one; the same texts and threshold give the same answers.
+
+    Args:
+        jaccard: the least similarity that counts, above 0.
+    """
+
+    def __init__(self, jaccard: float) -> None:
+        self._jaccard = jaccard
+        self._lsh = MinHashLSH(num_perm=_NUM_PERMUTATIONS, params=_bands(jaccard))
+        # By position, since several texts may have one id.
+        self._texts: list[tuple[str, str, frozenset[str]]] = []
+        self._positions_by_key: dict[str, list[int]] = {}
+
+    def add(self, identity: str, text: str) -> None:
+        """Remember a text."""
+        position, wording = len(self._texts), _wording(text)
+        self._texts.append((identity, text, wording.grams))
+        self._positions_by_key.setdefault(wording.key, []).append(position)
+        if wording.grams:
+            self._lsh.insert(position, wording.signature, check_duplication=False)
+
+    def find(self, text: str) -> list[Similar]:
+        """The known texts that share their wording with this one, the most similar first."""
+        wording = _wording(text)
+        similarities = dict.fromkeys(self._positions_by_key.get(wording.key, ()), 1.0)
+        for position in self._lsh.query(wording.signature) if wording.grams else ():
+            other = self._texts[position][2]
+            similarities.setdefault(position, len(wording.grams & other) / len(wording.grams | other))
+        found = sorted((-jaccard, position) for position, jaccard in similarities.items() if jaccard >= self._jaccard)
+        return [Similar(*self._texts[position][:2], -jaccard) for jaccard, position in found]
+
+
 class Contamination:
-    """Finds requests that share their wording with what users say in eval cases."""
+    """Finds requests that share their wording with what users say in eval cases.
 
-    def __init__(self, cases: Iterable[EvalCase]) -> None:
-        self._ids_by_key: dict[str, str] = {}
-        # By position, since several files may use the same ids.
-        self._cases: list[tuple[str, frozenset[str]]] = []
-        self._positions_by_gram: dict[str, list[int]] = {}
-        said = [(case.id, message.content) for case in cases for message in case.messages if message.role == "user"]
-        for position, (identity, text) in enumerate(said):
-            self._ids_by_key.setdefault(_wording(text), identity)
-            grams = _trigrams(text)
-            self._cases.append((identity, grams))
-            for gram in grams:
-                self._positions_by_gram.setdefault(gram, []).append(position)
+    Args:
+        cases: the cases; files may use the same ids.
+        jaccard: share of common word trigrams from which a request counts as taken from a case.
+    """
 
-    def find(self, text: str) -> str | None:
-        """The id of the eval case whose wording this request shares, or None."""
-        same = self._ids_by_key.get(_wording(text))
-        if same is not None:
-            return same
-        grams = _trigrams(text)
-        candidates = {position for gram in grams for position in self._positions_by_gram.get(gram, ())}
-        for identity, other in (self._cases[position] for position in sorted(candidates)):
-            if len(grams & other) / len(grams | other) >= CONTAMINATION_JACCARD:
-                return identity
-        return None
+    def __init__(self, cases: Iterable[EvalCase], jaccard: float = CONTAMINATION_JACCARD) -> None:
+        self.jaccard = jaccard
+        self._index = WordingIndex(jaccard)
+        for case in cases:
+            for message in case.messages:
+                if message.role == "user":
+                    self._index.add(case.id, message.content)
+
+    def find(self, text: str) -> Similar | None:
+        """The eval case that shares most wording with this request, or None."""
+        return next(iter(self._index.find(text)), None)
 
 
-def _wording(text: str) -> str:
+class NearDuplicates:
+    """Finds traces that say almost what an earlier one says, and answer it alike.
+
+    Where the answer is another one, for a single other number, both are worth learning from, however alike they are.
+
+    Args:
+        jaccard: share of common word trigrams from which two conversations say almost the same.
+    """
+
+    def __init__(self, jaccard: float = NEAR_DUPLICATE_JACCARD) -> None:
+        self.jaccard = jaccard
+        self._index = WordingIndex(jaccard)
+        self._traces: dict[str, Trace] = {}
+
+    def add(self, trace: Trace) -> None:
+        """Remember a trace; its id is its own."""
+        self._traces[trace.id] = trace
+        self._index.add(trace.id, _said(trace))
+
+    def find(self, trace: Trace) -> Similar | None:
+        """The most similar of the remembered traces that this one nearly repeats, or None."""
+        similar = self._index.find(_said(trace))
+        return next((each for each in similar if _answers_alike(self._traces[each.id], trace)), None)
+
+
+def _said(trace: Trace) -> str:
+    """All that is said before the answer; in a longer conversation calls and their results decide it too."""
+    return "\n".join(
+        " ".join([message.content, *(call.model_dump_json() for call in message.calls)])
+        for message in trace.messages[:-1]
+        if message.role != "system"
+    )
+
+
+def _answers_alike(one: Trace, other: Trace) -> bool:
+    """Whether two traces make the same calls, or none for the same kind of reason."""
+    if one.answer.calls or other.answer.calls:
+        return same_calls(one.answer.calls, other.answer.calls)
+    return one.meta.category == other.meta.category
+
+
+@dataclass(frozen=True)
+class _Wording:
+    """What texts are compared by: equal keys share all their wording."""
+
+    key: str
+    grams: frozenset[str]
+    signature: MinHash
+
+
+# A text is mostly looked for and then added.
+@functools.lru_cache(maxsize=4)
+def _wording(text: str) -> _Wording:
     words = request_key(text).split()
-    return " ".join(sorted(set(words)) if len(words) < _SHORT else words)
+    key = " ".join(sorted(set(words)) if len(words) < _SHORT else words)
+    grams = frozenset(" ".join(words[start : start + 3]) for start in range(len(words) - 2))
+    signature = _BLANK.copy()
+    signature.update_batch([gram.encode() for gram in grams])
+    return _Wording(key, grams, signature)
 
 
-def _trigrams(text: str) -> frozenset[str]:
-    words: Sequence[str] = request_key(text).split()
-    return frozenset(" ".join(words[start : start + 3]) for start in range(len(words) - 2))
+def _bands(jaccard: float) -> tuple[int, int]:
+    """How many bands of how many rows: the longest rows, and so the fewest comparisons, that miss few enough.
+
+    Two texts of similarity s are compared with probability 1 - (1 - s^rows)^bands (Leskovec et al., Mining of Massive
+    Datasets, 3.4.2).
+    """
+    rows = 1
+    while (1 - jaccard ** (rows + 1)) ** (_NUM_PERMUTATIONS // (rows + 1)) <= _MISSED and rows < 8:
+        rows += 1
+    return _NUM_PERMUTATIONS // rows, rows

@@ -16,7 +16,13 @@ from fcdistill.catalog import Catalog, catalog_from_document
 from fcdistill.conversations.source_formats import SourceError, SourceFormat, read_conversations, read_rows
 from fcdistill.conversations.steps import category_of
 from fcdistill.errors import CatalogError, ConfigError
-from fcdistill.generation.dedupe import Contamination, request_key
+from fcdistill.generation.dedupe import (
+    Contamination,
+    NearDuplicates,
+    contaminated_detail,
+    near_duplicate_detail,
+    request_key,
+)
 from fcdistill.generation.plan import calls_group
 from fcdistill.generation.recorded import RecordedAnswer, recorded_answers
 from fcdistill.generation.turns import merge_groups, user_texts
@@ -120,6 +126,7 @@ class _Importer:
     reports: int = 0
     _verifiers: dict[str, Verifier] = field(default_factory=dict)
     _first_by_prompt: dict[str, str] = field(default_factory=dict)
+    _near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
 
     def add(self, number: int, row: Any) -> None:
         """Take a row's candidates."""
@@ -182,39 +189,44 @@ class _Importer:
         self, identity: str, messages: Sequence[Message], model: str, catalog: Catalog | None, checks: list[Check]
     ) -> None:
         """Keep the candidate or reject it; of answers to one prompt, the first that passes stays."""
-        tools = catalog.tools if catalog is not None else ()
         answer = messages[-1]
-        if all(check.ok for check in checks):
-            checks += self._check_collection(identity, messages, catalog)
         trace = Trace(
             id=identity,
             messages=tuple(messages),
-            tools=tools,
+            tools=catalog.tools if catalog is not None else (),
             split_group=calls_group(answer.calls) if answer.calls else f"import-{identity}",
             meta=TraceMeta(
                 source="import",
                 category=_category(answer),
                 plan_cell=f"import/{self.source_format}",
                 teacher=ModelRef(model=model or self.source_format),
-                checks=tuple(checks),
             ),
         )
+        if all(check.ok for check in checks):
+            checks += self._check_collection(trace, catalog)
+        trace = trace.model_copy(update={"meta": trace.meta.model_copy(update={"checks": tuple(checks)})})
         failed = next((check for check in checks if not check.ok), None)
         if failed is None:
             self.kept.append(trace)
         else:
             self.rejects.append(Reject(id=identity, check=failed.name, detail=failed.detail, candidate=trace))
 
-    def _check_collection(self, identity: str, messages: Sequence[Message], catalog: Catalog | None) -> Iterator[Check]:
-        prompt = [_comparable(message) for message in messages[:-1]]
+    def _check_collection(self, trace: Trace, catalog: Catalog | None) -> Iterator[Check]:
+        prompt = [_comparable(message) for message in trace.messages[:-1]]
         first = self._first_by_prompt.setdefault(
-            sha256_json([prompt, catalog.sha256 if catalog is not None else None]), identity
+            sha256_json([prompt, catalog.sha256 if catalog is not None else None]), trace.id
         )
-        yield Check(name="duplicate", ok=first == identity, detail="" if first == identity else f"repeats {first}")
-        if first == identity:
-            case = self.contamination.find([each.content for each in messages if each.role == "user"][-1])
-            detail = f"shares its wording with eval case {case}" if case else ""
-            yield Check(name="contaminated", ok=case is None, detail=detail)
+        yield Check(name="duplicate", ok=first == trace.id, detail="" if first == trace.id else f"repeats {first}")
+        if first != trace.id:
+            return
+        like = self._near_duplicates.find(trace)
+        yield Check(name="near_duplicate", ok=like is None, detail=near_duplicate_detail(like) if like else "")
+        if like is not None:
+            return
+        case = self.contamination.find(user_texts(trace)[-1])
+        yield Check(name="contaminated", ok=case is None, detail=contaminated_detail(case) if case else "")
+        if case is None:
+            self._near_duplicates.add(trace)
 
     def grouped(self) -> Iterator[Trace]:
         """The traces; those that make the same calls or begin with the same request are in one split group."""

@@ -6,31 +6,36 @@ the work again asks only for chunks that are not there yet, with the same seeds,
 rounds, what a round has kept also goes to `traces-round-N.jsonl`, from which the teacher of the next one learns.
 """
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from fcdistill.backends.base import Backend, Completion, Request
+from fcdistill.backends.base import Backend, Completion, Request, complete_all
 from fcdistill.catalog import Catalog
 from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.conversations.steps import category_of
-from fcdistill.errors import BackendError, DataError
+from fcdistill.errors import DataError
+from fcdistill.generation.answering import Ask, answer_requests, dispute_of, prove_requests
 from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.clarified import answer_questions
-from fcdistill.generation.collection import check_collection, count_generation
+from fcdistill.generation.collection import Collection, count_generation
 from fcdistill.generation.conversing import converse
 from fcdistill.generation.coverage import count_cells
-from fcdistill.generation.dedupe import Contamination
+from fcdistill.generation.dedupe import Contamination, NearDuplicates
+from fcdistill.generation.drafts import Draft, ground
+from fcdistill.generation.executing import Executor
 from fcdistill.generation.joining import join_traces
+from fcdistill.generation.judging import settle
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
 from fcdistill.generation.results import ToolResults, read_results
 from fcdistill.generation.reuse import REUSED, Reused, place_traces, read_reusable
 from fcdistill.generation.rounds import OnDemand, Round, count_rounds, read_rounds, write_rounds
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
-from fcdistill.generation.turns import conversation_key, earlier_steps, merge_groups, user_texts
+from fcdistill.generation.turns import conversation_key, earlier_steps, merge_groups
 from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.variation import vary_traces
 from fcdistill.generation.verify import Verifier
@@ -61,32 +66,12 @@ _MAX_REQUEST_TOKENS = 80
 _ROUND_TRACES = "traces-round-{}.jsonl"
 
 
-@dataclass
-class _Draft:
-    """What is known of an item while it is being made."""
-
-    item: PlanItem
-    request: str = ""
-    turns: list[Message] = field(default_factory=list)
-    answer: Message = field(default_factory=lambda: Message(role="assistant"))
-    checks: list[Check] = field(default_factory=list)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    @property
-    def failed(self) -> Check | None:
-        return next((check for check in self.checks if not check.ok), None)
-
-    def count(self, completion: Completion) -> None:
-        self.prompt_tokens += completion.prompt_tokens or 0
-        self.completion_tokens += completion.completion_tokens or 0
-
-
 def run_generation(
     config: GenerateConfig,
     backend: Callable[[], Backend],
     catalog: Catalog,
     *,
+    judge: Callable[[], Backend] | None = None,
     adapted: Callable[[int, Path], Backend] | None = None,
     retry_rejects: bool = False,
     on_progress: Callable[[int, int, int], None] | None = None,
@@ -97,6 +82,7 @@ def run_generation(
         config: what to make.
         backend: opens the teacher; called only when there is work for it.
         catalog: the tools.
+        judge: opens the judge of disputed answers, where the config names one; called before the teacher is opened.
         adapted: opens the teacher of a round when it has learned the traces of a file, where the config has several
             rounds; it is called again when a killed run goes on.
         retry_rejects: give every rejected item of a finished run one more attempt.
@@ -137,6 +123,7 @@ def run_generation(
             volatile=frozenset({"out", "rounds"} | ({"adaptation"} if len(rounds) == 1 else set())),
         ) as run,
         Journal(config.out / "journal.jsonl", Outcome) as journal,
+        contextlib.ExitStack() as held,
     ):
         if run.complete and not retry_rejects and len(rounds) >= config.rounds:
             return GenerationStats.model_validate(read_json(config.out / "stats.json", "stats file"))
@@ -148,17 +135,24 @@ def run_generation(
         if not journal.records:
             # Settled before the first attempt, like items that an earlier attempt settled.
             journal.append([Outcome(id=name, attempt=REUSED, candidate=trace) for name, trace in reused.placed.items()])
+        contamination = Contamination(cases, config.contamination_jaccard)
+        executor = Executor(config.executor, catalog.original_names) if config.executor else None
+        if executor is not None:
+            held.callback(executor.close)
         generator = _Generator(
             config,
             catalog,
             book,
             examples,
+            plan,
             reused,
             validator,
             results,
             journal,
-            Contamination(cases),
+            contamination,
+            executor,
             backend,
+            judge,
             on_progress,
         )
         generator.work(rounds[0])
@@ -196,12 +190,15 @@ class _Generator:
         catalog: Catalog,
         book: ValueBook,
         examples: Sequence[WorkedExample],
+        plan: Sequence[PlanItem],
         reused: Reused,
         validator: CallValidator,
         results: ToolResults,
         journal: Journal[Outcome],
         contamination: Contamination,
+        executor: Executor | None,
         backend: Callable[[], Backend],
+        judge: Callable[[], Backend] | None,
         on_progress: Callable[[int, int, int], None] | None,
     ) -> None:
         self._config = config
@@ -210,16 +207,18 @@ class _Generator:
         self._book = book
         self._examples = examples
         self._results = results
-        self._beside = reused.beside
-        self._plan = reused.plan
+        self._plan = plan
+        self._reused = reused
         self._journal = journal
         self._contamination = contamination
+        self._executor = executor
         self._on_progress = on_progress or (lambda done, total, kept: None)
         # It writes in every round: whoever has learned to answer requests with calls would answer where it is to write.
         self._writer = OnDemand(backend)
         self._answerer = self._writer
         self._prompter = Prompter(catalog, book, examples)
         self._first_attempt = 0
+        self._judge = OnDemand(judge) if judge is not None else None
 
     def work(self, now: Round, adapted: Callable[[], Backend] | None = None) -> None:
         """Make the attempts of a round at every item that no earlier one has settled.
@@ -238,8 +237,7 @@ class _Generator:
                     done = {outcome.id for outcome in self._journal.records if outcome.attempt == attempt}
                     if all(item.id in done for item in chunk):
                         continue
-                    # First, since a teacher that has yet to learn needs the memory.
-                    self._answerer.open()
+                    self._open()
                     started = time.monotonic()
                     drafts = self._make(chunk, attempt)
                     seconds = (time.monotonic() - started) / len(chunk)
@@ -247,12 +245,24 @@ class _Generator:
                     self._journal.append(outcomes)
                     self._report()
         finally:
-            self._answerer.close()
-            self._writer.close()
+            for opened in filter(None, (self._judge, self._answerer, self._writer)):
+                opened.close()
+
+    def _open(self) -> None:
+        """Whoever is needed for the work, the answering teacher last: its weights load longest.
+
+        It may have to learn first, which needs the memory: the one that writes waits until it is asked.
+        """
+        if self._executor is not None:
+            self._executor.start()
+        if self._judge is not None:
+            self._judge.open()
+        self._answerer.open()
 
     def has_questions(self, following: Round) -> bool:
         """Whether a teacher that has learned more would be asked for anything in a further round."""
-        return any(_is_answered(item) for chunk in self._chunks(following.first) for item in chunk)
+        left = [item for chunk in self._chunks(following.first) for item in chunk]
+        return bool(left) and (self._config.blind_answers or any(map(_is_answered, left)))
 
     def save_round(self, done: Round) -> None:
         """Keep the traces as they are at the end of a round."""
@@ -262,7 +272,7 @@ class _Generator:
     def _chunks(self, attempt: int) -> Iterator[list[PlanItem]]:
         """The fixed chunks of an attempt: what earlier attempts left, items with one kind of prompt together."""
         last = {outcome.id: outcome for outcome in self._journal.records if outcome.attempt < attempt}
-        checks = self._collection_checks(last)
+        _, checks = self._collected(last)
         pending = [
             item
             for item in self._plan
@@ -281,10 +291,11 @@ class _Generator:
         for start in range(0, len(ordered), _CHUNK):
             yield ordered[start : start + _CHUNK]
 
-    def _make(self, chunk: Sequence[PlanItem], attempt: int) -> list[_Draft]:
-        drafts = [_Draft(item, request=item.request) for item in chunk]
+    def _make(self, chunk: Sequence[PlanItem], attempt: int) -> list[Draft]:
+        drafts = [Draft(item, request=item.request) for item in chunk]
         self._write([draft for draft in drafts if draft.item.source == "call_first"], attempt)
         self._answer([draft for draft in drafts if draft.item.source == "request_first"], attempt)
+        self._settle(drafts, attempt)
         self._converse([draft for draft in drafts if draft.item.source == "multi_turn"], attempt)
         self._ask_back(
             [draft for draft in drafts if draft.item.category == "clarify" and draft.failed is None], attempt
@@ -295,9 +306,16 @@ class _Generator:
             if draft.item.register == "typos" and draft.failed is None:
                 keep = self._verifier.free_words(draft.answer.calls or draft.item.calls)
                 draft.request = add_typos(draft.request, f"{self._config.seed}/{draft.item.id}", keep)
+        if self._config.blind_answers:
+            written = [draft for draft in drafts if draft.item.source == "call_first" and draft.failed is None]
+            self._prove(written, attempt)
+            self._settle(drafts, attempt)
+        for draft in drafts:
+            if draft.failed is None:
+                draft.checks += self._executed(draft.answer)
         return drafts
 
-    def _write(self, drafts: Sequence[_Draft], attempt: int) -> None:
+    def _write(self, drafts: Sequence[Draft], attempt: int) -> None:
         """Call-first: the teacher writes the request, the checks compare it with the sampled calls."""
         settings = self._settings(attempt, sampled=True)
         settings = settings.model_copy(update={"max_new_tokens": min(settings.max_new_tokens, _MAX_REQUEST_TOKENS)})
@@ -311,11 +329,11 @@ class _Generator:
             if not item.calls:
                 continue  # numbers and names of a foreign topic reach no call
             draft.checks.append(self._verifier.check_schema(item.calls))
-            self._ground(draft, item.calls)
+            ground(draft, item.calls, self._verifier)
             if item.category == "clarify":
                 self._cut(draft)
 
-    def _cut(self, draft: _Draft) -> None:
+    def _cut(self, draft: Draft) -> None:
         """Clarify: take a required value out of a request that was written with it."""
         (call,), name = draft.answer.calls, draft.item.missing
         draft.answer = Message(role="assistant")
@@ -323,19 +341,7 @@ class _Generator:
             draft.request, check = self._verifier.without_value(draft.request, call, name, draft.item.now)
             draft.checks.append(check)
 
-    def _ground(self, draft: _Draft, calls: Sequence[ToolCall]) -> None:
-        """Check the calls against the request; where they differ, try the calls that the request does ask for."""
-        now = draft.item.now
-        check = self._verifier.check_grounding(draft.request, calls, now)
-        if not check.ok:
-            repaired = self._verifier.repaired(draft.request, calls, now)
-            if repaired is not None:
-                draft.checks.append(Check(name="repair", ok=True, detail=check.detail))
-                check, calls = Check(name="grounding", ok=True), repaired
-        draft.checks.append(check)
-        draft.answer = Message.calling([self._verifier.in_schema_order(call) for call in calls])
-
-    def _converse(self, drafts: Sequence[_Draft], attempt: int) -> None:
+    def _converse(self, drafts: Sequence[Draft], attempt: int) -> None:
         settings = self._settings(attempt, sampled=True)
         settings = settings.model_copy(update={"max_new_tokens": min(settings.max_new_tokens, _MAX_REQUEST_TOKENS)})
         converse(
@@ -346,39 +352,34 @@ class _Generator:
             self._results,
         )
 
-    def _answer(self, drafts: Sequence[_Draft], attempt: int) -> None:
-        """Request-first: the teacher answers blindly, the checks judge the answer."""
-        settings = self._settings(attempt, sampled=attempt > self._first_attempt)
+    def _answer(self, drafts: Sequence[Draft], attempt: int) -> None:
         asked = [draft for draft in drafts if _is_answered(draft.item)]
-        requests = [self._prompter.answer(draft.item, draft.request) for draft in asked]
-        for draft, completion in self._ask(asked, requests, settings, self._answerer):
-            output = parse_output(completion.text, truncated=completion.finish_reason == "length")
-            draft.checks += self._verifier.check_output(output, draft.item.category)
-            calls = output.calls
-            if draft.checks[-1].name == "schema" and not draft.checks[-1].ok:
-                calls = self._repair_schema(draft, calls)
-            if not output.calls:
-                draft.answer = Message(role="assistant", content=completion.text)
-                if draft.failed is None:
-                    detail = "the teacher made no call, and no hint says that none is right"
-                    draft.checks.append(Check(name="count", ok=False, detail=detail))
-                continue
-            draft.answer = Message.calling(calls)
-            if draft.failed is None:
-                self._ground(draft, calls)
+        count = self._config.num_votes
+        answer_requests(asked, self._asking_blindly(attempt), self._prompter, self._verifier, num_answers=count)
 
-    def _repair_schema(self, draft: _Draft, calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
-        """Try the calls that the request asks for in place of those that failed the schema check."""
-        repaired = self._verifier.repaired(draft.request, calls, draft.item.now)
-        if repaired is None:
-            return calls
-        failed = draft.checks.pop()
-        draft.checks += [Check(name="repair", ok=True, detail=failed.detail), Check(name="schema", ok=True)]
-        if draft.item.category is not None:
-            draft.checks.append(self._verifier.check_count(repaired, draft.item.category))
-        return repaired
+    def _prove(self, drafts: Sequence[Draft], attempt: int) -> None:
+        count = self._config.num_votes
+        prove_requests(drafts, self._asking_blindly(attempt), self._prompter, self._verifier, num_answers=count)
 
-    def _ask_back(self, drafts: Sequence[_Draft], attempt: int) -> None:
+    def _asking_blindly(self, attempt: int) -> Ask:
+        settings = self._settings(attempt, sampled=attempt > self._first_attempt or self._config.num_votes > 1)
+        return lambda drafts, requests: self._ask(drafts, requests, settings, self._answerer)
+
+    def _settle(self, drafts: Sequence[Draft], attempt: int) -> None:
+        """Ask the judge about disputed answers; its verdict takes the place of the check that they failed."""
+        if self._judge is None:
+            return
+        found = [dispute_of(draft, judge_grounding=self._config.judge_grounding) for draft in drafts]
+        disputes = [dispute for dispute in found if dispute is not None]
+        verdicts = settle(self._judge, disputes, self._catalog.specs, seed=self._config.seed * 1000 + attempt)
+        for draft in drafts:
+            if draft.item.id in verdicts:
+                draft.checks[-1] = verdicts[draft.item.id]
+
+    def _executed(self, answer: Message) -> list[Check]:
+        return [self._executor.check(answer.calls)] if self._executor is not None and answer.calls else []
+
+    def _ask_back(self, drafts: Sequence[Draft], attempt: int) -> None:
         settings = self._settings(attempt, sampled=attempt > 0)
         requests = [
             self._prompter.ask_back(draft.item.id, draft.request, draft.item.missing.replace("_", " "))
@@ -393,27 +394,19 @@ class _Generator:
 
     def _ask(
         self,
-        drafts: Sequence[_Draft],
+        drafts: Sequence[Draft],
         requests: Sequence[Request],
         settings: DecodeSettings,
         backend: OnDemand | None = None,
-    ) -> Iterator[tuple[_Draft, Completion]]:
+    ) -> Iterator[tuple[Draft, Completion]]:
         """Every draft with its completion; a request that failed becomes a failed check and is left out.
 
         The writer is asked unless another backend is given.
         """
         if not drafts:
             return
-        by_id = {draft.item.id: draft for draft in drafts}
-        completions = {each.id: each for each in (backend or self._writer).complete(requests, settings)}
-        for identity, draft in by_id.items():
-            completion = completions.get(identity)
-            if completion is None:
-                raise BackendError(
-                    f"the teacher's backend gave no answer to {identity}",
-                    required="one completion per request",
-                    fix="run the same command again; finished work is kept",
-                )
+        completions = complete_all(backend or self._writer, requests, settings)
+        for draft, completion in zip(drafts, completions, strict=True):
             draft.count(completion)
             if completion.error is not None:
                 draft.checks.append(Check(name="backend", ok=False, detail=completion.error))
@@ -428,7 +421,7 @@ class _Generator:
             seed=self._config.seed * 1000 + attempt,
         )
 
-    def _outcome(self, draft: _Draft, attempt: int, seconds: float) -> Outcome:
+    def _outcome(self, draft: Draft, attempt: int, seconds: float) -> Outcome:
         item = draft.item
         trace = self._trace(
             item.id,
@@ -455,6 +448,7 @@ class _Generator:
             prompt_tokens=draft.prompt_tokens,
             completion_tokens=draft.completion_tokens,
             seconds=round(seconds, 4),
+            votes=draft.tally.votes if draft.tally is not None and draft.tally.num_answers > 1 else None,
         )
 
     def _trace(
@@ -483,39 +477,57 @@ class _Generator:
         last = self._last_outcomes()
         self._on_progress(len(last), len(self._plan), sum(outcome.failed is None for outcome in last.values()))
 
+    def _settled_plan(self, last: Mapping[str, Outcome]) -> list[PlanItem]:
+        """The plan, with the items whose places earlier traces took as those settle them."""
+        settled = self._reused.settled
+        return [settled[item.id] if last[item.id].attempt == REUSED else item for item in self._plan]
+
+    def _made_here(self) -> list[PlanItem]:
+        """The items whose planned calls are those of their traces."""
+        last = self._last_outcomes()
+        return [item for item in self._plan if last[item.id].attempt != REUSED]
+
     def _last_outcomes(self) -> dict[str, Outcome]:
         return {outcome.id: outcome for outcome in self._journal.records}
 
     def finish(self, rounds: Sequence[Round]) -> GenerationStats:
-        """Drop duplicates and contaminated traces, write the files, return the counts."""
+        """Judge all traces together, make more of those that stay, write the files, return the counts."""
         last = self._last_outcomes()
+        collection, verdicts = self._collected(last)
         candidates = [*self._given(), *(last[item.id].candidate for item in self._plan)]
-        kept: list[Trace] = []
-        rejects: list[Reject] = []
-        stages: Counter[tuple[str, bool]] = Counter(
-            (check.name, check.ok) for outcome in self._journal.records for check in outcome.candidate.meta.checks
-        )
-        collection_checks = self._collection_checks(last)
-        stages.update((check.name, check.ok) for checks in collection_checks.values() for check in checks)
-        for trace in candidates:
-            checks = [*trace.meta.checks, *collection_checks.get(trace.id, ())]
-            failed = next((check for check in checks if not check.ok), None)
-            if failed is None:
-                kept.append(trace)
-            else:
-                rejects.append(Reject(id=trace.id, check=failed.name, detail=failed.detail, candidate=trace))
+        judged = [(trace, verdicts.get(trace.id, [])) for trace in candidates]
         for further in (self._varied, self._joined, self._clarified, self._steps):
-            made = [trace for trace in further(kept) if not any(map(self._contamination.find, user_texts(trace)))]
-            candidates += made
-            kept += made
+            made = list(further([trace for trace, checks in judged if _failed(trace, checks) is None]))
+            judged += [self._judged(trace, collection) for trace in made]
+        kept = [trace for trace, checks in judged if _failed(trace, checks) is None]
+        rejects = [
+            Reject(id=trace.id, check=failed.name, detail=failed.detail, candidate=trace)
+            for trace, checks in judged
+            if (failed := _failed(trace, checks)) is not None
+        ]
         write_jsonl(self._config.out / "traces.jsonl", merge_groups(kept, _groups_of_steps))
         write_jsonl(self._config.out / "rejects.jsonl", rejects)
         kept_ids = {trace.id for trace in kept}
-        cells = count_cells(self._plan, last, kept_ids, self._catalog)
-        stats = count_generation(candidates, kept, stages, self._journal.records, cells, self._catalog)
+        met = [check for outcome in self._journal.records for check in outcome.candidate.meta.checks]
+        stats = count_generation(
+            [trace for trace, _ in judged],
+            kept,
+            Counter((check.name, check.ok) for check in (*met, *(check for _, checks in judged for check in checks))),
+            self._journal.records,
+            count_cells(self._settled_plan(last), last, kept_ids, self._catalog),
+            self._catalog,
+            collection.report(),
+        )
         stats = stats.model_copy(update={"rounds": count_rounds(rounds, self._journal.records, kept_ids)})
         write_json(self._config.out / "stats.json", stats.model_dump(mode="json"))
         return stats
+
+    def _judged(self, trace: Trace, collection: Collection) -> tuple[Trace, list[Check]]:
+        """A trace that was made of others, and the verdicts on it that are still missing."""
+        checks = collection.check(trace)
+        executed = self._executed(trace.answer) if all(check.ok for check in checks) else []
+        meta = trace.meta.model_copy(update={"checks": (*trace.meta.checks, *executed)})
+        return trace.model_copy(update={"meta": meta}), checks + executed
 
     def _varied(self, kept: Sequence[Trace]) -> Iterator[Trace]:
         config = self._config
@@ -523,7 +535,7 @@ class _Generator:
         sampler = ArgumentSampler(
             self._verifier.validator, self._verifier.book, seed=config.seed + 1, now=config.current_time
         )
-        cut = {item.id: _without(item.calls[0], item.missing) for item in self._plan if item.missing}
+        cut = {item.id: _without(item.calls[0], item.missing) for item in self._made_here() if item.missing}
         return vary_traces(kept, self._verifier, sampler, count=config.num_varied, seed=config.seed, cut=cut)
 
     def _joined(self, kept: Sequence[Trace]) -> Iterator[Trace]:
@@ -531,7 +543,7 @@ class _Generator:
 
     def _clarified(self, kept: Sequence[Trace]) -> Iterator[Trace]:
         config = self._config
-        return answer_questions(kept, self._plan, self._verifier, count=config.num_clarified, seed=config.seed)
+        return answer_questions(kept, self._made_here(), self._verifier, count=config.num_clarified, seed=config.seed)
 
     def _steps(self, kept: Sequence[Trace]) -> Iterator[Trace]:
         """The first calls of planned conversations, but where another trace has the same past."""
@@ -544,7 +556,7 @@ class _Generator:
     def _given(self) -> Iterator[Trace]:
         """Traces that no item of the plan stands for."""
         yield from self._example_traces()
-        yield from self._beside
+        yield from self._reused.beside
 
     def _example_traces(self) -> Iterator[Trace]:
         """The team's worked examples are traces too: right by their authors' word, checked against the schemas."""
@@ -565,14 +577,20 @@ class _Generator:
                 example.id, example.system, turns, answer, tools=self._catalog.tools, split_group=group, meta=meta
             )
 
-    def _collection_checks(self, last: Mapping[str, Outcome]) -> dict[str, list[Check]]:
-        """The collection's verdicts on all that passed their own checks.
+    def _collected(self, last: Mapping[str, Outcome]) -> tuple[Collection, dict[str, list[Check]]]:
+        """All that passed their own checks, collected, and the collection's verdicts by trace id.
 
         Of duplicates the one with the earliest attempt stays, so that another try never displaces a kept trace.
         """
         made = sorted((last[item.id] for item in self._plan if item.id in last), key=lambda outcome: outcome.attempt)
         traces = [*self._given(), *(outcome.candidate for outcome in made if outcome.failed is None)]
-        return check_collection(traces, self._contamination)
+        near_duplicates = NearDuplicates(self._config.near_duplicate_jaccard)
+        collection = Collection(traces, self._contamination, near_duplicates)
+        return collection, {trace.id: collection.check(trace) for trace in traces}
+
+
+def _failed(trace: Trace, further: Sequence[Check]) -> Check | None:
+    return next((check for check in (*trace.meta.checks, *further) if not check.ok), None)
 
 
 def _is_answered(item: PlanItem) -> bool:

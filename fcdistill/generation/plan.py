@@ -155,7 +155,7 @@ class _Planner:
         self._registers = itertools.cycle(REGISTERS)
         self._topics = _foreign_topics(catalog)
         self._decks: dict[tuple[str, int], list[tuple[str, ...]]] = {}
-        # A generator of its own: how often an edge is drawn changes nothing else.
+        # A generator of its own, so that a plan without edges draws what it always drew.
         self._edge_random = random.Random(f"{config.seed} edges")
         self._edges: dict[str, list[tuple[str, str]]] = {}
 

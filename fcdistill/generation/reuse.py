@@ -35,12 +35,12 @@ class Reused:
     """Where the traces of earlier generations went.
 
     Attributes:
-        plan: the plan, its items as the traces that took their places settle them.
-        placed: traces by the id of the item whose place they took, which is theirs now.
+        settled: the items whose places were taken, by id, as the traces settle them: coverage counts what is there.
+        placed: the traces that took them, by the id of the item, which is theirs now.
         beside: traces that no item asked for.
     """
 
-    plan: tuple[PlanItem, ...]
+    settled: Mapping[str, PlanItem]
     placed: Mapping[str, Trace]
     beside: tuple[Trace, ...]
 
@@ -94,7 +94,7 @@ def place_traces(plan: Sequence[PlanItem], traces: Sequence[Trace], catalog: Cat
                 left.append(trace)
         waiting = left
     return Reused(
-        plan=tuple(settled[item.id][0] if item.id in settled else item for item in plan),
+        settled={identity: item for identity, (item, _) in settled.items()},
         placed={identity: trace for identity, (_, trace) in settled.items()},
         beside=tuple(trace.model_copy(update={"id": f"reused-{n:05d}"}) for n, trace in enumerate(waiting, 1)),
     )
@@ -122,7 +122,7 @@ def _keys(
 
 
 def _settled(item: PlanItem, trace: Trace) -> PlanItem:
-    """The item as the trace settles it, so that coverage counts what is there."""
+    """The item as the trace settles it."""
     cell = trace.meta.plan_cell
     if item.source == "request_first":
         return item

@@ -19,10 +19,12 @@ from fcdistill.records.conversation import (
 __all__ = [
     "CellCoverage",
     "Check",
+    "DedupeReport",
     "GenerationStats",
     "Outcome",
     "PlannedKept",
     "Reject",
+    "RemovedPair",
     "RoundYield",
     "SeedRequest",
     "StageCount",
@@ -127,6 +129,8 @@ class Outcome(Record):
     completion_tokens: int = 0
     seconds: float = 0.0
     """Wall time of the chunk that made it, divided by the chunk's size."""
+    votes: int | None = None
+    """Of several blind answers to the request, how many make the candidate's calls."""
 
     @property
     def failed(self) -> Check | None:
@@ -186,6 +190,31 @@ class CellCoverage(Frozen):
     kept: int
 
 
+class RemovedPair(Frozen):
+    """A request that was removed for its likeness to another."""
+
+    check: str
+    """`duplicate`, `near_duplicate` or `contaminated`."""
+    id: str
+    request: str
+    of: str
+    """Id of the trace that stays, or of the eval case."""
+    of_request: str
+    jaccard: float
+    """Share of common word trigrams; 1 for the same words."""
+
+
+class DedupeReport(Frozen):
+    """What was removed as a repetition, at which thresholds."""
+
+    near_duplicate_jaccard: float
+    contamination_jaccard: float
+    removed: dict[str, int]
+    """Traces by the check that removed them."""
+    pairs: tuple[RemovedPair, ...]
+    """Of each check the least alike: by them a threshold is judged."""
+
+
 class GenerationStats(Record):
     """What a generation made: `stats.json`."""
 
@@ -206,8 +235,12 @@ class GenerationStats(Record):
     """Calls in kept traces; a tool that stays at 0 was not covered."""
     cells: tuple[CellCoverage, ...] = ()
     """Per planned cell, in the plan's order."""
+    votes: dict[str, int] = Field(default_factory=dict)
+    """Where the teacher gave several answers: attempts by how many of them make the candidate's calls."""
+    dedupe: DedupeReport | None = None
+    """Absent from what earlier versions wrote."""
     prompt_tokens: int
     completion_tokens: int
     seconds: float
-    """Seconds that the teacher worked."""
+    """Wall time of all attempts: the teacher's work, and a judge's and an executor's where there is one."""
     completion_tokens_per_s: float | None

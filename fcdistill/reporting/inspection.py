@@ -46,13 +46,15 @@ class Selection:
         tool: called in the answer.
         category: the trace's category.
         check: the check that failed, which only rejects have.
+        passed: a check that was passed, for example `judge` or `repair`; it stands in the record.
         source: the road on which the trace was made.
-        grep: stands in a message, in a call of one or in a reject's detail, whatever its case.
+        grep: stands in a message, in a call of one or in a check's detail, whatever its case.
     """
 
     tool: str | None = None
     category: str | None = None
     check: str | None = None
+    passed: str | None = None
     source: str | None = None
     grep: str | None = None
 
@@ -63,6 +65,7 @@ class Selection:
             (self.tool is None or any(call.name == self.tool for call in row.trace.answer.calls))
             and (self.category is None or meta.category == self.category)
             and (self.check is None or row.check == self.check)
+            and (self.passed is None or self.passed in _passed(row))
             and (self.source is None or meta.source == self.source)
             and (self.grep is None or any(self.grep.casefold() in text.casefold() for text in _texts(row)))
         )
@@ -108,6 +111,7 @@ class Inspection:
         categories: records by category.
         sources: records by road.
         checks: rejects by the check that failed.
+        passed: records by the checks that they passed.
         arguments: by `tool.param`, of the tools that are called.
         optional: calls by `tool[optional,arguments]` that they give.
         samples: the selected records that are shown, in the files' order.
@@ -120,6 +124,7 @@ class Inspection:
     categories: dict[str, Tally] = field(default_factory=dict)
     sources: dict[str, Tally] = field(default_factory=dict)
     checks: dict[str, Tally] = field(default_factory=dict)
+    passed: dict[str, Tally] = field(default_factory=dict)
     arguments: dict[str, ArgumentTally] = field(default_factory=dict)
     optional: dict[str, Tally] = field(default_factory=dict)
     samples: list[Row] = field(default_factory=list)
@@ -140,7 +145,7 @@ def inspect_records(path: Path, selection: Selection, *, limit: int, seed: int) 
     """
     files = _files(path)
     found = Inspection(files)
-    known: dict[str, dict[str, None]] = {"tool": {}, "category": {}, "check": {}, "source": {}}
+    known: dict[str, dict[str, None]] = {"tool": {}, "category": {}, "check": {}, "passed": {}, "source": {}}
     drawn: list[tuple[int, Row]] = []
     chance = random.Random(seed)
     for row in (row for file in files for row in _rows(file)):
@@ -151,6 +156,7 @@ def inspect_records(path: Path, selection: Selection, *, limit: int, seed: int) 
         known["source"][row.trace.meta.source] = None
         if row.check:
             known["check"][row.check] = None
+        known["passed"] |= _passed(row)
         if not selection.matches(row):
             continue
         position = found.selected.kept + found.selected.rejected
@@ -182,6 +188,7 @@ def render_inspection(found: Inspection) -> Group:
         ("Calls", "tool", found.tools),
         ("Categories", "category", found.categories),
         ("Sources", "source", found.sources),
+        ("Checks passed", "check", found.passed),
         ("Optional arguments used", "calls of", found.optional),
     ):
         if tallies:
@@ -213,6 +220,7 @@ def inspection_json(found: Inspection) -> dict[str, Any]:
         "categories": tallies(found.categories),
         "sources": tallies(found.sources),
         "checks": {name: tally.rejected for name, tally in found.checks.items()},
+        "passed": tallies(found.passed),
         "arguments": {
             name: {"kind": tally.kind, "kept": tally.kept, "rejected": tally.rejected}
             | {"values": [{"value": json.loads(text), "count": n} for text, n in tally.values.most_common()]}
@@ -268,8 +276,14 @@ def _holds_rejects(path: Path) -> bool:
     return isinstance(record, dict) and "candidate" in record
 
 
+def _passed(row: Row) -> dict[str, None]:
+    """The checks that a record passed, each once, in their order."""
+    return dict.fromkeys(check.name for check in row.trace.meta.checks if check.ok)
+
+
 def _texts(row: Row) -> Iterator[str]:
     yield row.detail
+    yield from (check.detail for check in row.trace.meta.checks)
     for message in row.trace.messages:
         yield message.content
         yield from map(_call_json, message.calls)
@@ -281,6 +295,8 @@ def _count(found: Inspection, row: Row, specs: Mapping[str, ToolSpec], only_tool
     found.sources.setdefault(row.trace.meta.source, Tally()).add(row)
     if row.check:
         found.checks.setdefault(row.check, Tally()).add(row)
+    for name in _passed(row):
+        found.passed.setdefault(name, Tally()).add(row)
     for name in specs:
         found.tools.setdefault(name, Tally())
     for call in row.trace.answer.calls:
@@ -319,6 +335,9 @@ def _sample(row: Row) -> Iterator[Text]:
     yield Text(visible(f"\n{row.trace.id}  {meta.source}  {meta.category}  {meta.plan_cell}"), style="bold")
     if row.check:
         yield Text(visible(f"rejected by {row.check}: {row.detail}"), style="red")
+    for check in meta.checks:
+        if check.ok and check.detail:
+            yield Text(visible(f"{check.name}: {check.detail}"), style="dim")
     for message in row.trace.messages:
         yield Text(visible(f"{message.role}: {_said(message)}"))
 

@@ -26,6 +26,7 @@ from fcdistill.records import (
     ToolCall,
 )
 from fcdistill.reporting.coverage import render_cells
+from fcdistill.reporting.repetitions import render_repetitions
 from fcdistill.reporting.terminal import rich_table
 from fcdistill.reporting.wording import NOTHING, describe_error, interval, percent, quantity, repeated_rates, visible
 
@@ -148,6 +149,9 @@ def render_generation(stats: GenerationStats) -> Group:
     parts: list[Text | Table] = [Text(headline, style="bold")]
     checks = [(name, str(count.checked), str(count.checked - count.passed)) for name, count in stats.stages.items()]
     parts.append(rich_table("Checks", ("check", "candidates", "failed"), checks))
+    if stats.votes:
+        votes = [(count, str(attempts)) for count, attempts in stats.votes.items()]
+        parts.append(rich_table("Votes", ("answers that make the calls", "attempts"), votes))
     for title, counts in (("Roads", stats.by_source), ("Categories", stats.by_category)):
         rows = [(name, str(count.planned), str(count.kept)) for name, count in counts.items()]
         parts.append(rich_table(title, ("", "planned", "kept"), rows))
@@ -160,6 +164,8 @@ def render_generation(stats: GenerationStats) -> Group:
     tools = [(name, str(count)) for name, count in stats.calls_by_tool.items()]
     parts.append(rich_table("Calls in kept traces", ("tool", "calls"), tools))
     parts += render_cells(stats.cells)
+    if stats.dedupe is not None:
+        parts += render_repetitions(stats.dedupe)
     return Group(*parts)
 
 

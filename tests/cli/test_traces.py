@@ -142,3 +142,11 @@ def test_misused_checks_write_nothing(run: Run, arguments: list[str], says: str)
     ended = run("check", *arguments)
     assert ended.code == 2 and says in ended.err and "Traceback" not in ended.err, ended
     assert files_below(Path()) == before
+
+
+def test_split_tells_where_the_sides_are(run: Run) -> None:
+    ended = run("split", "traces.jsonl", "--out", "sides", "--held-out-fraction", "0.4")
+    assert ended.code == 0 and "2 traces: sides/train.jsonl; 1 held out: sides/held_out.jsonl" in ended.out, ended
+    assert len(Path("sides/train.jsonl").read_text().splitlines()) == 2
+    ended = run("split", "none.jsonl", "--out", "sides")
+    assert ended.code == 2 and "traces file none.jsonl does not exist" in ended.err, ended

@@ -3,6 +3,7 @@
 A mutation is a value that replaces the gold one, the one error code that it deserves, and the path below the value.
 """
 
+import json
 import string
 from collections.abc import Iterator
 from typing import Any
@@ -85,11 +86,15 @@ def values(schema: Schema) -> st.SearchStrategy[Any]:
     if schema["type"] == "number":
         return st.integers(4 * schema["minimum"], 4 * schema["maximum"]).map(lambda quarters: quarters / 4)
     if schema["type"] == "array":
-        unique = repr if schema.get("uniqueItems") else None
+        unique = _canonical if schema.get("uniqueItems") else None
         return st.lists(values(schema["items"]), min_size=1, max_size=3, unique_by=unique)
     required = {name: values(schema["properties"][name]) for name in schema["required"]}
     optional = {name: values(inner) for name, inner in schema["properties"].items() if name not in required}
     return st.fixed_dictionaries(required, optional=optional)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def calls(specs: list[ToolSpec], max_size: int = 4) -> st.SearchStrategy[list[ToolCall]]:

@@ -10,30 +10,47 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fcdistill.backends import ScriptedBackend
 from fcdistill.backends.base import Completion, Request
-from fcdistill.config import DecodeSettings, GenerateConfig, ScriptedBackendConfig
+from fcdistill.config import DecodeSettings, ExecutorConfig, GenerateConfig, ScriptedBackendConfig
 from fcdistill.generation import pipeline, rounds
-from fcdistill.records import ModelRef
+from fcdistill.records import ModelRef, ToolCall
 from fcdistill.storage import Journal, RunDirectory
+from fcdistill.toolcalls import render_calls
 
 from .home import EXAMPLES, TOOLS, VALUES, catalog, write_faithfully
 
 CHUNK = 7
 
 
+def carry_out(name: str, arguments: dict[str, Any]) -> str:
+    """The executor's function."""
+    if arguments.get("state") == "off":
+        raise RuntimeError("nothing can be switched off")
+    return name
+
+
 class FitfulTeacher:
-    """Writes faithfully, but for some requests only from a later attempt on."""
+    """Writes faithfully, but for some requests only from a later attempt on; of its answers some agree."""
 
     ref = ModelRef(model="fitful")
 
     def complete(self, requests: Sequence[Request], settings: DecodeSettings) -> Iterator[Completion]:
         for request in requests:
-            stubborn = sum(map(ord, request.id)) % 5
-            text = write_faithfully(request) if settings.seed >= stubborn - 1 else "Sure, I will!"
+            weight = sum(map(ord, request.id))
+            if request.specs:
+                state = ("on", "on", "off", "up", "up")[(weight + settings.seed) % 5]
+                text = render_calls([ToolCall(name="set_light", arguments={"room": "kitchen", "state": state})])
+            else:
+                text = write_faithfully(request) if settings.seed >= weight % 5 - 1 else "Sure, I will!"
             yield Completion(request.id, text, "stop", prompt_tokens=9, completion_tokens=3)
 
     def close(self) -> None:
         pass
+
+
+def open_judge() -> ScriptedBackend:
+    return ScriptedBackend(lambda request: f"{('A', 'none')[sum(map(ord, request.id)) % 2]}: the request says so")
 
 
 def config_for(out: Path) -> GenerateConfig:
@@ -44,6 +61,11 @@ def config_for(out: Path) -> GenerateConfig:
         values=VALUES,
         examples=EXAMPLES,
         num_call_first=30,
+        num_varied=10,
+        seeds=Path(__file__).with_name("crashing_seeds.jsonl"),
+        num_votes=3,
+        judge=ScriptedBackendConfig(backend="scripted", answers=Path("unused")),
+        executor=ExecutorConfig(function=f"{__name__}:carry_out"),
     )
 
 
@@ -97,4 +119,6 @@ def main() -> None:
     out, instant, *flags = sys.argv[1:]
     _arm(instant)
     pipeline._CHUNK = CHUNK
-    pipeline.run_generation(config_for(Path(out)), FitfulTeacher, catalog(), retry_rejects="--retry-rejects" in flags)
+    pipeline.run_generation(
+        config_for(Path(out)), FitfulTeacher, catalog(), judge=open_judge, retry_rejects="--retry-rejects" in flags
+    )

@@ -16,7 +16,7 @@ from fcdistill.generation.plan import calls_group
 from fcdistill.records import GenerationStats, Trace
 
 from .home import catalog, verifier, write_faithfully
-from .test_pipeline import Teacher, config, reasons, rejects, run, traces
+from .test_pipeline import Teacher, config, reasons, refuse, rejects, run, traces
 
 NUM = 15
 
@@ -206,6 +206,17 @@ def test_conversations_about_the_same_words_are_no_duplicates_where_their_pasts_
     out = tmp_path / "out"
     run(out, lambda request: "and the same in the kitchen" if is_later(request) else answer(request), num_multi_turn=30)
     assert "duplicate" not in reasons(out).values()
+
+
+def test_conversations_of_an_earlier_run_are_reused_and_their_steps_made_anew(
+    made: tuple[Path, GenerationStats], tmp_path: Path
+) -> None:
+    out, stats = made
+    again = config(tmp_path / "out", num_multi_turn=NUM, attempts=1, reuse=(out / "traces.jsonl",))
+    assert run_generation(again, refuse, catalog()).by_source == stats.by_source
+    both = ([str(trace.messages) for trace in traces(each)] for each in (out, tmp_path / "out"))
+    first, second = map(sorted, both)
+    assert first == second
 
 
 def test_clarify_traces_go_on_with_the_value_and_the_call(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 """Tests of `fcdistill.generation.dedupe`."""
 
-import pytest
+from typing import Any
 
-from fcdistill.generation.dedupe import Contamination, request_key, request_text
-from fcdistill.records import EvalCase, Message, ModelRef, Trace, TraceMeta
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fcdistill.generation.dedupe import Contamination, NearDuplicates, WordingIndex, request_key, request_text
+from fcdistill.records import EvalCase, Message, ModelRef, ToolCall, Trace, TraceMeta
 
 
 def case(identity: str, *texts: str) -> EvalCase:
@@ -61,7 +65,8 @@ def test_the_request_is_the_last_user_message() -> None:
     ],
 )
 def test_shared_wording_is_found(text: str, found: str | None) -> None:
-    assert CASES.find(text) == found
+    like = CASES.find(text)
+    assert (like and like.id) == found
 
 
 def test_no_cases_share_nothing() -> None:
@@ -72,4 +77,84 @@ def test_files_may_use_the_same_ids() -> None:
     both = Contamination(
         [case("1", "open the garage door for the car"), case("1", "how tall is the mountain over there")]
     )
-    assert both.find("now open the garage door for the car") == both.find("how tall is the mountain there") == "1"
+    for text in ("now open the garage door for the car", "how tall is the mountain there"):
+        assert (like := both.find(text)) and like.id == "1"
+
+
+# --- near duplicates
+
+
+def trace(identity: str, *texts: str, answer: Message | None = None, category: str = "simple") -> Trace:
+    turns = [Message(role=("user", "assistant")[index % 2], content=text) for index, text in enumerate(texts)]  # type: ignore[arg-type]
+    meta = TraceMeta(source="call_first", category=category, plan_cell="c", teacher=ModelRef(model="m"))  # type: ignore[arg-type]
+    messages = (*turns, answer or calling(room="kitchen"))
+    return Trace(id=identity, messages=messages, tools=(), split_group="g", meta=meta)
+
+
+def calling(**arguments: Any) -> Message:
+    return Message.calling([ToolCall(name="set_light", arguments=arguments)])
+
+
+LONG = "please turn the light in the kitchen on right now"
+
+
+@pytest.mark.parametrize(
+    ("other", "near"),
+    [
+        (trace("b", f"{LONG} thanks"), True),
+        (trace("b", f"{LONG.upper()}!"), True),
+        (trace("b", f"{LONG} thanks", answer=calling(room="office")), False),
+        (
+            trace("b", f"{LONG} thanks", answer=Message(role="assistant", content="Which one?"), category="clarify"),
+            False,
+        ),
+        (trace("b", "would you turn the light in the kitchen on"), False),
+        (trace("b", "good morning", "hello", f"{LONG} thanks"), False),
+    ],
+)
+def test_almost_the_same_words_with_the_same_calls_are_near_duplicates(other: Trace, near: bool) -> None:
+    known = NearDuplicates()
+    known.add(trace("a", LONG))
+    like = known.find(other)
+    assert (like is not None) == near
+    assert like is None or (like.id == "a" and 0.7 <= like.jaccard <= 1)
+
+
+def test_without_calls_the_category_is_the_answer() -> None:
+    known = NearDuplicates()
+    known.add(trace("a", LONG, answer=Message(role="assistant", content="Which one?"), category="clarify"))
+    asks = Message(role="assistant", content="Which light do you mean?")
+    assert known.find(trace("b", f"{LONG} thanks", answer=asks, category="clarify"))
+    assert not known.find(trace("b", f"{LONG} thanks", answer=asks, category="irrelevance"))
+
+
+def test_a_stricter_threshold_finds_less() -> None:
+    for jaccard, near in ((0.7, True), (0.9, False), (1.0, False)):
+        known = NearDuplicates(jaccard)
+        known.add(trace("a", LONG))
+        assert bool(known.find(trace("b", f"{LONG} thanks"))) == near
+        assert known.find(trace("b", LONG))
+
+
+WORDS = st.lists(st.sampled_from("turn the light in kitchen office on off now please to of".split()), max_size=14)
+
+
+@given(st.lists(WORDS, max_size=12), WORDS, st.sampled_from([0.3, 0.5, 0.7, 0.9]))
+def test_the_index_finds_what_comparing_everything_finds(
+    texts: list[list[str]], asked: list[str], least: float
+) -> None:
+    index = WordingIndex(least)
+    for number, words in enumerate(texts):
+        index.add(str(number), " ".join(words))
+    found = {each.id: each.jaccard for each in index.find(" ".join(asked))}
+    assert found == {
+        str(number): jaccard for number, words in enumerate(texts) if (jaccard := compared(words, asked)) >= least
+    }
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def compared(one: list[str], other: list[str]) -> float:
+    if (sorted(set(one)) if len(one) < 5 else one) == (sorted(set(other)) if len(other) < 5 else other):
+        return 1.0
+    first, second = ({tuple(words[start : start + 3]) for start in range(len(words) - 2)} for words in (one, other))
+    return len(first & second) / len(first | second) if first | second else 0.0

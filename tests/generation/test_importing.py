@@ -68,9 +68,8 @@ def test_a_logged_completion_becomes_a_trace_of_the_model_that_answered(tmp_path
     assert trace.id == "source-1" and trace.answer == Message.calling([ToolCall(name="set_light", arguments=LIGHT)])
     assert trace.messages[0].content == "Kitchen light off." and trace.specs == catalog().specs
     assert (trace.meta.source, trace.meta.category, trace.meta.teacher.model) == ("import", "simple", "big-model")
-    assert [(check.name, check.ok) for check in trace.meta.checks] == [
-        (name, True) for name in ("context", "parse", "tool", "schema", "grounding", "duplicate", "contaminated")
-    ]
+    names = ("context", "parse", "tool", "schema", "grounding", "duplicate", "near_duplicate", "contaminated")
+    assert [(check.name, check.ok) for check in trace.meta.checks] == [(name, True) for name in names]
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["status"] == "complete"
 
 
@@ -235,7 +234,8 @@ def test_values_and_eval_cases_are_used_as_in_a_generation(tmp_path: Path) -> No
     ]
     cases = [tmp_path / "cases.jsonl"]
     made = Imported(tmp_path, rows, "openai-messages", catalog=catalog(), values=VALUES, decontaminate=cases)
-    assert made.reasons == [("contaminated", "shares its wording with eval case c")] and len(made.traces) == 1
+    detail = "shares its wording with eval case c (1.00): 'turn the bedroom light off'"
+    assert made.reasons == [("contaminated", detail)] and len(made.traces) == 1
 
 
 def test_a_values_file_needs_its_tools(tmp_path: Path) -> None:

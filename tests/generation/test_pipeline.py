@@ -524,13 +524,14 @@ def start(out: Path, instant: str, *flags: str) -> int:
 def take_up(out: Path, monkeypatch: pytest.MonkeyPatch, *, retry_rejects: bool = False) -> None:
     monkeypatch.setattr(pipeline, "_CHUNK", crashing.CHUNK)
     made = crashing.config_for(out)
-    run_generation(made, crashing.FitfulTeacher, catalog(), retry_rejects=retry_rejects)
+    run_generation(made, crashing.FitfulTeacher, catalog(), judge=crashing.open_judge, retry_rejects=retry_rejects)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "out"
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)  # where the executor's process finds its function
         take_up(out, patch)
         shutil.copytree(out, out.parent / "retried")
         take_up(out.parent / "retried", patch, retry_rejects=True)
@@ -588,3 +589,6 @@ def test_a_killed_retry_ends_with_the_same_files(
 def test_the_uninterrupted_run_has_something_to_lose(uninterrupted: Path) -> None:
     assert len(traces(uninterrupted)) > 20 and rejects(uninterrupted)
     assert {attempt for _, attempt in journal_keys(uninterrupted)} == {0, 1}
+    stages = GenerationStats.model_validate(read_json(uninterrupted / "stats.json")).stages
+    assert all(stages[name].passed and stages[name].checked > stages[name].passed for name in ("judge", "execution"))
+    assert stages["vote"].passed

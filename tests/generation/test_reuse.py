@@ -64,7 +64,8 @@ def test_a_generation_of_the_same_plan_asks_no_teacher(earlier: Path, tmp_path: 
     stats = run_generation(made, refuse, catalog())
     assert stats.reused == 60 and stats.attempts == 0
     # Worked examples, varied and joined traces are made anew, so that none is there twice.
-    assert traces(out) == traces(earlier)
+    found, expected = ([trace for trace in traces(path) if trace.meta.source != "varied"] for path in (out, earlier))
+    assert found == expected and len(traces(out)) == len(traces(earlier))
     assert all(cell.kept == cell.asked for cell in stats.cells)
 
 
@@ -158,8 +159,8 @@ def test_places_go_to_what_resembles_them_most() -> None:
     plan = (item("1", terse, on), item("2", terse, off), item("3", polite, on), item("4", dimmed, on))
     found = place_traces(plan, [trace("a", terse, off), trace("b", terse, off), trace("c", terse, off)], catalog())
     assert {place: request_text(trace) for place, trace in found.placed.items()} == {"2": "a", "1": "b", "3": "c"}
-    assert [settled.cell for settled in found.plan] == [terse, terse, terse, dimmed]
-    assert found.plan[0].calls == (off,) and found.plan[3] == plan[3] and found.beside == ()
+    assert {place: settled.cell for place, settled in found.settled.items()} == {"1": terse, "2": terse, "3": terse}
+    assert found.settled["1"].calls == (off,) and found.beside == ()
     crowd = place_traces(plan, [trace(name, dimmed, on) for name in "ab"], catalog())
     assert list(crowd.placed) == ["4"] and [trace.id for trace in crowd.beside] == ["reused-00001"]
 

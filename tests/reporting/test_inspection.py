@@ -36,7 +36,15 @@ def light(**arguments: Any) -> dict[str, Any]:
 
 KEPT = [
     trace("k1", "Office light on", light(room="office", state="on")),
-    trace("k2", "Kitchen to 30", light(room="kitchen", state="on", brightness=30)),
+    trace(
+        "k2",
+        "Kitchen to 30",
+        light(room="kitchen", state="on", brightness=30),
+        checks=[
+            {"name": "schema", "ok": True},
+            {"name": "judge", "ok": True, "detail": "vote: 2 of 5; wise picks these calls: said so"},
+        ],
+    ),
     trace("k3", "A joke please", category="irrelevance", source="request_first"),
 ]
 REJECTED = [trace("r1", "bed light", light(room="bedroom", state="on", mood="calm"))]
@@ -66,6 +74,7 @@ def test_a_directory_is_counted_kept_beside_rejected(run_directory: Path) -> Non
     assert found["categories"] == {"simple": {"kept": 2, "rejected": 1}, "irrelevance": {"kept": 1, "rejected": 0}}
     assert found["sources"]["request_first"] == {"kept": 1, "rejected": 0}
     assert found["checks"] == {"schema": 1}
+    assert found["passed"] == {"schema": {"kept": 1, "rejected": 0}, "judge": {"kept": 1, "rejected": 0}}
     assert found["arguments"]["set_light.brightness"] == {
         "kind": "optional", "kept": 1, "rejected": 0, "values": [{"value": 30, "count": 1}]
     }  # fmt: skip
@@ -87,6 +96,8 @@ def test_a_directory_is_counted_kept_beside_rejected(run_directory: Path) -> Non
         ({"tool": "set_timer"}, []),
         ({"category": "irrelevance"}, ["k3"]),
         ({"check": "schema"}, ["r1"]),
+        ({"passed": "judge"}, ["k2"]),
+        ({"grep": "SAID SO"}, ["k2"]),
         ({"source": "request_first"}, ["k3"]),
         ({"grep": "LIGHT ON"}, ["k1"]),
         ({"grep": '"brightness": 30'}, ["k2"]),
@@ -109,6 +120,8 @@ def test_a_name_that_occurs_nowhere_is_refused(run_directory: Path) -> None:
     assert "set_light" in caught.value.required
     with pytest.raises(DataError, match="check 'schema'"):
         inspected(run_directory / "traces.jsonl", check="schema")
+    with pytest.raises(DataError, match="passed 'vote'"):
+        inspected(run_directory, passed="vote")
 
 
 def test_a_file_tells_itself_which_records_it_holds(run_directory: Path) -> None:
@@ -149,6 +162,7 @@ def test_the_terminal_shows_tables_and_literal_samples(run_directory: Path) -> N
         "4 of 4 traces and 1 of 1 rejects selected",
         "set_light[brightness]",
         "rejected by schema: mood is Undeclared",
+        "judge: vote: 2 of 5; wise picks these calls: said so",
         '{"name": "set_light", "arguments": {"room": "kitchen", "state": "on", "brightness": 30}}',
         "[bold]x[/bold] \ufffd[2J",
     ):
