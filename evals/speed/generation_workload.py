@@ -39,6 +39,8 @@ class Settings:
     max_new_tokens: int
     device: Literal["cpu", "cuda"]
     num_threads: int
+    gguf: str | None = None
+    """The model as llama.cpp reads it."""
 
 
 @dataclass(frozen=True)
