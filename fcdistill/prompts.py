@@ -30,6 +30,7 @@ __all__ = [
     "RenderedExample",
     "answer_classes",
     "answer_text",
+    "calls_text",
     "compact_signature",
     "label_answer",
     "prepare_tokenizer",
@@ -203,6 +204,17 @@ def answer_classes(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> 
     return _token_classes(answer_text(tokenizer, ids), list(itertools.pairwise(ends)))
 
 
+def calls_text(tokenizer: "PreTrainedTokenizerBase", calls: Sequence[ToolCall]) -> str:
+    """How the template writes these calls, without the stop token and what follows it.
+
+    Raises:
+        ModelError: the tokenizer's template refuses them.
+    """
+    text = _after_prompt(tokenizer, Message.calling(list(calls)))
+    stop = _stop_token(tokenizer)
+    return (text[: text.rindex(stop)] if stop in text else text).strip()
+
+
 def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Ids that end an answer: the one that the template writes after it, then end-of-sequence where it is another."""
     ids = [tokenizer.convert_tokens_to_ids(_stop_token(tokenizer)), tokenizer.eos_token_id]
@@ -232,7 +244,7 @@ def _styled(
     if style == "full":
         return shown, list(specs)
     if style == "compact" and specs:
-        example = _answer_text(tokenizer, Message.calling([_EXAMPLE_CALL]))
+        example = calls_text(tokenizer, [_EXAMPLE_CALL])
         signatures = "\n".join(compact_signature(spec) for spec in specs)
         text = (
             f"You can call these tools; an argument with ? is optional, give it only when the request does:\n"
@@ -328,13 +340,6 @@ def _request_position(
     return len(os.path.commonprefix([prompt, other]))
 
 
-def _answer_text(tokenizer: "PreTrainedTokenizerBase", answer: Message) -> str:
-    """How the template writes an answer, without the stop token and what follows it."""
-    text = _after_prompt(tokenizer, answer)
-    stop = _stop_token(tokenizer)
-    return (text[: text.rindex(stop)] if stop in text else text).strip()
-
-
 def _after_prompt(tokenizer: "PreTrainedTokenizerBase", answer: Message) -> str:
     prompt = _render(tokenizer, [_PROBE_REQUEST], [], add_generation_prompt=True)
     full = _render(tokenizer, [_PROBE_REQUEST, answer], [])
@@ -375,7 +380,7 @@ def _response_template(tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any] |
     """How transformers parses answers of this tokenizer's template; None where it does not write Hermes blocks."""
     prompt = _render(tokenizer, [_PROBE_REQUEST], [], add_generation_prompt=True)
     generation_prompt = prompt[len(_render(tokenizer, [_PROBE_REQUEST], [])) :]
-    if not generation_prompt or "<tool_call>" not in _answer_text(tokenizer, Message.calling([_PROBE_CALL])):
+    if not generation_prompt or "<tool_call>" not in calls_text(tokenizer, [_PROBE_CALL]):
         return None
     stops = tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer))
     call = {

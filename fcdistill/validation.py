@@ -31,7 +31,7 @@ from fcdistill.declarations import EndlessReferenceError, Leaf, Level, Levels, P
 from fcdistill.errors import CatalogError
 from fcdistill.records import CALL_ERRORS, CallError, ToolCall, ToolSpec
 
-__all__ = ["MAX_SCHEMA_DEPTH", "CallValidator", "Violation", "check_spec", "dialect_of"]
+__all__ = ["MAX_SCHEMA_DEPTH", "CallValidator", "Violation", "check_spec", "dialect_of", "pointer_step"]
 
 MAX_SCHEMA_DEPTH = 64
 """Levels of nested arrays and objects that a tool's schema may have."""
@@ -120,6 +120,11 @@ def dialect_of(schema: Mapping[str, Any]) -> type[Validator] | None:
         return Draft202012Validator
     named = schema["$schema"]
     return _DIALECTS.get(named.removesuffix("#")) if isinstance(named, str) else None
+
+
+def pointer_step(step: str | int) -> str:
+    """A name or an index as a JSON pointer holds it (RFC 6901, section 3)."""
+    return str(step).replace("~", "~0").replace("/", "~1")
 
 
 def _is_deeper(value: object, limit: int) -> bool:
@@ -218,7 +223,7 @@ class _Compiled:
     ) -> None:
         if isinstance(child, dict | list | float):
             level = self._levels.at(place) if place is not None else None
-            self._walk(child, level, f"{pointer}/{_escape(step)}", found)
+            self._walk(child, level, f"{pointer}/{pointer_step(step)}", found)
 
 
 @functools.lru_cache(maxsize=65536)
@@ -247,7 +252,7 @@ def _undeclared(name: str, declared: Iterable[str], pointer: str) -> Violation:
     close = difflib.get_close_matches(name, list(declared), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     detail = f"argument {_quote(name)} is not declared{hint}"
-    return Violation("extra_arg", f"{pointer}/{_escape(name)}", "additionalProperties", detail)
+    return Violation("extra_arg", f"{pointer}/{pointer_step(name)}", "additionalProperties", detail)
 
 
 def _violations(error: ValidationError) -> Iterator[Violation]:
@@ -258,7 +263,7 @@ def _violations(error: ValidationError) -> Iterator[Violation]:
         for name in finding.validator_value:
             if name not in finding.instance:
                 detail = f"argument {_quote(name)} is required"
-                yield Violation("missing_required", f"{pointer}/{_escape(name)}", "required", detail)
+                yield Violation("missing_required", f"{pointer}/{pointer_step(name)}", "required", detail)
     elif finding.validator == "additionalProperties":
         patterns = finding.schema.get("patternProperties", ())
         for name in finding.instance.keys() - finding.schema.get("properties", {}).keys():
@@ -290,11 +295,7 @@ def _without_echoes(found: list[Violation]) -> list[Violation]:
 
 
 def _pointer(path: Iterable[str | int]) -> str:
-    return "".join(f"/{_escape(step)}" for step in path)
-
-
-def _escape(step: str | int) -> str:
-    return str(step).replace("~", "~0").replace("/", "~1")
+    return "".join(f"/{pointer_step(step)}" for step in path)
 
 
 def _quote(value: object) -> str:

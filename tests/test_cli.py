@@ -18,9 +18,9 @@ from fcdistill.backends.scripted import ScriptedBackend
 from fcdistill.cli import calling, console
 from fcdistill.config import EvalConfig, GenerateConfig, TrainConfig
 from fcdistill.generation import pipeline
-from fcdistill.records import RECORD_TYPES, FunctionTool, Report, Trace
+from fcdistill.records import RECORD_TYPES, EvalCase, FunctionTool, Report, Trace
 from fcdistill.reporting import plots
-from fcdistill.storage import read_json, read_jsonl
+from fcdistill.storage import read_json, read_jsonl, write_jsonl
 from tests.cli_world import SEEDS, Ended, files_below, json_lines, run_cli, run_process, write_project
 
 Run = Callable[..., Ended]
@@ -386,6 +386,22 @@ def test_a_baseline_of_other_conditions_is_refused_before_a_model_is_loaded(
     assert missing.code == 2 and "baseline none.json does not exist" in missing.err, missing
 
 
+def test_raw_and_constrained_answers_stand_side_by_side(run: Run, project: Path, tiny_models: Path) -> None:
+    cases = read_jsonl(project / "cases.jsonl", EvalCase, "cases")
+    more = [case.model_copy(update={"id": f"{case.id}-{n}"}) for case in cases for n in range(3)]
+    write_jsonl(project / "cases.jsonl", more)
+    suite = ["--cases", "cases.jsonl", "--tools", "tools.json", "--model", str(tiny_models / "student")]
+    for name, flags in (("raw", []), ("constrained", ["--constrained"])):
+        ended = run("eval", *suite, "--out", name, *flags)
+        assert ended.code == 0, ended
+    assert read_json(project / "constrained" / "manifest.json")["config"]["decode"]["constrained"] is True
+    ended = run("compare", "raw", "constrained")
+    assert ended.code == 0 and "Against raw" in ended.out, ended
+    assert "note: constrained and raw differ in their decode settings" in ended.err
+    ended = run("eval", *suite, "--out", "raw", "--constrained")
+    assert ended.code == 2 and "another configuration" in ended.err, ended
+
+
 @pytest.mark.parametrize(
     ("answer", "code", "out", "err"),
     [
@@ -417,6 +433,15 @@ def test_a_call_is_printed_and_judged(
         ended = run("call", "5 minutes", *arguments)
         assert (ended.code, ended.out) == (code, out), ended
         assert err in ended.err and bool(ended.err) == bool(code), ended
+
+
+def test_a_constrained_call_is_a_call_or_text(run: Run, tiny_models: Path) -> None:
+    call = ["call", "5 minutes", "--tools", "tools.json", "--model"]
+    ended = run(*call, str(tiny_models / "student"), "--constrained")
+    # Random weights: whatever is not finished after the longest answer is not valid, all else is.
+    assert ended.code == 0 or "unclosed" in ended.err, ended
+    ended = run(*call, str(tiny_models / "wordpiece"), "--constrained")
+    assert ended.code == 2 and "llguidance can't read the tokenizer" in ended.err, ended
 
 
 def test_misuse_of_call(run: Run, tiny_models: Path) -> None:

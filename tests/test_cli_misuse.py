@@ -7,6 +7,7 @@ nothing half made is left behind.
 
 import errno
 import fcntl
+import importlib.util
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -55,6 +56,9 @@ def tools_json(**changes: Any) -> str:
     """A catalogue whose first tool is changed."""
     light = {"name": "set_light", "parameters": parameters(room={"type": "string"})}
     return json.dumps([light | changes, {"name": "set_timer", "parameters": parameters(minutes={"type": "integer"})}])
+
+
+NOT_ENFORCED = tools_json(parameters=parameters(room={"type": "string", "not": {"const": "attic"}}))
 
 
 def case(**changes: Any) -> dict[str, Any]:
@@ -184,6 +188,8 @@ CONFIG_ROWS = {
 }  # fmt: skip
 
 GENERATE_ROWS = [
+    Misuse("constrained script", ("constrained works with backend local only, not with scripted",), ("constrained=true",)),
+    Misuse("constrained tool that no grammar enforces", ("tool 'set_light', /properties/room: not is not enforced",), ("constrained=true", "teacher=no-such-model"), {"tools.json": NOT_ENFORCED}),
     Misuse("seed is text", ("seed: Input should be a valid integer (found 'one')",), ("seed=one",)),
     Misuse("fraction out of range", ("no_call_fraction: Input should be less than or equal to 0.5 (found 0.7)",), ("no_call_fraction=0.7",)),
     Misuse("unknown backend", ("teacher: Input tag 'openai'", "'local', 'openai_http', 'scripted'"), ("teacher={backend: openai, model: x}",)),
@@ -369,7 +375,21 @@ CACHE_ROWS = [
 ]  # fmt: skip
 
 SUITE = ("--cases", "cases.jsonl", "--tools", "tools.json", "--out", "runs/eval")
+
+
+def without_llguidance(_: Path, patch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    patch.setattr(importlib.util, "find_spec", lambda name: None if name == "llguidance" else found(name))
+
+
 EVAL_ROWS = [
+    Misuse("constrained predictions", ("decode.constrained has no effect on saved predictions; remove it",), ("decode.constrained=true", "model=null", "predictions=predictions.jsonl")),
+    Misuse("--constrained without --model", ("--constrained is given without --model",), arguments=(*SUITE, "--predictions", "predictions.jsonl", "--constrained")),
+    Misuse("constrained server", ("constrained works with backend local only: what a server's answers may be is set at the server",), ("decode.constrained=true", "model={backend: openai_http, base_url: 'http://localhost:1', model: m, api_key_env: null}")),
+    Misuse("constrained script", ("constrained works with backend local only, not with scripted",), ("decode.constrained=true",)),
+    Misuse("config and --constrained", ("both a config file and --constrained are given", "use --set decode.constrained=... beside the config file"), arguments=("config.yaml", "--constrained")),
+    Misuse("constrained tool that no grammar enforces", ("tool 'set_light', /properties/room: not is not enforced", "decode without constrained"), arguments=(*SUITE, "--model", "no-such-model", "--constrained"), files={"tools.json": NOT_ENFORCED}),
+    Misuse("constrained without llguidance", ("llguidance, which is not installed", "pip install 'fcdistill[constrained]'"), arguments=(*SUITE, "--model", "no-such-model", "--constrained"), prepare=without_llguidance),
     Misuse("limit is text", ("limit: Input should be a valid integer (found 'ten')",), ("limit=ten",)),
     Misuse("limit 0", ("the given options, section eval:", "limit: Input should be greater than or equal to 1 (found 0)"), arguments=(*SUITE, "--predictions", "predictions.jsonl", "--limit", "0")),
     Misuse("unknown style", ("model.tools_in_prompt: Input should be 'full', 'compact' or 'none' (found 'short')",), arguments=(*SUITE, "--model", "m", "--tools-in-prompt", "short")),

@@ -8,6 +8,7 @@ Axes: B rows, V vocabulary.
 """
 
 import itertools
+import math
 import random
 import time
 from collections import deque
@@ -54,6 +55,7 @@ def continued(
     *,
     batch_size: int,
     vocabulary_size: int | None = None,
+    allowed_of: Callable[[Sequence[Row]], Tensor] | None = None,
 ) -> Iterator[tuple[Row, End]]:
     """Continue each row until it has ended, and give it back as soon as it has, in no particular order.
 
@@ -64,13 +66,17 @@ def continued(
         end_of: looks at a row with a new token; what it returns, unless None, is how the row has ended.
         batch_size: most rows that are decoded together.
         vocabulary_size: columns of the logits that may be chosen; None: all.
+        allowed_of: tells before each token which ones may be chosen for each row, as booleans [B, V]; columns that are
+            missing may not. None: all may.
 
     Raises:
         FloatingPointError: the logits are not finite.
         RuntimeError: the model's code failed, for example for lack of memory.
     """
     for num_shared, group in _grouped(rows):
-        yield from _group_continued(decoder, num_shared, group, settings, end_of, batch_size, vocabulary_size)
+        yield from _group_continued(
+            decoder, num_shared, group, settings, end_of, batch_size, vocabulary_size, allowed_of
+        )
 
 
 def _group_continued(
@@ -81,6 +87,7 @@ def _group_continued(
     end_of: Callable[[Row], End | None],
     batch_size: int,
     vocabulary_size: int | None,
+    allowed_of: Callable[[Sequence[Row]], Tensor] | None,
 ) -> Iterator[tuple[Row, End]]:
     # Rows of similar length begin together; the longest first, so that a lack of memory shows at once.
     waiting = deque(sorted(group, key=lambda row: -len(row.prompt)))
@@ -99,7 +106,11 @@ def _group_continued(
         else:
             moved = list(active)
             logits_BV = rows.step([row.generated[-1] for row in active])
-        tokens = _chosen(logits_BV[:, :vocabulary_size], moved, settings)
+        logits_BV = logits_BV[:, :vocabulary_size]
+        if allowed_of is not None:
+            allowed_BV = allowed_of(moved)[:, : logits_BV.shape[1]].to(logits_BV.device)
+            logits_BV = logits_BV[:, : allowed_BV.shape[1]].masked_fill(~allowed_BV, -math.inf)
+        tokens = _chosen(logits_BV, moved, settings)
         for row, token in zip(moved, tokens, strict=True):
             row.generated.append(token)
         ends = {id(row): end for row in moved if (end := end_of(row)) is not None}

@@ -1,15 +1,20 @@
 """A model that runs here. Requests become prompts, prompts are continued, what was written becomes text.
 
 How prompts share their common beginning and are decoded together is known to `continuation`; what a call looks like, to
-`toolcalls`.
+`toolcalls`; which tokens a constrained answer may have, to `constraint`.
 """
 
 import contextlib
+import functools
 import random
 from collections.abc import Iterator, Sequence
 from typing import Self
 
+import torch
+from torch import Tensor
+
 from fcdistill.backends.base import Completion, PromptFormat, Request
+from fcdistill.backends.constraint import Constraint, RowMasks
 from fcdistill.backends.continuation import Row, continued
 from fcdistill.backends.decoding import Decoder
 from fcdistill.config import DecodeSettings, LocalBackendConfig, ToolsInPrompt
@@ -46,6 +51,7 @@ class LocalBackend:
             if any(mark in token for mark in ("}", "]", ">", "`"))
         }
         self._decoder = Decoder(loaded.model)
+        self._constraint: Constraint | None = None
 
     @classmethod
     def from_config(cls, config: LocalBackendConfig) -> Self:
@@ -75,9 +81,12 @@ class LocalBackend:
         rounding.
 
         Raises:
-            ModelError: a message can't be rendered.
+            ModelError: a message can't be rendered; or the answers can't be constrained for this tokenizer or template.
+            CatalogError: answers are to be constrained, and the parameters of a tool can't be enforced.
+            MissingDependencyError: answers are to be constrained, and llguidance is not installed.
             BackendError: the model failed, for example for lack of memory.
         """
+        masks = self._masks(requests) if settings.constrained else None
         rows: list[Row] = []
         for request in requests:
             row = self._row(request, settings)
@@ -86,12 +95,26 @@ class LocalBackend:
             else:
                 rows.append(row)
         with _backend_errors(self.ref, self._batch_size):
-            for row, (reason, text) in continued(self._decoder, rows, settings, self._end, batch_size=self._batch_size):
+            for row, (reason, text) in continued(
+                self._decoder,
+                rows,
+                settings,
+                self._end,
+                batch_size=self._batch_size,
+                allowed_of=None if masks is None else functools.partial(_allowed_tokens, masks),
+            ):
+                if masks is not None:
+                    masks.forget(row.id)
                 yield Completion(row.id, text, reason, len(row.prompt), len(row.generated), latency_s=row.latency_s)
 
     def close(self) -> None:
         """Forget the remembered prompt beginnings."""
         self._decoder.close()
+
+    def _masks(self, requests: Sequence[Request]) -> RowMasks:
+        if self._constraint is None:
+            self._constraint = Constraint(self._loaded.tokenizer, self._stop_ids)
+        return self._constraint.masks(requests)
 
     def _row(self, request: Request, settings: DecodeSettings) -> Row | Completion:
         prompt = render_prompt(self._loaded.tokenizer, request.messages, request.specs, self.tools_in_prompt)
@@ -116,6 +139,11 @@ class LocalBackend:
         if may_close and is_complete(text):
             return "call_complete", text
         return ("length", text) if is_full else None
+
+
+def _allowed_tokens(masks: RowMasks, rows: Sequence[Row]) -> Tensor:
+    """Which tokens each row may go on with, as booleans [B, V]."""
+    return torch.from_numpy(masks.allowed({row.id: row.generated for row in rows}))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from fcdistill.backends.openai_wire import (
     wire_tools,
 )
 from fcdistill.config import DecodeSettings, OpenAIBackendConfig
+from fcdistill.errors import ConfigError
 from fcdistill.records import ModelRef
 
 __all__ = ["OpenAIBackend"]
@@ -88,9 +89,16 @@ class OpenAIBackend:
         A consumer that stops early cancels the requests under way.
 
         Raises:
+            ConfigError: answers are to be constrained.
             BackendError: the server refuses the key or the model, or can't be reached: no request could be answered.
             ModelError: for the completions API, a message can't be rendered.
         """
+        if settings.constrained:
+            raise ConfigError(
+                "a server's answers can't be constrained from here",
+                required="constrained false with backend openai_http",
+                fix="let the server constrain them (vLLM, for example, has structured outputs)",
+            )
 
         async def answer(request: Request) -> Completion:
             return await self._answer(request, settings)

@@ -20,6 +20,9 @@ def call(
         str | None, typer.Option(help="Tool catalogue; default: the tools that the student was trained on.")
     ] = None,
     system: Annotated[str, typer.Option(help="Context, for example the current time.")] = "",
+    constrained: Annotated[
+        bool, typer.Option("--constrained", help="Let a grammar keep the answer to text or valid calls.")
+    ] = False,
 ) -> None:
     """Answer one request and print the call as JSON, validated; exit code 1 where it is not valid."""
     import json
@@ -40,7 +43,7 @@ def call(
     catalog = given or catalog_from_tools(card_tools)
     context = (Message(role="system", content=system),) if system else ()
     request = Request(id="call", messages=(*context, Message(role="user", content=text)), specs=catalog.specs)
-    completion = next(iter(backend.complete([request], DecodeSettings())))
+    completion = next(iter(backend.complete([request], DecodeSettings(constrained=constrained))))
     if completion.error is not None:
         fail(f"the request could not be answered: {completion.error}", 3)
     output = parse_output(completion.text, truncated=completion.finish_reason == "length")

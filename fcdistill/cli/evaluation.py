@@ -34,6 +34,9 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Output directory.")] = None,
     tools_in_prompt: Annotated[str | None, typer.Option(help="full, compact or none; default: as trained.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases that are decoded together.")] = None,
+    constrained: Annotated[
+        bool | None, typer.Option("--constrained", help="Let a grammar keep answers to text and valid calls.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many cases.")] = None,
     repeat: Annotated[int | None, typer.Option(help="Answers to each case, for models that sample.")] = None,
     sampling_temperature: Annotated[float | None, typer.Option(help="0, the default, decodes greedily.")] = None,
@@ -74,6 +77,7 @@ def evaluate(
         "default_equals_omitted": default_equals_omitted,
     }
     backend = {"model": model, "tools_in_prompt": tools_in_prompt, "batch_size": batch_size}
+    decoding = {"sampling_temperature": sampling_temperature, "constrained": constrained}
     rules = {
         "baseline": None if baseline is None else str(baseline),
         "min_accuracy": min_accuracy,
@@ -83,7 +87,7 @@ def evaluate(
     }
     gate = {name: value for name, value in rules.items() if value is not None}
     flags: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    decode = {} if sampling_temperature is None else {"sampling_temperature": sampling_temperature}
+    decode = {name: value for name, value in decoding.items() if value is not None}
     answerer = {name: value for name, value in backend.items() if value is not None}
     if config is not None:
         fields = [*flags, *(name if name == "model" else f"model.{name}" for name in answerer)]

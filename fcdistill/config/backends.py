@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, StrictFloat, StrictInt, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
 
 from fcdistill.config.base import ConfigModel, Dtype, ToolsInPrompt, with_default_tag
 
@@ -16,6 +16,7 @@ __all__ = [
     "OpenAIBackendConfig",
     "ScriptedBackendConfig",
     "ServerConfig",
+    "require_constrainable",
     "with_default_backend",
 ]
 
@@ -27,6 +28,9 @@ class DecodeSettings(ConfigModel):
     sampling_temperature: StrictFloat = Field(0.0, ge=0, description="0 decodes greedily.")
     top_p: StrictFloat = Field(1.0, gt=0, le=1, description="Nucleus sampling mass.")
     seed: StrictInt = Field(0, description="Seed of sampled decoding.")
+    constrained: StrictBool = Field(
+        False, description="Answers are nothing but text or calls that obey the schemas; local models only."
+    )
 
 
 class LocalBackendConfig(ConfigModel):
@@ -123,6 +127,17 @@ class OpenAIBackendConfig(ServerConfig):
 BackendConfig = Annotated[
     LocalBackendConfig | OpenAIBackendConfig | ScriptedBackendConfig, Field(discriminator="backend")
 ]
+
+
+def require_constrainable(backend: BackendConfig) -> None:
+    """Raise `ValueError` where answers of a backend can't be constrained here."""
+    if backend.backend == "openai_http":
+        raise ValueError(
+            "constrained works with backend local only: what a server's answers may be is set at the server "
+            "(vLLM, for example, has structured outputs); remove it"
+        )
+    if backend.backend != "local":
+        raise ValueError(f"constrained works with backend local only, not with {backend.backend}; remove it")
 
 
 def with_default_backend(value: Any, key: str) -> Any:

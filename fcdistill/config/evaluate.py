@@ -5,7 +5,13 @@ from typing import Any, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from fcdistill.config.backends import BackendConfig, DecodeSettings, LocalBackendConfig, with_default_backend
+from fcdistill.config.backends import (
+    BackendConfig,
+    DecodeSettings,
+    LocalBackendConfig,
+    require_constrainable,
+    with_default_backend,
+)
 from fcdistill.config.base import ConfigModel
 
 __all__ = ["CasesFormat", "EvalConfig", "EvalSuite", "GateConfig"]
@@ -93,4 +99,8 @@ class EvalConfig(ConfigModel):
                 f"repeat is {self.repeat}, but a local model with decode.sampling_temperature 0 answers alike each "
                 "time; set a sampling_temperature above 0, or leave out repeat"
             )
+        if self.decode.constrained:
+            if self.model is None:
+                raise ValueError("decode.constrained has no effect on saved predictions; remove it")
+            require_constrainable(self.model)
         return self

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
 
-from fcdistill.config.backends import BackendConfig, LocalBackendConfig, with_default_backend
+from fcdistill.config.backends import BackendConfig, LocalBackendConfig, require_constrainable, with_default_backend
 from fcdistill.config.base import ConfigModel
 from fcdistill.config.train import AdaptationConfig
 
@@ -95,6 +95,9 @@ class GenerateConfig(ConfigModel):
     sampling_temperature: StrictFloat = Field(
         0.8, ge=0, description="Temperature at which requests are written, and answers drawn where there are several."
     )
+    constrained: StrictBool = Field(
+        False, description="Blind answers are nothing but text or calls that obey the schemas; local models only."
+    )
     attempts: StrictInt = Field(2, ge=1, description="Tries per planned trace before it is given up as a reject.")
     rounds: StrictInt = Field(
         1,
@@ -153,6 +156,12 @@ class GenerateConfig(ConfigModel):
     @classmethod
     def _bare_function(cls, value: Any) -> Any:
         return {"function": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _constrainable(self) -> Self:
+        if self.constrained:
+            require_constrainable(self.teacher)
+        return self
 
     @model_validator(mode="after")
     def _votes_and_judge_make_sense(self) -> Self:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fcdistill.backends import Backend, Completion, PromptFormat, Request, prompt_format
+from fcdistill.backends.call_grammar import require_enforceable
 from fcdistill.config import EvalConfig, GateConfig
 from fcdistill.errors import DataError
 from fcdistill.evaluation.bfcl import BfclSuite, read_bfcl
@@ -65,10 +66,13 @@ def check_inputs(config: EvalConfig) -> None:
 
     Raises:
         DataError: the suite, or the baseline, is unusable.
-        CatalogError: the suite's catalogue is unusable.
+        CatalogError: the suite's catalogue is unusable, or can't be enforced although answers are to be constrained.
+        MissingDependencyError: answers are to be constrained, and llguidance is not installed.
         FcdistillError: the model's tokenizer, by which its prompts are compared with the baseline's, can't be used.
     """
     suite = open_suite(config)[0].first(config.limit)
+    if config.decode.constrained:
+        require_enforceable(suite.specs.values())
     baseline = _require_baseline(config, _conditions(config, suite, None))
     if baseline is not None and baseline.template_sha256 is not None and config.model is not None:
         # Last, since the tokenizer that it needs may have to be fetched.

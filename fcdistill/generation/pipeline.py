@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from fcdistill.backends.base import Backend, Completion, Request, complete_all
+from fcdistill.backends.call_grammar import require_enforceable
 from fcdistill.catalog import Catalog
 from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.conversations.steps import category_of
@@ -91,6 +92,8 @@ def run_generation(
     Raises:
         FcdistillError: inputs are unusable, the directory holds another run, or the teacher stopped answering.
     """
+    if config.constrained:
+        require_enforceable([catalog.specs])
     book = read_value_book(config.values, catalog)
     validator = CallValidator(catalog.specs)
     examples = read_examples(config.examples, validator) if config.examples else []
@@ -363,6 +366,7 @@ class _Generator:
 
     def _asking_blindly(self, attempt: int) -> Ask:
         settings = self._settings(attempt, sampled=attempt > self._first_attempt or self._config.num_votes > 1)
+        settings = settings.model_copy(update={"constrained": self._config.constrained})
         return lambda drafts, requests: self._ask(drafts, requests, settings, self._answerer)
 
     def _settle(self, drafts: Sequence[Draft], attempt: int) -> None:

@@ -11,11 +11,12 @@ from torch import Tensor
 from fcdistill.backends import Completion, Request, continuation
 from fcdistill.backends.local import LocalBackend
 from fcdistill.config import DecodeSettings, ToolsInPrompt
-from fcdistill.errors import BackendError
+from fcdistill.errors import BackendError, CatalogError
 from fcdistill.models import LoadedModel, StudentCard, load_model
 from fcdistill.prompts import prepare_tokenizer, render_prompt, stop_token_ids
 from fcdistill.records import FunctionTool, Message, ModelRef, ToolCall, ToolSpec
-from fcdistill.toolcalls import render_calls
+from fcdistill.toolcalls import parse_output, render_calls
+from fcdistill.validation import CallValidator
 from tests.tiny import Family, TokenizerKind, tiny_model, tiny_tokenizer
 
 LIGHT = ToolSpec(
@@ -279,6 +280,102 @@ def test_a_tiny_nucleus_is_greedy() -> None:
     assert texts(LocalBackend(model).complete(asked, settings)) == {
         request.id: reference(model, request, 12) for request in asked
     }
+
+
+CONSTRAINED = DecodeSettings(max_new_tokens=60, constrained=True)
+ROOM = ToolSpec(
+    name="set_light",
+    description="",
+    parameters={"type": "object", "properties": {"room": {"enum": ["kitchen", "hall"]}}, "required": ["room"]},
+)
+
+
+@pytest.mark.parametrize(("family", "kind"), [("llama", "chatml"), ("qwen2", "qwen"), ("gemma3", "metaspace")])
+def test_constrained_answers_of_random_weights_are_text_or_valid_calls(family: Family, kind: TokenizerKind) -> None:
+    tokenizer = tiny_tokenizer(kind)
+    prepare_tokenizer(tokenizer)
+    validator, finished = CallValidator([ROOM, TIMER]), set()
+    for seed in range(2):
+        head = len(tokenizer) + 12  # the model's vocabulary is padded
+        model = LoadedModel(tiny_model(family, head, seed=seed), tokenizer, ModelRef(model="tiny"), None)
+        backend = LocalBackend(model, batch_size=3)
+        backend._decoder.shares_prefix = seed == 0
+        settings = CONSTRAINED.model_copy(update={"sampling_temperature": float(seed)})
+        for found in backend.complete(requests((ROOM, TIMER)), settings):
+            finished.add(found.finish_reason)
+            assert found.finish_reason != "length" or found.completion_tokens == 60
+            output = parse_output(found.text, truncated=found.finish_reason == "length")
+            assert not any(validator.check_call(call) for call in output.calls)
+            assert not output.errors or found.finish_reason == "length"
+    assert "length" in finished
+
+
+Favour = Callable[[str, bool, TokenizerKind], Completion]
+
+
+@pytest.fixture
+def favour(monkeypatch: pytest.MonkeyPatch) -> Favour:
+    """Answers of a model that likes the tokens of a text by far the most, one after the other, and then to stop."""
+    chosen = continuation._chosen
+
+    def answer(text: str, constrained: bool, kind: TokenizerKind) -> Completion:
+        model = loaded(kind=kind)
+        script = [*model.tokenizer.encode(text, add_special_tokens=False), stop_token_ids(model.tokenizer)[0]]
+
+        def favouring(logits_BV: Tensor, rows: Sequence[continuation.Row], settings: DecodeSettings) -> list[int]:
+            liked = script[min(len(rows[0].generated), len(script) - 1)]
+            logits_BV = logits_BV.clone()
+            logits_BV[0, liked] += 1000
+            return chosen(logits_BV, rows, settings)
+
+        monkeypatch.setattr(continuation, "_chosen", favouring)
+        settings = DecodeSettings(max_new_tokens=80, constrained=constrained)
+        (found,) = LocalBackend(model).complete(requests((ROOM, TIMER), ASKS[:1]), settings)
+        return found
+
+    return answer
+
+
+TWO = [ToolCall(name="set_light", arguments={"room": "hall"}), ToolCall(name="set_timer", arguments={})]
+
+
+@pytest.mark.parametrize("kind", ["qwen", "chatml", "plain"])
+@pytest.mark.parametrize(
+    "text",
+    [render_calls(TWO), f"Sure! {render_calls(TWO[:1])}", f"{render_calls(TWO)}\nDone with it.", "Which room?", ""],
+)
+def test_the_constraint_changes_no_answer_that_it_allows(favour: Favour, kind: TokenizerKind, text: str) -> None:
+    free, bound = favour(text, False, kind), favour(text, True, kind)
+    assert (bound.text, bound.finish_reason) == (free.text, free.finish_reason)
+    assert free.text.startswith(text[:60]) and free.finish_reason in ("stop", "call_complete")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        render_calls([ToolCall(name="set_light", arguments={"room": "attic"})]),
+        render_calls([ToolCall(name="set_lamp", arguments={})]),
+        render_calls([ToolCall(name="set_timer", arguments={"minutes": 3})]),
+        '<tool_call>\n{"name": "set_light", "arguments": {"room": "hall", "room": "hall"}}\n</tool_call>',
+    ],
+)
+def test_a_wrong_call_is_turned_into_a_right_one_or_not_finished(favour: Favour, text: str) -> None:
+    free, bound = favour(text, False, "qwen"), favour(text, True, "qwen")
+    validator = CallValidator([ROOM, TIMER])
+    output = parse_output(free.text)
+    assert output.errors or any(validator.check_call(call) for call in output.calls)
+    output = parse_output(bound.text, truncated=bound.finish_reason == "length")
+    assert not any(validator.check_call(call) for call in output.calls)
+    assert bound.finish_reason == "length" or (output.calls and not output.errors)
+
+
+def test_tools_that_can_not_be_constrained_are_refused_before_a_token_is_decoded() -> None:
+    model = loaded()
+    backend = LocalBackend(model)
+    model.model.register_forward_pre_hook(lambda *_: pytest.fail("the model was asked"))
+    open_tool = ToolSpec(name="free", description="", parameters={"type": "object", "additionalProperties": True})
+    with pytest.raises(CatalogError, match="tool 'free', /: additionalProperties"):
+        next(backend.complete(requests((open_tool,)), CONSTRAINED))
 
 
 @pytest.mark.slow

@@ -335,6 +335,12 @@ def test_the_completions_api_is_asked_with_the_kits_own_prompt(serve: Serve) -> 
     assert completion.prompt_tokens is None
 
 
+def test_answers_are_constrained_at_the_server_only(opened: Open) -> None:
+    backend = opened("http://127.0.0.1:9/v1")
+    with pytest.raises(ConfigError, match="can't be constrained from here"):
+        next(backend.complete([request("abc")], GREEDY.model_copy(update={"constrained": True})))
+
+
 @pytest.mark.parametrize("style", ["full", "none"])
 def test_the_prompt_of_the_completions_api_is_the_one_that_models_train_on(
     serve: Serve, tiny_models: Path, style: Literal["full", "none"]

@@ -14,7 +14,7 @@ import pytest
 
 from fcdistill.backends import ScriptedBackend
 from fcdistill.backends.base import Completion, Request
-from fcdistill.config import DecodeSettings, GenerateConfig, ScriptedBackendConfig
+from fcdistill.config import DecodeSettings, GenerateConfig, LocalBackendConfig, ScriptedBackendConfig
 from fcdistill.errors import BackendError, DataError
 from fcdistill.generation import pipeline
 from fcdistill.generation.pipeline import run_generation
@@ -484,6 +484,26 @@ def test_a_backend_that_skips_a_request_is_an_error(tmp_path: Path) -> None:
     made = config(tmp_path / "out", num_call_first=4)
     with pytest.raises(BackendError, match="gave no answer to call-first-"):
         run_generation(made, lambda: Forgetful(write_faithfully), catalog())
+
+
+def test_only_answers_to_seeds_are_constrained(tmp_path: Path) -> None:
+    constrained: dict[str, bool] = {}
+
+    class Noting(ScriptedBackend):
+        def complete(self, requests: Sequence[Request], settings: DecodeSettings) -> Iterator[Completion]:
+            constrained.update({request.id: settings.constrained for request in requests})
+            yield from super().complete(requests, settings)
+
+    teacher = LocalBackendConfig(model="unused")
+    seeds = seeds_file(tmp_path / "s.jsonl", ("asked", "turn on the kitchen light", "simple"))
+    for wanted in (False, True):
+        constrained.clear()
+        made = config(
+            tmp_path / str(wanted), teacher=teacher, seeds=seeds, num_call_first=3, attempts=1, constrained=wanted
+        )
+        run_generation(made, lambda: Noting(lambda request: "please say it"), catalog())
+        assert len(constrained) == 4
+        assert [name for name, is_on in constrained.items() if is_on] == (["request-first-asked"] if wanted else [])
 
 
 def test_nothing_to_generate_is_an_error(tmp_path: Path) -> None:
