@@ -198,6 +198,23 @@ def test_a_teacher_is_adapted_and_then_teaches_fills_a_cache_and_generates(run: 
     assert ended.code == 0 and "of 7 planned traces kept" in ended.out, ended
 
 
+def test_a_teacher_learns_between_rounds(run: Run, project: Path, tiny_models: Path) -> None:
+    teacher = f"teacher={{model: {tiny_models}/teacher, dtype: float32, device: cpu}}"
+    adaptation = "adaptation={max_steps: 1, examples_per_step: 1, examples_per_pack: 1, dtype: float32, device: cpu}"
+    flags = ["generate", "config.yaml", "--rounds", "2", *sets(teacher, adaptation, "max_new_tokens=8", "attempts=1")]
+    ended = run(*flags)
+    assert ended.code == 0 and "1 of 7 planned traces kept in 12 attempts" in ended.out, ended
+    table = [line.split() for line in ended.out.partition("Rounds")[2].splitlines()[:7]]
+    learned = "runs/traces/teacher-round-2"
+    assert ["1", f"{tiny_models}/teacher", "6", "0", "0.0%"] in table and ["2", learned, "6", "0", "0.0%"] in table
+    manifest = read_json(project / learned / "manifest.json")
+    assert (manifest["stage"], manifest["inputs"].keys()) == ("adapt", {"runs/traces/traces-round-1.jsonl"})
+    again = run(*flags)
+    assert again.code == 0 and again.out == ended.out and "already trained" not in again.err, again
+    ended = run("eval", "config.yaml", *sets(f"model={{model: {learned}, dtype: float32, device: cpu}}"))
+    assert ended.code == 0 and "of 2 cases right" in ended.out, ended
+
+
 def test_training_draws_its_curves_where_it_can_and_says_so_where_not(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,23 +9,21 @@ README.md beside this file says what is compared and how figures are made.
 
 import argparse
 import json
-import os
-import platform
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from processes import describe_machine, last_line, num_cores, resolve_device, say, start, versions_of
 from summary import CONTENDERS, Measured, cost_vs_sft, figures, markdown_table, ratio_vs_trl
 from workload import Settings, Tuning, write_settings
 
 from fcdistill.errors import ConfigError, FcdistillError, InfrastructureError, MissingDependencyError
 
-_HERE = Path(__file__).parent
 _TRL = "trl==1.16.0"
 _WHOLE = {
     "contenders": [name for name in CONTENDERS if name != "fcdistill-kd-aligned"],
@@ -47,7 +45,7 @@ _MICRO_BATCH = {"cpu": 1, "cuda": 4}
 """On two cores the peers were faster with one example than with two, and took half the memory."""
 
 _DISTILLKIT = "no package of that name in the peers' environment; it comes from its own repository, not from an index"
-_PACKAGES = ("torch", "transformers", "peft", "accelerate", "fcdistill", "trl", "distillkit")
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "fcdistill", "trl", "distillkit")
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
         FcdistillError: a flag, the traces or a model is unusable, or TRL is not installed.
     """
     plan = parse(arguments)
-    peer_versions = versions_of(plan.peer_python)
+    peer_versions = versions_of(plan.peer_python, PACKAGES)
     require_trl(plan, peer_versions)
     with tempfile.TemporaryDirectory(prefix="fcdistill-speed-") as work:
         report = measure(plan, Path(work), peer_versions)
@@ -99,7 +97,7 @@ def parse(arguments: Sequence[str]) -> Plan:
     parser.add_argument("--teacher", help="model reference, with the student's tokenizer; default the student")
     parser.add_argument("--aligned-teacher", default="qwen2.5-coder-0.5b-instruct", help="of fcdistill-kd-aligned")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, default=_num_cores(), help="default all cores")
+    parser.add_argument("--threads", type=int, default=num_cores(), help="default all cores")
     parser.add_argument("--seed", type=int, default=0, help="which traces, and their order")
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has TRL; default this one")
     parser.add_argument("--quick", action="store_true", help="a first look within five minutes on two cores")
@@ -108,7 +106,7 @@ def parse(arguments: Sequence[str]) -> Plan:
     for name, value in (_QUICK if given.quick else _WHOLE).items():
         if getattr(given, name) is None:
             setattr(given, name, value)
-    device = _device(given.device)
+    device = resolve_device(given.device)
     settings = Settings(
         traces=str(given.traces),
         student=given.student,
@@ -167,41 +165,6 @@ def _require_sound(plan: Plan) -> None:
             )
 
 
-def _device(choice: str) -> Literal["cpu", "cuda"]:
-    if choice == "auto":
-        # Asked of another process: this one stays without torch, and so small.
-        code = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-        choice = done.stdout.strip()
-    return "cuda" if choice == "cuda" else "cpu"
-
-
-def _num_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def versions_of(python: str) -> dict[str, str]:
-    """The versions of the packages that matter in an interpreter's environment, of those that it has.
-
-    Raises:
-        ConfigError: there is no such interpreter.
-    """
-    code = (
-        "import importlib.metadata, importlib.util, json, platform, sys\n"
-        "found = {n: importlib.metadata.version(n) for n in sys.argv[1:] if importlib.util.find_spec(n)}\n"
-        "print(json.dumps({'python': platform.python_version(), **found}))"
-    )
-    try:
-        done = subprocess.run([python, "-c", code, *_PACKAGES], check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise ConfigError(
-            f"--peer-python {python}: {error}", required="a Python interpreter", fix="correct the path"
-        ) from None
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
-
-
 def require_trl(plan: Plan, peer_versions: dict[str, str]) -> None:
     """Raise `MissingDependencyError` where TRL is to run but is not installed."""
     if "trl" not in peer_versions and any(CONTENDERS[name].side == "trl" for name in plan.contenders):
@@ -223,7 +186,7 @@ def measure(plan: Plan, directory: Path, peer_versions: dict[str, str]) -> dict[
     write_settings(directory, plan.settings)
     prepared = _job(plan, directory, "prepare")
     if "fcdistill-kd-cached" in plan.contenders:
-        _say("writing the teacher cache")
+        say("writing the teacher cache")
         _job(plan, directory, "cache")
     measured = {tuning: {name: Measured() for name in plan.contenders} for tuning in plan.tunings}
     for contenders in measured.values():
@@ -235,7 +198,7 @@ def measure(plan: Plan, directory: Path, peer_versions: dict[str, str]) -> dict[
         order = [(tuning, name) for tuning in plan.tunings for name in plan.contenders]
         for tuning, name in reversed(order) if number % 2 else order:
             if measured[tuning][name].status == "measured":
-                _say(f"round {number + 1}/{plan.rounds}: {tuning}, {name}")
+                say(f"round {number + 1}/{plan.rounds}: {tuning}, {name}")
                 _run_contender(plan, directory, tuning, name, measured[tuning][name], prepared["tokens"]["supervised"])
     settings = plan.settings
     return {
@@ -250,12 +213,9 @@ def measure(plan: Plan, directory: Path, peer_versions: dict[str, str]) -> dict[
         "rounds": plan.rounds,
         "tokens": prepared["tokens"],
         "seed": settings.seed,
-        "versions": {"fcdistill": versions_of(sys.executable), "peers": peer_versions},
+        "versions": {"fcdistill": versions_of(sys.executable, PACKAGES), "peers": peer_versions},
         "machine": {
-            "device": settings.device,
-            "cores": _num_cores(),
-            "threads": settings.num_threads,
-            "architecture": platform.machine(),
+            **describe_machine(settings.device, settings.num_threads),
             "bf16_matmul_flops_per_s": max(rates),
         },
         "contenders": {
@@ -280,10 +240,10 @@ def _run_contender(
     if done.returncode:
         is_told = done.returncode == FcdistillError.exit_code
         measured.status = "failed"
-        measured.reason = done.stdout.splitlines()[0] if is_told and done.stdout else _last_line(done.stderr)
-        _say(done.stderr)
+        measured.reason = done.stdout.splitlines()[0] if is_told and done.stdout else last_line(done.stderr)
+        say(done.stderr)
         return
-    result = json.loads(_last_line(done.stdout))
+    result = json.loads(last_line(done.stdout))
     if result["supervised_tokens"] != num_supervised:
         measured.status = "failed"
         measured.reason = f"it supervised {result['supervised_tokens']} tokens instead of {num_supervised}"
@@ -297,27 +257,12 @@ def _job(plan: Plan, directory: Path, job: str) -> dict[str, Any]:
         raise FcdistillError(done.stdout.strip())
     if done.returncode:
         raise InfrastructureError(f"job {job} failed:\n{done.stderr.strip()}")
-    found: dict[str, Any] = json.loads(_last_line(done.stdout))
+    found: dict[str, Any] = json.loads(last_line(done.stdout))
     return found
 
 
 def _start(plan: Plan, python: str, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(plan.settings.num_threads),
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    command = [python, str(_HERE / script), *arguments]
-    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-
-
-def _last_line(text: str) -> str:
-    lines: Iterable[str] = (line.strip() for line in reversed(text.splitlines()))
-    return next((line for line in lines if line), "it said nothing")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    return start(python, script, *arguments, num_threads=plan.settings.num_threads)
 
 
 if __name__ == "__main__":

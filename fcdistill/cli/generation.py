@@ -1,11 +1,16 @@
 """The command `generate`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcdistill.cli.console import ConfigPath, Overrides, opened, print_rich, progress
+from fcdistill.cli.console import ConfigPath, Overrides, opened, print_rich, progress, quiet_libraries
 from fcdistill.errors import InfrastructureError
+
+if TYPE_CHECKING:
+    from fcdistill.backends import Backend
+    from fcdistill.config import GenerateConfig
 
 __all__ = ["generate"]
 
@@ -17,6 +22,10 @@ def generate(
         str | None,
         typer.Option(metavar="I/N", help="Only the I-th of N parts of the work; run without it after the last one."),
     ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rounds of attempts; before each but the first, the teacher learns what was kept."),
+    ] = None,
     retry_rejects: Annotated[
         bool, typer.Option("--retry-rejects", help="Give the rejects of a finished run one more attempt.")
     ] = False,
@@ -27,7 +36,9 @@ def generate(
     from fcdistill.generation.pipeline import run_generation
     from fcdistill.reporting.tables import render_generation
 
-    settings = load_config(config, "generate", [*(overrides or ()), *([f"shard={shard}"] if shard else ())])
+    flags = {"shard": shard, "rounds": rounds}
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    settings = load_config(config, "generate", [*(overrides or ()), *given])
     catalog = load_catalog(str(settings.tools))
     judge = settings.judge
     with progress("traces") as update:
@@ -36,6 +47,7 @@ def generate(
             lambda: opened(settings.teacher),
             catalog,
             judge=(lambda: opened(judge)) if judge else None,
+            adapted=lambda number, traces: _adapted(settings, number, traces),
             retry_rejects=retry_rejects,
             on_progress=lambda done, total, kept: update(done, total, f"{kept} kept"),
         )
@@ -50,3 +62,15 @@ def generate(
             required="at least one that passes all checks",
             fix=f"read the reasons in {settings.out / 'rejects.jsonl'}, then try another teacher, or worked examples",
         )
+
+
+def _adapted(settings: "GenerateConfig", number: int, traces: Path) -> "Backend":
+    """The teacher of a round, which has learned these traces; one that has not yet, learns them now."""
+    from fcdistill.config import AdaptConfig, LocalBackendConfig
+    from fcdistill.distillation.trainer import run_training
+
+    teacher, out = settings.teacher, settings.out / f"teacher-round-{number}"
+    assert isinstance(teacher, LocalBackendConfig)
+    quiet_libraries()
+    run_training(AdaptConfig(**dict(settings.adaptation), teacher=teacher.model, traces=traces, out=out))
+    return opened(teacher.model_copy(update={"model": str(out), "tools_in_prompt": None}))

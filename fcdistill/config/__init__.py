@@ -22,6 +22,7 @@ from fcdistill.config.objective import CLASS_NAMES, CacheConfig, Divergence, KdG
 from fcdistill.config.served import ServedTeacherConfig
 from fcdistill.config.student import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
 from fcdistill.config.train import (
+    AdaptationConfig,
     AdaptConfig,
     AugmentationConfig,
     MonitorConfig,
@@ -33,6 +34,7 @@ from fcdistill.config.train import (
 
 __all__ = [
     "AdaptConfig",
+    "AdaptationConfig",
     "AugmentationConfig",
     "BackendConfig",
     "CLASS_NAMES",

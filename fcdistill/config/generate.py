@@ -7,8 +7,9 @@ from typing import Any, Self
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
 
-from fcdistill.config.backends import BackendConfig, require_constrainable, with_default_backend
+from fcdistill.config.backends import BackendConfig, LocalBackendConfig, require_constrainable, with_default_backend
 from fcdistill.config.base import ConfigModel
+from fcdistill.config.train import AdaptationConfig
 
 __all__ = [
     "CONTAMINATION_JACCARD",
@@ -98,6 +99,13 @@ class GenerateConfig(ConfigModel):
         False, description="Blind answers are nothing but text or calls that obey the schemas; local models only."
     )
     attempts: StrictInt = Field(2, ge=1, description="Tries per planned trace before it is given up as a reject.")
+    rounds: StrictInt = Field(
+        1,
+        ge=1,
+        description="Rounds of attempts: before each but the first, the local teacher learns the traces kept so far, "
+        "and then answers the requests that are left; it lies in the output directory as teacher-round-N.",
+    )
+    adaptation: AdaptationConfig = Field(AdaptationConfig(), description="How the teacher learns between rounds.")
     no_call_answer: str = Field(
         "I can't help with that: none of my tools does it.",
         min_length=1,
@@ -177,4 +185,30 @@ class GenerateConfig(ConfigModel):
             raise ValueError("judge is never asked: set num_votes above 1, blind_answers or judge_grounding")
         if self.judge is None and self.judge_grounding:
             raise ValueError("judge_grounding needs a judge")
+        return self
+
+    @model_validator(mode="after")
+    def _shards_have_one_round(self) -> Self:
+        if self.shard is not None and self.rounds > 1:
+            raise ValueError(
+                f"shard is {self.shard}, but rounds is {self.rounds}, and the teacher can't learn before all shards "
+                f"are done: set rounds to 1 for the shards; the generation without shard, with rounds {self.rounds}, "
+                "then takes them up as its first round and goes on"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_adapt(self) -> Self:
+        if self.rounds == 1:
+            return self
+        if not isinstance(self.teacher, LocalBackendConfig):
+            raise ValueError(
+                f"rounds is {self.rounds}, but teacher.backend is {self.teacher.backend}, and only a model that runs "
+                "here can learn between rounds: set rounds to 1, or name a local teacher"
+            )
+        if not self.blind_answers and (self.seeds is None or self.num_request_first == 0):
+            raise ValueError(
+                f"rounds is {self.rounds}, but there are no requests for the adapted teacher to answer: give seeds, or "
+                "set blind_answers to true or rounds to 1"
+            )
         return self

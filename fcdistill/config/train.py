@@ -12,6 +12,7 @@ from fcdistill.config.student import FromTeacherLayers, FullTuning, LoraTuning, 
 
 __all__ = [
     "AdaptConfig",
+    "AdaptationConfig",
     "AugmentationConfig",
     "MonitorConfig",
     "OnPolicyConfig",
@@ -109,11 +110,16 @@ class OnPolicyConfig(ConfigModel):
     )
 
 
-class _TrainingConfig(ConfigModel):
-    """What every training has, whoever learns."""
+class _Files(ConfigModel):
+    """What a training reads and writes."""
 
     traces: Path = Field(description="traces.jsonl of `generate`, or any file of Trace records.")
     out: Path = Field(description="Output directory.")
+
+
+class _TrainingSettings(ConfigModel):
+    """What every training has, whoever learns and whatever from."""
+
     epochs: StrictFloat = Field(3.0, gt=0, description="Passes over the traces.")
     max_steps: StrictInt | None = Field(None, ge=1, description="Stop after so many optimizer steps.")
     examples_per_step: StrictInt = Field(16, ge=1, description="Traces per optimizer step.")
@@ -161,7 +167,7 @@ class _TrainingConfig(ConfigModel):
         return self
 
 
-class TrainConfig(_TrainingConfig):
+class TrainConfig(_TrainingSettings, _Files):
     """`fcdistill train`: traces and a teacher's signal become a student."""
 
     student: Annotated[Pretrained | FromTeacherLayers, Field(discriminator="init")]
@@ -323,10 +329,9 @@ class TrainConfig(_TrainingConfig):
         return self
 
 
-class AdaptConfig(_TrainingConfig):
-    """`fcdistill adapt`: a teacher learns the verified traces before it teaches them."""
+class AdaptationConfig(_TrainingSettings):
+    """How a teacher learns verified traces, whoever it is and whichever they are."""
 
-    teacher: str = Field(description="Model reference of the teacher.")
     tuning: LoraTuning = LoraTuning()
     tools_in_prompt: ToolsInPrompt = Field(
         "full",
@@ -334,9 +339,15 @@ class AdaptConfig(_TrainingConfig):
         "catalogue that does not change.",
     )
 
+
+class AdaptConfig(AdaptationConfig, _Files):
+    """`fcdistill adapt`: a teacher learns the verified traces before it teaches them."""
+
+    teacher: str = Field(description="Model reference of the teacher.")
+
     def training(self) -> TrainConfig:
         """The training that this is: cross-entropy, with the teacher in the student's place."""
-        shared = {name: getattr(self, name) for name in _TrainingConfig.model_fields}
+        shared = {name: getattr(self, name) for name in (*_Files.model_fields, *_TrainingSettings.model_fields)}
         return TrainConfig(
             student=Pretrained(model=self.teacher),
             tuning=self.tuning,

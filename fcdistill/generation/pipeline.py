@@ -2,14 +2,17 @@
 
 The plan is cut into fixed chunks. A chunk's outcomes go to `journal.jsonl` in one durable append; a run that takes up
 the work again asks only for chunks that are not there yet, with the same seeds, so that it ends with the same set.
-`traces.jsonl`, `rejects.jsonl` and `stats.json` are computed from the journal when all chunks are done. A shard has a
-journal and counts alone: which of its traces are kept shows when all shards are taken up.
+`traces.jsonl`, `rejects.jsonl` and `stats.json` are computed from the journal when all chunks are done. With several
+rounds, what a round has kept also goes to `traces-round-N.jsonl`, from which the teacher of the next one learns. A
+shard has a journal and counts alone: which of its traces are kept shows when all shards are taken up.
 """
 
 import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from fcdistill.backends.base import Backend, Completion, Request, complete_all
@@ -32,6 +35,7 @@ from fcdistill.generation.judging import settle
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
 from fcdistill.generation.results import ToolResults, read_results
 from fcdistill.generation.reuse import REUSED, Reused, place_traces, read_reusable
+from fcdistill.generation.rounds import OnDemand, Round, count_rounds, read_rounds, write_rounds
 from fcdistill.generation.sharding import JOURNAL, Shard, read_shards
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
 from fcdistill.generation.turns import conversation_key, earlier_steps, merge_groups
@@ -62,6 +66,7 @@ __all__ = ["run_generation"]
 
 _CHUNK = 128
 _MAX_REQUEST_TOKENS = 80
+_ROUND_TRACES = "traces-round-{}.jsonl"
 
 
 def run_generation(
@@ -70,6 +75,7 @@ def run_generation(
     catalog: Catalog,
     *,
     judge: Callable[[], Backend] | None = None,
+    adapted: Callable[[int, Path], Backend] | None = None,
     retry_rejects: bool = False,
     on_progress: Callable[[int, int, int], None] | None = None,
 ) -> GenerationStats:
@@ -80,6 +86,8 @@ def run_generation(
         backend: opens the teacher; called only when there is work for it.
         catalog: the tools.
         judge: opens the judge of disputed answers, where the config names one; called before the teacher is opened.
+        adapted: opens the teacher of a round when it has learned the traces of a file, where the config has several
+            rounds; it is called again when a killed run goes on.
         retry_rejects: give every rejected item of a finished run one more attempt.
         on_progress: called with (items done, items in all, traces kept) after every chunk.
 
@@ -105,9 +113,14 @@ def run_generation(
     optional = (config.values, config.results, config.examples, config.seeds, *config.decontaminate, *config.reuse)
     inputs = [path for path in optional if path]
 
+    shard = Shard.parse(config.shard) if config.shard else None
+    rounds = read_rounds(_directory(config, shard), config.attempts)
+
     def opened(shard: Shard | None) -> RunDirectory:
+        # How a teacher is adapted matters as soon as one was.
+        is_adapted = shard is None and len(rounds) > 1
         return RunDirectory(
-            shard.directory(config.out) if shard else config.out,
+            _directory(config, shard),
             stage="generate",
             config={
                 **config.model_dump(mode="json"),
@@ -117,10 +130,9 @@ def run_generation(
             },
             inputs=inputs,
             seed=config.seed,
-            volatile=frozenset({"out"}),
+            volatile=frozenset({"out", "rounds"} | (set() if is_adapted else {"adaptation"})),
         )
 
-    shard = Shard.parse(config.shard) if config.shard else None
     if shard is not None:
         plan = shard.of(plan)
         if retry_rejects:
@@ -130,9 +142,11 @@ def run_generation(
                 fix="remove --retry-rejects; after the last shard, give it to the generation without --shard",
             )
     with opened(shard) as run, Journal(run.path / JOURNAL, Outcome) as journal, contextlib.ExitStack() as held:
-        if run.complete and not retry_rejects:
+        if run.complete and not retry_rejects and len(rounds) >= config.rounds:
             return GenerationStats.model_validate(read_json(run.path / "stats.json", "stats file"))
-        attempts = _attempts(run.path, config, journal, next_round=run.complete)
+        if run.complete and retry_rejects:
+            rounds[-1] = _with_another_attempt(rounds[-1], journal)
+            write_rounds(run.path, rounds)
         made = [] if shard or run.complete else read_shards(config.out, opened)
         if run.complete:
             run.reopen()
@@ -157,15 +171,33 @@ def run_generation(
             validator,
             results,
             journal,
+            frozenset((outcome.id, outcome.attempt) for outcome in made),
             contamination,
             executor,
+            backend,
+            judge,
             on_progress,
         )
-        made_by_shards = frozenset((outcome.id, outcome.attempt) for outcome in made)
-        generator.work(backend, judge, attempts, made_by_shards)
-        stats = generator.finish_shard(run.path) if shard else generator.finish()
+        generator.work(rounds[0])
+        for number in range(2, max(config.rounds, len(rounds)) + 1):
+            if len(rounds) < number:
+                following = Round(number, rounds[-1].attempts.stop, config.attempts)
+                if not generator.has_questions(following) or generator.finish(rounds).kept == 0:
+                    break
+                generator.save_round(rounds[-1])
+                rounds.append(following)
+                write_rounds(config.out, rounds)
+            assert adapted is not None
+            learned = config.out / _ROUND_TRACES.format(number - 1)
+            generator.work(rounds[number - 1], partial(adapted, number, learned))
+        stats = generator.finish_shard(run.path, rounds) if shard else generator.finish(rounds)
         run.mark_complete()
         return stats
+
+
+def _directory(config: GenerateConfig, shard: Shard | None) -> Path:
+    """Where a run over the plan, or over one shard of it, keeps its files."""
+    return shard.directory(config.out) if shard else config.out
 
 
 def _append_missing(journal: Journal[Outcome], outcomes: Sequence[Outcome]) -> None:
@@ -176,17 +208,13 @@ def _append_missing(journal: Journal[Outcome], outcomes: Sequence[Outcome]) -> N
         journal.append(missing)
 
 
-def _attempts(directory: Path, config: GenerateConfig, journal: Journal[Outcome], *, next_round: bool) -> int:
-    """Attempts that every item has; each `--retry-rejects` of a finished run adds one, for good.
+def _with_another_attempt(last: Round, journal: Journal[Outcome]) -> Round:
+    """The last round of a finished run with one more attempt.
 
-    The next round is counted from the journal, so that a run which is killed before the round began adds no second one.
+    It is counted from the journal, so that a run which is killed before the attempt began adds no second one.
     """
-    path = directory / "attempts.json"
-    if next_round:
-        attempts = 2 + max((outcome.attempt for outcome in journal.records), default=-1)
-        write_json(path, attempts)
-        return attempts
-    return int(read_json(path)) if path.exists() else config.attempts
+    made = 1 + max((outcome.attempt for outcome in journal.records), default=-1)
+    return replace(last, num_attempts=made + 1 - last.first)
 
 
 class _Generator:
@@ -203,48 +231,51 @@ class _Generator:
         validator: CallValidator,
         results: ToolResults,
         journal: Journal[Outcome],
+        made_by_shards: Set[tuple[str, int]],
         contamination: Contamination,
         executor: Executor | None,
+        backend: Callable[[], Backend],
+        judge: Callable[[], Backend] | None,
         on_progress: Callable[[int, int, int], None] | None,
     ) -> None:
         self._config = config
         self._catalog = catalog
         self._verifier = Verifier(catalog, validator, book)
-        self._prompter = Prompter(catalog, book, examples)
+        self._book = book
         self._examples = examples
         self._results = results
         self._plan = plan
         self._reused = reused
         self._journal = journal
+        self._made_by_shards = made_by_shards
         self._contamination = contamination
         self._executor = executor
         self._on_progress = on_progress or (lambda done, total, kept: None)
-        self._backend: Backend | None = None
-        self._judge: Backend | None = None
+        # It writes in every round: whoever has learned to answer requests with calls would answer where it is to write.
+        self._writer = OnDemand(backend)
+        self._answerer = self._writer
+        self._prompter = Prompter(catalog, book, examples)
+        self._first_attempt = 0
+        self._judge = OnDemand(judge) if judge is not None else None
 
-    def work(
-        self,
-        backend: Callable[[], Backend],
-        judge: Callable[[], Backend] | None,
-        attempts: int,
-        made_by_shards: Set[tuple[str, int]],
-    ) -> None:
-        """Make up to `attempts` tries at every item that no earlier try has settled.
+    def work(self, now: Round, adapted: Callable[[], Backend] | None = None) -> None:
+        """Make the attempts of a round at every item that no earlier one has settled.
 
         Args:
-            backend: opens the teacher.
-            judge: opens the judge, where the configuration names one.
-            attempts: how many tries.
-            made_by_shards: the tries that are not made here, by id and number.
+            now: the round.
+            adapted: opens the teacher that has learned earlier traces, and answers requests in this round.
         """
+        self._first_attempt = now.first
+        if adapted is not None:
+            self._answerer = OnDemand(adapted)
+            self._prompter = Prompter(self._catalog, self._book, self._examples, answers_as_taught=True)
         try:
-            for attempt in range(attempts):
-                for chunk in self._chunks(attempt, made_by_shards):
+            for attempt in now.attempts:
+                for chunk in self._chunks(attempt):
                     done = {outcome.id for outcome in self._journal.records if outcome.attempt == attempt}
                     if all(item.id in done for item in chunk):
                         continue
-                    if self._backend is None:
-                        self._open(backend, judge)
+                    self._open()
                     started = time.monotonic()
                     drafts = self._make(chunk, attempt)
                     seconds = (time.monotonic() - started) / len(chunk)
@@ -252,26 +283,38 @@ class _Generator:
                     self._journal.append(outcomes)
                     self._report()
         finally:
-            for opened in filter(None, (self._judge, self._backend)):
+            for opened in filter(None, (self._judge, self._answerer, self._writer)):
                 opened.close()
 
-    def _open(self, backend: Callable[[], Backend], judge: Callable[[], Backend] | None) -> None:
-        """Whoever is needed for the work, the teacher last: its weights load longest."""
+    def _open(self) -> None:
+        """Whoever is needed for the work, the answering teacher last: its weights load longest.
+
+        It may have to learn first, which needs the memory: the one that writes waits until it is asked.
+        """
         if self._executor is not None:
             self._executor.start()
-        if self._config.judge is not None:
-            assert judge is not None
-            self._judge = judge()
-        self._backend = backend()
+        if self._judge is not None:
+            self._judge.open()
+        self._answerer.open()
 
-    def _chunks(self, attempt: int, made_by_shards: Set[tuple[str, int]]) -> Iterator[list[PlanItem]]:
+    def has_questions(self, following: Round) -> bool:
+        """Whether a teacher that has learned more would be asked for anything in a further round."""
+        left = [item for chunk in self._chunks(following.first) for item in chunk]
+        return bool(left) and (self._config.blind_answers or any(map(_is_answered, left)))
+
+    def save_round(self, done: Round) -> None:
+        """Keep the traces as they are at the end of a round."""
+        learned = read_jsonl(self._config.out / "traces.jsonl", Trace, "traces file")
+        write_jsonl(self._config.out / _ROUND_TRACES.format(done.number), learned)
+
+    def _chunks(self, attempt: int) -> Iterator[list[PlanItem]]:
         """The fixed chunks of an attempt: what earlier attempts left, items with one kind of prompt together."""
         last = {outcome.id: outcome for outcome in self._journal.records if outcome.attempt < attempt}
         checks = {} if self._config.shard else self._collected(last)[1]
         pending = [
             item
             for item in self._plan
-            if (item.id, attempt) not in made_by_shards
+            if (item.id, attempt) not in self._made_by_shards
             and (
                 item.id not in last
                 or last[item.id].failed is not None
@@ -351,7 +394,7 @@ class _Generator:
         )
 
     def _answer(self, drafts: Sequence[Draft], attempt: int) -> None:
-        asked = [draft for draft in drafts if draft.item.category not in ("clarify", "irrelevance")]
+        asked = [draft for draft in drafts if _is_answered(draft.item)]
         count = self._config.num_votes
         answer_requests(asked, self._asking_blindly(attempt), self._prompter, self._verifier, num_answers=count)
 
@@ -360,9 +403,9 @@ class _Generator:
         prove_requests(drafts, self._asking_blindly(attempt), self._prompter, self._verifier, num_answers=count)
 
     def _asking_blindly(self, attempt: int) -> Ask:
-        settings = self._settings(attempt, sampled=attempt > 0 or self._config.num_votes > 1)
+        settings = self._settings(attempt, sampled=attempt > self._first_attempt or self._config.num_votes > 1)
         settings = settings.model_copy(update={"constrained": self._config.constrained})
-        return lambda drafts, requests: self._ask(drafts, requests, settings)
+        return lambda drafts, requests: self._ask(drafts, requests, settings, self._answerer)
 
     def _settle(self, drafts: Sequence[Draft], attempt: int) -> None:
         """Ask the judge about disputed answers; its verdict takes the place of the check that they failed."""
@@ -392,13 +435,20 @@ class _Generator:
             draft.checks.append(Check(name="question", ok=good, detail=detail))
 
     def _ask(
-        self, drafts: Sequence[Draft], requests: Sequence[Request], settings: DecodeSettings
+        self,
+        drafts: Sequence[Draft],
+        requests: Sequence[Request],
+        settings: DecodeSettings,
+        backend: OnDemand | None = None,
     ) -> Iterator[tuple[Draft, Completion]]:
-        """Every draft with its completion; a request that failed becomes a failed check and is left out."""
+        """Every draft with its completion; a request that failed becomes a failed check and is left out.
+
+        The writer is asked unless another backend is given.
+        """
         if not drafts:
             return
-        assert self._backend is not None
-        for draft, completion in zip(drafts, complete_all(self._backend, requests, settings), strict=True):
+        completions = complete_all(backend or self._writer, requests, settings)
+        for draft, completion in zip(drafts, completions, strict=True):
             draft.count(completion)
             if completion.error is not None:
                 draft.checks.append(Check(name="backend", ok=False, detail=completion.error))
@@ -415,7 +465,6 @@ class _Generator:
 
     def _outcome(self, draft: Draft, attempt: int, seconds: float) -> Outcome:
         item = draft.item
-        assert self._backend is not None
         trace = self._trace(
             item.id,
             item.system,
@@ -429,7 +478,7 @@ class _Generator:
                 source=item.source,
                 category=item.category or category_of(draft.answer.calls),
                 plan_cell=item.cell,
-                teacher=self._backend.ref,
+                teacher=(self._answerer if _is_answered(item) else self._writer).ref,
                 checks=tuple(draft.checks),
                 attempt=attempt,
             ),
@@ -483,7 +532,7 @@ class _Generator:
     def _last_outcomes(self) -> dict[str, Outcome]:
         return {outcome.id: outcome for outcome in self._journal.records}
 
-    def finish(self) -> GenerationStats:
+    def finish(self, rounds: Sequence[Round]) -> GenerationStats:
         """Judge all traces together, make more of those that stay, write the files, return the counts."""
         last = self._last_outcomes()
         collection, verdicts = self._collected(last)
@@ -501,19 +550,21 @@ class _Generator:
         write_jsonl(self._config.out / "traces.jsonl", merge_groups(kept, _groups_of_steps))
         write_jsonl(self._config.out / "rejects.jsonl", rejects)
         further_checks = (check for _, checks in judged for check in checks)
+        kept_ids = {trace.id for trace in kept}
         stats = count_generation(
             [trace for trace, _ in judged],
             kept,
             Counter((check.name, check.ok) for check in (*self._checks_met(), *further_checks)),
             self._journal.records,
-            count_cells(self._settled_plan(last), last, {trace.id for trace in kept}, self._catalog),
+            count_cells(self._settled_plan(last), last, kept_ids, self._catalog),
             self._catalog,
             collection.report(),
         )
+        stats = stats.model_copy(update={"rounds": count_rounds(rounds, self._journal.records, kept_ids)})
         write_json(self._config.out / "stats.json", stats.model_dump(mode="json"))
         return stats
 
-    def finish_shard(self, directory: Path) -> GenerationStats:
+    def finish_shard(self, directory: Path, rounds: Sequence[Round]) -> GenerationStats:
         """Write and return the counts of a shard, in which all that passed its own checks counts as kept."""
         last = self._last_outcomes()
         passed = {name for name, outcome in last.items() if outcome.failed is None}
@@ -527,6 +578,7 @@ class _Generator:
             self._catalog,
             dedupe=None,
         )
+        stats = stats.model_copy(update={"rounds": count_rounds(rounds, self._journal.records, passed)})
         write_json(directory / "stats.json", stats.model_dump(mode="json"))
         return stats
 
@@ -603,6 +655,11 @@ class _Generator:
 
 def _failed(trace: Trace, further: Sequence[Check]) -> Check | None:
     return next((check for check in (*trace.meta.checks, *further) if not check.ok), None)
+
+
+def _is_answered(item: PlanItem) -> bool:
+    """Whether the teacher is asked for the calls of an item, and not for its request."""
+    return item.source == "request_first" and item.category not in ("clarify", "irrelevance")
 
 
 def _without(call: ToolCall, name: str) -> ToolCall:

@@ -92,12 +92,27 @@ _ASSENT = re.compile(r"(?:sure|of course|okay|certainly)[,.!] +(?=\w)", re.IGNOR
 
 
 class Prompter:
-    """Builds the prompts for one catalogue and one set of worked examples."""
+    """Builds the prompts for one catalogue and one set of worked examples.
 
-    def __init__(self, catalog: Catalog, book: ValueBook, examples: Sequence[WorkedExample]) -> None:
+    Args:
+        catalog: the tools.
+        book: how values are said.
+        examples: of the team.
+        answers_as_taught: whether who answers has learned the domain's traces, and is asked as they are written.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        book: ValueBook,
+        examples: Sequence[WorkedExample],
+        *,
+        answers_as_taught: bool = False,
+    ) -> None:
         self._catalog = catalog
         self._book = book
         self._examples = examples
+        self._answers_as_taught = answers_as_taught
 
     def write_request(self, item: PlanItem) -> Request:
         """Ask the teacher to write the request of a call-first item.
@@ -176,8 +191,13 @@ class Prompter:
     def answer(self, item: PlanItem, request: str) -> Request:
         """Ask the teacher to answer a request blindly: it sees the tools, worked examples and the request only.
 
-        Where a hint says that a call is right, no example shows a refusal: a small teacher copies it too gladly.
+        Where a hint says that a call is right, no example shows a refusal: a small teacher copies it too gladly. A
+        teacher that has learned the traces needs no examples.
         """
+        if self._answers_as_taught:
+            context = [Message(role="system", content=item.system)] if item.system else []
+            messages = (*context, Message(role="user", content=request))
+            return Request(id=item.id, messages=messages, specs=self._catalog.specs)
         shown = choose_examples(self._examples, self._catalog.specs, with_refusals=item.category is None)
         turns = [*example_turns(shown), Message(role="user", content=with_context(item.system, request))]
         return Request(id=item.id, messages=tuple(turns), specs=self._catalog.specs)

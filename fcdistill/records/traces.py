@@ -25,6 +25,7 @@ __all__ = [
     "PlannedKept",
     "Reject",
     "RemovedPair",
+    "RoundYield",
     "SeedRequest",
     "StageCount",
     "Trace",
@@ -151,6 +152,17 @@ class PlannedKept(Frozen):
     kept: int
 
 
+class RoundYield(Frozen):
+    """What one teacher made in one round."""
+
+    round: int
+    teacher: str
+    asked: int
+    """Planned traces that earlier attempts had left."""
+    kept: int
+    """Those of them that this round settled, and that passed all checks."""
+
+
 class CellCoverage(Frozen):
     """A cell of the plan, and how many of its traces were asked for, made and kept.
 
@@ -213,6 +225,8 @@ class GenerationStats(Record):
     """Traces of earlier generations that took the place of a planned one."""
     attempts: int
     """Attempts in all; a reject is tried again before it is given up."""
+    rounds: tuple[RoundYield, ...] = ()
+    """By round and teacher, in order; traces of earlier generations, and those made without a teacher, are in none."""
     stages: dict[str, StageCount]
     """Per check, over all attempts."""
     by_source: dict[str, PlannedKept]

@@ -155,6 +155,12 @@ def render_generation(stats: GenerationStats) -> Group:
     for title, counts in (("Roads", stats.by_source), ("Categories", stats.by_category)):
         rows = [(name, str(count.planned), str(count.kept)) for name, count in counts.items()]
         parts.append(rich_table(title, ("", "planned", "kept"), rows))
+    if any(each.round > 1 for each in stats.rounds):
+        yields = [
+            (str(each.round), visible(each.teacher), str(each.asked), str(each.kept), percent(each.kept / each.asked))
+            for each in stats.rounds
+        ]
+        parts.append(rich_table("Rounds", ("round", "teacher", "asked", "kept", "yield"), yields, texts=(1,)))
     tools = [(name, str(count)) for name, count in stats.calls_by_tool.items()]
     parts.append(rich_table("Calls in kept traces", ("tool", "calls"), tools))
     parts += render_cells(stats.cells)

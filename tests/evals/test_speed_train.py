@@ -90,7 +90,7 @@ def test_trl_is_required_where_it_is_to_run(traces: Path) -> None:
 
 
 def test_versions_are_of_the_packages_that_are_there() -> None:
-    found = train.versions_of(sys.executable)
+    found = train.versions_of(sys.executable, train.PACKAGES)
     assert found["torch"] and found["fcdistill"]
     assert found["python"].count(".") == 2
 

@@ -13,7 +13,7 @@ from typing import Any
 from fcdistill.backends import ScriptedBackend
 from fcdistill.backends.base import Completion, Request
 from fcdistill.config import DecodeSettings, ExecutorConfig, GenerateConfig, ScriptedBackendConfig
-from fcdistill.generation import pipeline
+from fcdistill.generation import pipeline, rounds
 from fcdistill.records import ModelRef, ToolCall
 from fcdistill.storage import Journal, RunDirectory
 from fcdistill.toolcalls import render_calls
@@ -110,7 +110,7 @@ def _arm(instant: str) -> None:
     elif name == "records_written":
         pipeline.write_jsonl = dying_write(write_jsonl)  # type: ignore[attr-defined]
     elif name == "json_written":
-        pipeline.write_json = dying_write(write_json)  # type: ignore[attr-defined]
+        pipeline.write_json = rounds.write_json = dying_write(write_json)  # type: ignore[attr-defined]
     else:
         assert name == "before_complete"
         RunDirectory.mark_complete = lambda run: _die()  # type: ignore[method-assign]
