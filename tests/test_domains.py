@@ -18,6 +18,7 @@ from fcdistill.config.loading import load_config
 from fcdistill.evaluation.scoring import Scorer
 from fcdistill.evaluation.suites import read_suite
 from fcdistill.generation.plan import make_plan, time_of_context
+from fcdistill.generation.results import read_results
 from fcdistill.generation.values import read_value_book
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import EvalCase, Message, Prediction, SeedRequest, ToolCall, ToolSpec, WorkedExample
@@ -373,7 +374,8 @@ def test_worked_examples_show_every_tool_and_say_what_they_call(
 
 def test_the_facts_of_a_plan_ground_its_calls(domain: Domain, catalog: Catalog, verifier: Verifier) -> None:
     config = load_config(ROOT / "evals" / domain.name / domain.config, "generate", ["num_call_first=300"])
-    for item in make_plan(config, catalog, verifier.validator, verifier.book, []):
+    results = read_results(config.results, catalog)
+    for item in make_plan(config, catalog, verifier.validator, verifier.book, [], results):
         request = " then ".join(phrase for facts in item.facts for _, phrase in facts)
         check = verifier.check_grounding(request, item.calls, item.now)
         assert check.ok, (item, check.detail)
