@@ -31,7 +31,8 @@ TEACHERS: dict[str, tuple[str, list[str]]] = {
     "kd_agree": ("raw", ["objective.kd_gate=agree"]),
     "kd_prob": ("raw", ["objective.kd_gate=prob"]),
     "kd_adapted": (ADAPTED, []),
-    "kd_hidden_adapted": (ADAPTED, ["objective.hidden_weight=1.0"]),
+    "kd_adapted_agree": (ADAPTED, ["objective.kd_gate=agree"]),
+    "kd_hidden_adapted_agree": (ADAPTED, ["objective.kd_gate=agree", "objective.hidden_weight=1.0"]),
 }
 """Arms with a teacher: which, and what else its students are trained with."""
 ARMS = ("sft", *TEACHERS)
