@@ -606,7 +606,7 @@ def test_ctrl_c_in_train_keeps_a_checkpoint(run: Run, project: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "kilobytes", "message"),
     [
-        ("generate", 2, "could not append to runs/traces/journal.jsonl: File too large"),
+        ("generate", 4, "could not append to runs/traces/journal.jsonl: File too large"),
         ("train", 8, "could not write a checkpoint in runs/student/checkpoints: "),
         ("train", 40, "could not write a checkpoint in runs/student/checkpoints: "),
         ("train", 120, "could not write runs/student/merged: "),
