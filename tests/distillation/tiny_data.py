@@ -44,7 +44,6 @@ def random_examples(count: int, seed: int = 0) -> list[Example]:
         examples.append(
             Example(
                 trace_id=f"trace-{index}",
-                split_group=f"group-{index // 2}",
                 student_prompt=tools + request,
                 teacher_prompt=teacher_tools + request,
                 completion=completion,
