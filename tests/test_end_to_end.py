@@ -32,7 +32,7 @@ def overrides(**fields: object) -> list[str]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("end-to-end")
-    few = overrides(out=out / "traces", num_call_first=12, num_request_first=4, num_varied=8, num_joined=4)
+    few = overrides(out=out / "traces", num_call_first=12, num_request_first=4, num_varied=8, num_joined=4, rounds=1)
     fcdistill("generate", str(CONFIG), *few)
     return out
 

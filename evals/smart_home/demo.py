@@ -1,6 +1,6 @@
 """The demo: base student, teacher and trained student on the same gold cases, on real models, through the CLI.
 
-Runs `fcdistill generate`, `adapt`, `train` and `eval` with `demo.yaml`, prints the final table and writes
+Runs `fcdistill generate`, `train` and `eval` with `demo.yaml`, prints the final table and writes
 `summary.json`. Every stage resumes, so an interrupted demo is continued by running it again.
 """
 
@@ -27,9 +27,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="where everything goes")
     out: Path = parser.parse_args().out
+    adapted = f"{out}/traces/teacher-round-2"
     evaluations = {
         "teacher": (f"{TEACHER} (teacher, zero-shot)", [f"model={{model: {TEACHER}, batch_size: 32}}"]),
-        "adapted": (f"{TEACHER} (teacher, adapted)", [f"model={{model: {out}/teacher, batch_size: 32}}"]),
+        "adapted": (f"{TEACHER} (teacher, adapted)", [f"model={{model: {adapted}, batch_size: 32}}"]),
         "base": (
             f"{STUDENT} (student before)",
             [f"model={{model: {STUDENT}, batch_size: 32, tools_in_prompt: compact}}"],
@@ -40,11 +41,10 @@ def main() -> int:
         f"models pull {TEACHER}": ["models", "pull", TEACHER],
         f"models pull {STUDENT}": ["models", "pull", STUDENT],
         "generate": ["generate", CONFIG, *assignments(out=f"{out}/traces")],
-        "adapt": ["adapt", CONFIG, *assignments(traces=f"{out}/traces/traces.jsonl", out=f"{out}/teacher")],
         "train": [
             "train",
             CONFIG,
-            *assignments(traces=f"{out}/traces/traces.jsonl", out=f"{out}/student", teacher=f"{out}/teacher"),
+            *assignments(traces=f"{out}/traces/traces.jsonl", out=f"{out}/student", teacher=adapted),
             *assignments(**{"cache.dir": f"{out}/cache"}),
         ],
     }
