@@ -14,21 +14,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jsonschema import (
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from fcdistill.declarations import EndlessReferenceError, Leaf, Level, Levels, Place, RemoteReferenceError
+from fcdistill.errors import CatalogError
+from fcdistill.json_schema import (
     Draft4Validator,
     Draft6Validator,
     Draft7Validator,
     Draft201909Validator,
     Draft202012Validator,
     ValidationError,
+    Validator,
+    best_match,
 )
-from jsonschema.exceptions import best_match
-from jsonschema.protocols import Validator
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
-from fcdistill.declarations import EndlessReferenceError, Leaf, Level, Levels, Place, RemoteReferenceError
-from fcdistill.errors import CatalogError
 from fcdistill.records import CALL_ERRORS, CallError, ToolCall, ToolSpec
 
 __all__ = ["MAX_SCHEMA_DEPTH", "CallValidator", "Violation", "check_spec", "dialect_of", "pointer_step"]

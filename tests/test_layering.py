@@ -18,8 +18,8 @@ LAYERS = [
     {"errors"},
     {"records"},
     {"config", "launcher", "storage"},
-    # annotations and functions belong to catalog, declarations to validation, signatures to prompts; equality and
-    # toolcall_regions to toolcalls
+    # annotations and functions belong to catalog, declarations and json_schema to validation, signatures to prompts;
+    # equality and toolcall_regions to toolcalls
     {
         "annotations",
         "catalog",
@@ -27,6 +27,7 @@ LAYERS = [
         "declarations",
         "equality",
         "functions",
+        "json_schema",
         "prompts",
         "revalidation",
         "signatures",

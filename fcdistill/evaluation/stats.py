@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import sqrt
 
 import numpy
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from fcdistill.evaluation.repeats import agreement, by_case, case_verdict, pass_hat
 from fcdistill.evaluation.scoring import SCORER_VERSION
@@ -48,7 +48,7 @@ def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tup
     """
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"{successes} successes in {n} trials")
-    share, z2 = successes / n, float(norm.isf((1 - confidence) / 2)) ** 2
+    share, z2 = successes / n, float(ndtri((1 - confidence) / 2)) ** 2
     centre = share + z2 / (2 * n)
     reach = sqrt(z2 * (share * (1 - share) + z2 / (4 * n)) / n)
     low, high = (centre - reach) / (1 + z2 / n), (centre + reach) / (1 + z2 / n)
