@@ -17,7 +17,7 @@ PACKAGE = Path(fcdistill.__file__).parent
 LAYERS = [
     {"errors"},
     {"records"},
-    {"config", "launcher", "storage"},
+    {"config", "launcher", "parallel", "storage"},
     # annotations and functions belong to catalog, declarations and json_schema to validation, signatures to prompts;
     # equality and toolcall_regions to toolcalls
     {
