@@ -109,6 +109,7 @@ def read_predictions(
             required="one answer per repetition of a case",
             fix="remove one of them",
         )
+
     def read(lines: Sequence[tuple[tuple[str, int], SavedPrediction]]) -> list[Prediction]:
         return [_prediction(line, repetition, safe_names) for (_, repetition), line in lines]
 

@@ -5,7 +5,6 @@ A run directory holds `predictions.jsonl` (appended while the run goes on, so th
 report is shown is not known here (`reporting`).
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -289,7 +288,7 @@ def _evaluate(
     def scored(part: Sequence[tuple[EvalCase, list[Prediction]]]) -> list[list[Score]]:
         return [[scorers[id(suite.specs[case.id])].score(case, answer) for answer in given] for case, given in part]
 
-    scores = list(itertools.chain.from_iterable(map_parts(scored, answered)))
+    scores = [score for found in map_parts(scored, answered) for score in found]
     if bfcl is not None:
         scores = [_with_official(score, bfcl, answers[score.id, score.repetition]) for score in scores]
     verdicts = [case_verdict(found) for found in by_case(scores).values()]
@@ -299,6 +298,7 @@ def _evaluate(
         [answers[score.id, score.repetition] for score in scores],
         unscored_ids=unscored_ids,
         model=None if backend is None else backend.ref,
+        decode=None if backend is None else config.decode.model_dump(mode="json"),
         set_aside=None if bfcl is None else bfcl.unsatisfiable,
         **conditions,
     )

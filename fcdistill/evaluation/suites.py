@@ -4,7 +4,7 @@ A case that no answer could satisfy (an unknown tool, a gold call that breaks it
 applies) is a mistake of the suite and refused here, so that scores speak of the model alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,6 @@ from fcdistill.evaluation.comparators import (
     parse_rule,
 )
 from fcdistill.evaluation.openai_messages import read_message_cases
-from fcdistill.parallel import map_parts
 from fcdistill.records import EvalCase, ToolCall, ToolSpec
 from fcdistill.storage import read_jsonl, sha256_json
 from fcdistill.validation import CallValidator
@@ -93,17 +92,12 @@ def read_suite(cases: Path, tools: Path | None = None, cases_format: CasesFormat
         if own is None:
             raise _defect(cases, case, "it holds no tools and no catalogue was given", "tools in the case, or --tools")
         named = _with_catalogue_comparators(_with_safe_names(case, safe_names) if case.tools is None else case, own)
-        checked.append((named, own))
-        specs[case.id] = own.specs
-
-    def problems(part: Sequence[tuple[EvalCase, _Tools]]) -> list[str]:
-        return [next(_problems(case, own), "") for case, own in part]
-
-    for (case, _), problem in zip(checked, map_parts(problems, checked), strict=True):
-        if problem:
+        for problem in _problems(named, own):
             raise _defect(cases, case, problem, "a case that a right answer satisfies")
+        checked.append(named)
+        specs[case.id] = own.specs
     tools_sha256 = None if catalog is None else catalog.sha256
-    return Suite(tuple(case for case, _ in checked), specs, safe_names, tools_sha256, note)
+    return Suite(tuple(checked), specs, safe_names, tools_sha256, note)
 
 
 class _Tools:

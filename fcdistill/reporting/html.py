@@ -27,7 +27,7 @@ from fcdistill.records import (
     ToolCall,
 )
 from fcdistill.reporting.diffs import CallDiff, diff_calls
-from fcdistill.reporting.wording import NOTHING, interval, percent, quantity, repeated_rates, visible
+from fcdistill.reporting.wording import NOTHING, decoding, interval, percent, quantity, repeated_rates, visible
 
 __all__ = ["render_html"]
 
@@ -159,6 +159,7 @@ def _provenance(report: Report) -> list[tuple[str, str]]:
         ("Tools SHA-256", report.tools_sha256 or NOTHING),
         ("Chat template SHA-256", report.template_sha256 or NOTHING),
         ("Tools in the prompt", report.tools_in_prompt or NOTHING),
+        ("Decoding", decoding(report)),
         ("Decode settings SHA-256", report.decode_sha256 or NOTHING),
         ("Default equals omitted", "yes" if report.default_equals_omitted else "no"),
         ("Scorer version", str(report.scorer_version)),

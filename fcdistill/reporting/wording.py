@@ -4,7 +4,7 @@ import re
 
 from fcdistill.records import Rate, RepeatedRate, Report, ScoreError
 
-__all__ = ["NOTHING", "describe_error", "interval", "percent", "quantity", "repeated_rates", "visible"]
+__all__ = ["NOTHING", "decoding", "describe_error", "interval", "percent", "quantity", "repeated_rates", "visible"]
 
 NOTHING = "n/a"
 """Stands where there is no figure."""
@@ -40,6 +40,18 @@ def repeated_rates(report: Report) -> list[tuple[str, RepeatedRate]]:
         *((f"pass^{power}", rate) for power, rate in powers if power > 1),
         ("consistency", report.repeats.consistency),
     ]
+
+
+def decoding(report: Report) -> str:
+    """How the answers were drawn, where a model was asked; limits that say nothing of the drawing are left out."""
+    decode = report.decode
+    if decode is None:
+        return NOTHING
+    drawn = "greedy"
+    if decode["sampling_temperature"]:
+        nucleus = f", top_p {decode['top_p']:g}" if decode["top_p"] < 1 else ""
+        drawn = f"sampled at temperature {decode['sampling_temperature']:g}{nucleus}, seed {decode['seed']}"
+    return f"{drawn}, constrained to text and valid calls" if decode["constrained"] else drawn
 
 
 def describe_error(error: ScoreError) -> str:
