@@ -134,17 +134,11 @@ def _command(work: Path, number: int) -> dict[str, float]:
     options = {"cases": work / "cases.jsonl", "tools": _TOOLS, "predictions": work / "predictions.jsonl"}
     arguments = [text for name, path in options.items() for text in (f"--{name}", str(path))]
     command = [sys.executable, "-m", "fcdistill.cli", "eval", *arguments, "--out", str(work / f"out-{number}")]
-    started = time.perf_counter(), _children_cpu_s()
+    started = _clock()
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=_ROOT)
     if ended.returncode:
         raise RuntimeError(ended.stderr)
-    return {"s": time.perf_counter() - started[0], "cpu_s": _children_cpu_s() - started[1]}
-
-
-def _children_cpu_s() -> float:
-    """Processor time of the processes that this one started and that have ended, and of theirs."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return _passed(started)
 
 
 def _scoring(work: Path, number: int) -> dict[str, float]:
@@ -238,7 +232,9 @@ def _plain(case: EvalCase, call: ToolCall) -> ToolCall:
 
 
 def _clock() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
+    """Seconds by the clock and of the processor, those of ended child processes included."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return time.perf_counter(), sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def _passed(started: tuple[float, float]) -> dict[str, float]:

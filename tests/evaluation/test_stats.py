@@ -61,7 +61,7 @@ def test_known_intervals() -> None:
 
 
 def test_the_usual_quantile_is_scipys() -> None:
-    assert stats._USUAL_QUANTILE == norm.isf(0.025)
+    assert stats._USUAL_QUANTILE == norm.isf((1 - 0.95) / 2)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (2, 1), (-1, 3)])
