@@ -31,15 +31,15 @@ def map_parts(function: Callable[[Sequence[T]], list[R]], items: Sequence[T]) ->
     num_parts = max(1, min(_num_cores(), len(items) // _WORTHWHILE))
     bounds = [len(items) * number // num_parts for number in range(num_parts + 1)]
     first, *others = [items[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
-    started = [(part, *_start(function, part)) for part in others]
+    started = [_start(function, part) for part in others]
     try:
         results = list(function(first))
-        for part, _, pipe in started:
-            found = _received(pipe)
+        for part, process in zip(others, started, strict=True):
+            found = None if process is None else _received(process[1])
             results += function(part) if found is None else found
         return results
     finally:
-        for _, pid, pipe in started:
+        for pid, pipe in filter(None, started):
             pipe.close()
             os.kill(pid, signal.SIGKILL)  # one that has not ended has nothing more to say
             os.waitpid(pid, 0)
@@ -50,10 +50,15 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
 
 
-def _start(function: Callable[[Sequence[T]], list[R]], part: Sequence[T]) -> tuple[int, BinaryIO]:
-    """A process that works on a part: its id, and where its results can be read."""
+def _start(function: Callable[[Sequence[T]], list[R]], part: Sequence[T]) -> tuple[int, BinaryIO] | None:
+    """A process that works on a part: its id, and where its results can be read; None where there can't be one."""
     reading, writing = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        return None
     if pid:
         os.close(writing)
         return pid, open(reading, "rb")

@@ -52,7 +52,7 @@ _CODES: dict[str, CallError] = {
     "const": "enum_violation",
 }
 _PLAIN = 2
-"""A version of marshal's format that writes equal values alike. It is written several times faster than JSON."""
+"""A version of marshal's format that writes the same values alike, and several times faster than JSON is written."""
 
 
 @dataclass(frozen=True, slots=True)

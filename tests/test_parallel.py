@@ -34,6 +34,14 @@ def test_the_part_of_a_process_that_comes_to_nothing_is_done_here() -> None:
     assert map_parts(work, range(2000)) == [2 * number for number in range(2000)]
 
 
+def test_where_there_can_be_no_process_all_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "fork", refuse)
+    assert map_parts(lambda part: [os.getpid() for _ in part], range(2000)) == [os.getpid()] * 2000
+
+
 def test_an_error_is_raised_as_if_all_were_done_here(capfd: pytest.CaptureFixture[str]) -> None:
     def work(part: Sequence[int]) -> list[float]:
         return [1 / (number - 1999) for number in part]

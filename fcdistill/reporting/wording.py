@@ -62,4 +62,6 @@ def describe_error(error: ScoreError) -> str:
 
 def visible(text: str) -> str:
     """The text with control and bidirectional characters replaced: they could hide or move what stands there."""
+    if text.isprintable():  # nearly all texts, and much faster than to search
+        return text
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
