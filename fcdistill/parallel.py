@@ -46,8 +46,8 @@ def map_parts(function: Callable[[Sequence[T]], list[R]], items: Sequence[T]) ->
 
 
 def _num_cores() -> int:
-    """The cores that this process may use; 1 where forking is not safe once libraries are loaded, as on macOS."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    """The cores that forked processes may use; 1 where forking is not safe: beside torch's threads, or on macOS."""
+    return 1 if sys.platform != "linux" or "torch" in sys.modules else len(os.sched_getaffinity(0))
 
 
 def _start(function: Callable[[Sequence[T]], list[R]], part: Sequence[T]) -> tuple[int, BinaryIO] | None:
