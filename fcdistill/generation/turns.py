@@ -8,7 +8,13 @@ from scipy.cluster.hierarchy import DisjointSet
 from fcdistill.generation.words import words_of
 from fcdistill.records import Check, Message, Trace
 
-__all__ = ["conversation_key", "earlier_steps", "has_one_request", "merge_groups", "user_texts"]
+__all__ = ["conversation", "conversation_key", "earlier_steps", "has_one_request", "merge_groups", "user_texts"]
+
+
+def conversation(system: str, turns: Sequence[Message], answer: Message) -> tuple[Message, ...]:
+    """The messages of a trace; without a system message where there is no context."""
+    context = [Message(role="system", content=system)] if system else []
+    return (*context, *turns, answer)
 
 
 def user_texts(trace: Trace) -> list[str]:
