@@ -9,9 +9,10 @@ shard has a journal and counts alone: which of its traces are kept shows when al
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from fcdistill.backends.base import Backend, Completion, Request, complete_all
@@ -27,11 +28,12 @@ from fcdistill.generation.drafts import Draft, ground
 from fcdistill.generation.executing import Executor, execution_checks
 from fcdistill.generation.finishing import Finishing
 from fcdistill.generation.judging import settle
+from fcdistill.generation.outcomes import Outcomes
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
 from fcdistill.generation.results import ToolResults, read_results
 from fcdistill.generation.reuse import REUSED, place_traces, read_reusable
 from fcdistill.generation.rounds import OnDemand, Round, read_rounds, write_rounds
-from fcdistill.generation.sharding import JOURNAL, Shard, read_shards
+from fcdistill.generation.sharding import JOURNAL, Shard, finished_journals, merge_journals
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
 from fcdistill.generation.turns import conversation
 from fcdistill.generation.values import ValueBook, read_value_book
@@ -48,7 +50,7 @@ from fcdistill.records import (
     TraceMeta,
     WorkedExample,
 )
-from fcdistill.storage import Journal, RunDirectory, read_json, read_jsonl, sha256_json, write_jsonl
+from fcdistill.storage import RunDirectory, iter_jsonl, read_json, read_jsonl, sha256_json, write_jsonl
 from fcdistill.toolcalls import parse_output
 from fcdistill.validation import CallValidator
 from fcdistill.worked_examples import read_examples
@@ -132,28 +134,28 @@ def run_generation(
                 required="a whole generation: what is a reject shows when all its shards are taken up",
                 fix="remove --retry-rejects; after the last shard, give it to the generation without --shard",
             )
-    with opened(shard) as run, Journal(run.path / JOURNAL, Outcome) as journal, contextlib.ExitStack() as held:
+    with opened(shard) as run, Outcomes(run.path / JOURNAL) as outcomes, contextlib.ExitStack() as held:
         if run.complete and not retry_rejects and len(rounds) >= config.rounds:
             return GenerationStats.model_validate(read_json(run.path / "stats.json", "stats file"))
         if run.complete and retry_rejects:
-            rounds[-1] = _with_another_attempt(rounds[-1], journal)
+            rounds[-1] = _with_another_attempt(rounds[-1], outcomes)
             write_rounds(run.path, rounds)
-        made = [] if shard or run.complete else read_shards(config.out, opened)
+        journals = [] if shard or run.complete else finished_journals(config.out, opened)
         if run.complete:
             run.reopen()
         # Settled before the first attempt, like items that an earlier attempt settled.
-        placed = [
+        placed = (
             Outcome(id=item.id, attempt=REUSED, candidate=reused.placed[item.id])
             for item in plan
             if item.id in reused.placed
-        ]
-        _append_missing(journal, made or placed)
+        )
+        made = _append_missing(outcomes, merge_journals(journals) if journals else placed)
         executor = Executor(config.executor, catalog.original_names) if config.executor else None
         if executor is not None:
             held.callback(executor.close)
         verifier = Verifier(catalog, validator, book)
         contamination = Contamination(cases, config.contamination_jaccard)
-        finishing = Finishing(config, verifier, examples, plan, reused, journal, contamination, executor)
+        finishing = Finishing(config, verifier, examples, plan, reused, outcomes, contamination, executor)
         generator = _Generator(
             config,
             catalog,
@@ -162,9 +164,9 @@ def run_generation(
             plan,
             verifier,
             results,
-            journal,
+            outcomes,
             finishing,
-            frozenset((outcome.id, outcome.attempt) for outcome in made),
+            made,
             executor,
             backend,
             judge,
@@ -192,20 +194,29 @@ def _directory(config: GenerateConfig, shard: Shard | None) -> Path:
     return shard.directory(config.out) if shard else config.out
 
 
-def _append_missing(journal: Journal[Outcome], outcomes: Sequence[Outcome]) -> None:
-    """Add what a journal does not hold yet, so that a run which is killed here doubles nothing."""
-    known = {(outcome.id, outcome.attempt) for outcome in journal.records}
-    missing = [outcome for outcome in outcomes if (outcome.id, outcome.attempt) not in known]
-    if missing:
-        journal.append(missing)
+def _append_missing(outcomes: Outcomes, found: Iterable[Outcome]) -> Set[tuple[str, int]]:
+    """Add what a journal does not hold yet, so that a run which is killed here doubles nothing.
+
+    Returns:
+        Ids and attempts of all that was found.
+    """
+    known = {(entry.id, entry.attempt) for entry in outcomes.entries}
+    made: set[tuple[str, int]] = set()
+    waiting = iter(found)
+    while batch := list(islice(waiting, _CHUNK)):
+        made.update((outcome.id, outcome.attempt) for outcome in batch)
+        missing = [outcome for outcome in batch if (outcome.id, outcome.attempt) not in known]
+        if missing:
+            outcomes.append(missing)
+    return made
 
 
-def _with_another_attempt(last: Round, journal: Journal[Outcome]) -> Round:
+def _with_another_attempt(last: Round, outcomes: Outcomes) -> Round:
     """The last round of a finished run with one more attempt.
 
     It is counted from the journal, so that a run which is killed before the attempt began adds no second one.
     """
-    made = 1 + max((outcome.attempt for outcome in journal.records), default=-1)
+    made = 1 + max((entry.attempt for entry in outcomes.entries), default=-1)
     return replace(last, num_attempts=made + 1 - last.first)
 
 
@@ -221,9 +232,9 @@ class _Generator:
         plan: Sequence[PlanItem],
         verifier: Verifier,
         results: ToolResults,
-        journal: Journal[Outcome],
+        outcomes: Outcomes,
         finishing: Finishing,
-        made_by_shards: Set[tuple[str, int]],
+        made_before: Set[tuple[str, int]],
         executor: Executor | None,
         backend: Callable[[], Backend],
         judge: Callable[[], Backend] | None,
@@ -236,9 +247,9 @@ class _Generator:
         self._examples = examples
         self._results = results
         self._plan = plan
-        self._journal = journal
+        self._outcomes = outcomes
         self._finishing = finishing
-        self._made_by_shards = made_by_shards
+        self._made_before = made_before
         self._executor = executor
         self._on_progress = on_progress or (lambda done, total, kept: None)
         # It writes in every round: whoever has learned to answer requests with calls would answer where it is to write.
@@ -262,15 +273,15 @@ class _Generator:
         try:
             for attempt in now.attempts:
                 for chunk in self._chunks(attempt):
-                    done = {outcome.id for outcome in self._journal.records if outcome.attempt == attempt}
+                    done = {entry.id for entry in self._outcomes.entries if entry.attempt == attempt}
                     if all(item.id in done for item in chunk):
                         continue
                     self._open()
                     started = time.monotonic()
                     drafts = self._make(chunk, attempt)
                     seconds = (time.monotonic() - started) / len(chunk)
-                    outcomes = [self._outcome(draft, attempt, seconds) for draft in drafts if draft.item.id not in done]
-                    self._journal.append(outcomes)
+                    left = [draft for draft in drafts if draft.item.id not in done]
+                    self._outcomes.append(self._outcome(draft, attempt, seconds) for draft in left)
                     self._report()
         finally:
             for opened in filter(None, (self._judge, self._answerer, self._writer)):
@@ -294,23 +305,23 @@ class _Generator:
 
     def save_round(self, done: Round) -> None:
         """Keep the traces as they are at the end of a round."""
-        learned = read_jsonl(self._config.out / "traces.jsonl", Trace, "traces file")
+        learned = iter_jsonl(self._config.out / "traces.jsonl", Trace, "traces file")
         write_jsonl(self._config.out / _ROUND_TRACES.format(done.number), learned)
 
     def _chunks(self, attempt: int) -> Iterator[list[PlanItem]]:
         """The fixed chunks of an attempt: what earlier attempts left, items with one kind of prompt together."""
-        last = {outcome.id: outcome for outcome in self._journal.records if outcome.attempt < attempt}
-        checks = {} if self._config.shard else self._finishing.verdicts(last)
+        last = self._outcomes.last(before=attempt)
+        refused = {} if self._config.shard else self._finishing.refused(last)
         pending = [
             item
             for item in self._plan
-            if (item.id, attempt) not in self._made_by_shards
+            if (item.id, attempt) not in self._made_before
             and (
                 item.id not in last
-                or last[item.id].failed is not None
+                or last[item.id].failed
                 # Another request may be written; a user's own does not change.
                 or item.source != "request_first"
-                and not all(check.ok for check in checks.get(item.id, ()))
+                and item.id in refused
             )
         ]
         groups: dict[tuple[str, str], list[PlanItem]] = {}
@@ -488,8 +499,8 @@ class _Generator:
         return tuple(tool for tool in self._catalog.tools if tool.function.name not in lacking)
 
     def _report(self) -> None:
-        last = self._finishing.last_outcomes()
-        self._on_progress(len(last), len(self._plan), sum(outcome.failed is None for outcome in last.values()))
+        last = self._outcomes.last()
+        self._on_progress(len(last), len(self._plan), sum(not entry.failed for entry in last.values()))
 
 
 def _is_answered(item: PlanItem) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 from scipy.cluster.hierarchy import DisjointSet
 
+from fcdistill.generation.spooling import Traces
 from fcdistill.generation.words import words_of
 from fcdistill.records import Check, Message, Trace
 
@@ -43,7 +44,7 @@ def earlier_steps(trace: Trace) -> Iterator[Trace]:
         yield trace.model_copy(update={"id": f"{trace.id}-step-{number}", "messages": messages, "meta": meta})
 
 
-def merge_groups(traces: Sequence[Trace], keys: Callable[[Trace], Iterable[str]]) -> Iterator[Trace]:
+def merge_groups(traces: Traces, keys: Callable[[Trace], Iterable[str]]) -> Iterator[Trace]:
     """The traces, with one split group for all that share a group or a key, through others too.
 
     Args:

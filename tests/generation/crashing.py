@@ -85,7 +85,7 @@ def _arm(instant: str) -> None:
 
     append, write_jsonl, write_json = Journal.append, finishing.write_jsonl, finishing.write_json
 
-    def dying_append(journal: Journal[Any], records: Iterable[Any]) -> None:
+    def dying_append(journal: Journal[Any], records: Iterable[Any]) -> list[int]:
         listed = list(records)
         dies = now_it_is()
         if dies and name == "torn":
@@ -93,9 +93,10 @@ def _arm(instant: str) -> None:
             journal._file.write(data[: len(data) // 2])
         if dies and name in ("torn", "before_append"):
             _die()
-        append(journal, listed)
+        places = append(journal, listed)
         if dies:
             _die()
+        return places
 
     def dying_write(write: Any) -> Any:
         def written(path: Path, value: Any) -> None:
