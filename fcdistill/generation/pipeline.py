@@ -123,7 +123,7 @@ def run_generation(
             },
             inputs=inputs,
             seed=config.seed,
-            volatile=frozenset({"out", "rounds"} | (set() if is_adapted else {"adaptation"})),
+            volatile=frozenset({"out", "ray", "ray_gpus", "rounds"} | (set() if is_adapted else {"adaptation"})),
         )
 
     if shard is not None:

@@ -16,9 +16,9 @@ from fcdistill.errors import DataError
 from fcdistill.generation.outcomes import Outcomes
 from fcdistill.generation.plan import PlanItem
 from fcdistill.records import Outcome
-from fcdistill.storage import RunDirectory
+from fcdistill.storage import RunDirectory, read_json
 
-__all__ = ["JOURNAL", "Shard", "finished_journals", "merge_journals"]
+__all__ = ["JOURNAL", "Shard", "finished_journals", "is_complete", "merge_journals", "require_cut"]
 
 JOURNAL = "journal.jsonl"
 
@@ -66,12 +66,7 @@ def finished_journals(out: Path, opened: Callable[[Shard], RunDirectory]) -> lis
     """
     found = _find(out)
     counts = sorted({shard.count for shard in found})
-    if len(counts) > 1:
-        raise DataError(
-            f"{out} holds shards of several cuts: into {' and into '.join(map(str, counts))}",
-            required="the shards of one cut",
-            fix="delete the shard directories of the others",
-        )
+    require_cut(out, *counts)
     journals, lacking = [], []
     for shard in (Shard(count, number) for count in counts for number in range(1, count + 1)):
         if shard not in found:
@@ -103,6 +98,24 @@ def merge_journals(journals: Iterable[Path]) -> Iterator[Outcome]:
         entries = [(entry, outcomes) for outcomes in found for entry in outcomes.entries]
         for entry, outcomes in sorted(entries, key=lambda pair: pair[0].attempt):
             yield outcomes.read(entry)
+
+
+def require_cut(out: Path, *counts: int) -> None:
+    """Raise `DataError` where a directory holds shards of another cut than one into so many."""
+    found = sorted({*counts, *(shard.count for shard in _find(out))})
+    if len(found) > 1:
+        raise DataError(
+            f"{out} holds shards of several cuts: into {' and into '.join(map(str, found))}",
+            required="the shards of one cut",
+            fix="delete the shard directories of the others",
+        )
+
+
+def is_complete(out: Path) -> bool:
+    """Whether the directory of a generation needs no shards any more."""
+    path = out / "manifest.json"
+    found = read_json(path, "manifest") if path.exists() else {}
+    return isinstance(found, dict) and found.get("status") == "complete"
 
 
 def _find(out: Path) -> set[Shard]:
