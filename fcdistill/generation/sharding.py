@@ -66,7 +66,7 @@ def finished_journals(out: Path, opened: Callable[[Shard], RunDirectory]) -> lis
     """
     found = _find(out)
     counts = sorted({shard.count for shard in found})
-    require_cut(out, *counts)
+    require_cut(out)
     journals, lacking = [], []
     for shard in (Shard(count, number) for count in counts for number in range(1, count + 1)):
         if shard not in found:
