@@ -208,7 +208,7 @@ def _ask(
     on_progress: Callable[[int, int], None] | None,
 ) -> _Answers:
     with Journal(journal_path, Prediction) as journal:
-        answers = {(answer.id, answer.repetition): answer for answer in journal.records}
+        answers = {(answer.id, answer.repetition): answer for answer in journal}
         asked = _asked(suite, config.repeat)
         names = _request_names(asked)
         cases = {case.id: case for case in suite.cases}
