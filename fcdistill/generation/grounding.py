@@ -1,21 +1,32 @@
 """What a request and its calls do not share, in both directions.
 
 A value is said where one of its heard forms stands in the request. What the request says beyond that counts too:
-numbers, halves and quarters, and the known choices of the called tools. Which words say which value is not decided
-beyond doubt: two rooms and two brightnesses may be swapped without notice. Nothing here judges; `verify` does.
+numbers, halves and quarters, quoted texts, days, and the known values of the called tools. Several calls, and the
+objects of one list, must each have their words in a place of their own. Nothing here judges; `verify` does.
 """
 
 import functools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from fcdistill.catalog import Catalog
+from fcdistill.generation.binding import clause_starts, is_mixed
 from fcdistill.generation.money import in_other_currencies, money_forms
 from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.phrasing import heard_forms
-from fcdistill.generation.times import clock_forms, clock_of, date_forms, day_forms, moment, offset_forms
+from fcdistill.generation.times import (
+    WEEKDAY_CODES,
+    WEEKDAY_SETS,
+    clock_forms,
+    clock_of,
+    date_forms,
+    day_forms,
+    moment,
+    offset_forms,
+)
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.words import Word, find, format_number, words_of
 from fcdistill.records import ToolCall, ToolSpec
@@ -31,6 +42,8 @@ _FUNCTION_WORDS = frozenset(
 _FRACTIONS = {"half", "quarter"}
 _CLOSED = {"enum", "format", "pattern"}
 """Keywords of texts that are no free texts."""
+_QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”')
+_DAYS = frozenset("today tonight tomorrow monday tuesday wednesday thursday friday saturday sunday".split())
 
 
 @dataclass(frozen=True)
@@ -42,12 +55,16 @@ class Grounding:
         numbers: numbers of the request that no argument holds.
         choices: (path, value, phrase) of known values that the request says and no argument holds.
         shared: numbers that the request says less often than different arguments hold them, with these arguments.
+        unheard: quoted texts and days of the request that no argument holds, and numbers that a text has swallowed.
+        mixed: calls, and lists of objects, whose words stand among one another in the request.
     """
 
     unsaid: list[tuple[int, str, Any]]
     numbers: list[str]
     choices: list[tuple[str, Any, str]]
     shared: list[str]
+    unheard: list[str] = field(default_factory=list)
+    mixed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -66,17 +83,22 @@ class Grounder:
             now: the current time that the request's context gives, if it does.
         """
         words = words_of(request)
-        claims = _Claims()
+        starts = clause_starts(request)
+        claims = _Claims(starts)
+        each: list[_Claims] = []
         unsaid: list[tuple[int, str, Any]] = []
         for index, call in enumerate(calls):
+            own = _Claims(starts)
             parameters = self.catalog.by_name[call.name].parameters
             properties = resolve_schema(parameters, parameters).get("properties", {})
             for name, value in call.arguments.items():
                 path = f"{call.name}.{name}"
                 entry = self.book.entry(path, value)
-                missing = self._claim(words, value, path, properties.get(name, {}), parameters, now, claims)
+                missing = self._claim(words, value, path, properties.get(name, {}), parameters, now, own)
                 if entry is None or not any(other in call.arguments for other in entry.implied_by):
                     unsaid += [(index, part, inner) for part, inner in missing]
+            claims.take(own)
+            each.append(own)
         unsaid += self._echoes(words, calls, claims)
         numbers = [
             word.text
@@ -90,7 +112,34 @@ class Grounder:
             for form in heard_forms(value, path, {}, self.book, None)
             if self._is_left_over(words_of(form), words, claims.words)
         ]
-        return Grounding(unsaid, numbers, choices, list(claims.shared()))
+        unheard = [
+            *_unheard_quotes(request, words, claims),
+            *self._unheard_days(words, calls, claims),
+            *self._swallowed(calls),
+        ]
+        mixed = [" and ".join(dict.fromkeys(call.name for call in calls))] if _are_mixed(each, words, starts) else []
+        return Grounding(unsaid, numbers, choices, list(claims.shared()), unheard, [*mixed, *claims.mixed])
+
+    def _swallowed(self, calls: Sequence[ToolCall]) -> Iterator[str]:
+        """Texts that start with a number, where an optional number beside them is left out: a name "4 limes"."""
+        for call in calls:
+            root = self.catalog.by_name[call.name].parameters
+            for value, schema in _objects(call.arguments, root, root):
+                properties = {name: resolve_schema(part, root) for name, part in schema.get("properties", {}).items()}
+                counts = [name for name, part in properties.items() if part.get("type") in ("integer", "number")]
+                if any(name not in value for name in counts) and value is not call.arguments:
+                    texts = [text for name, text in value.items() if isinstance(text, str) and name in properties]
+                    yield from (repr(text) for text in texts if len(said := words_of(text)) > 1 and said[0].is_number)
+
+    def _unheard_days(self, words: Sequence[Word], calls: Sequence[ToolCall], claims: "_Claims") -> Iterator[str]:
+        """Days that the request says, where a called tool has a date to give and the call leaves it out."""
+        for call in calls:
+            root = self.catalog.by_name[call.name].parameters
+            for name, schema in resolve_schema(root, root).get("properties", {}).items():
+                if name in call.arguments or resolve_schema(schema, root).get("format") not in ("date", "date-time"):
+                    continue
+                said = [w.text for place, w in enumerate(words) if w.text in _DAYS and place not in claims.words]
+                yield from (f"{day} ({call.name}.{name})" for day in said)
 
     def _echoes(
         self, words: Sequence[Word], calls: Sequence[ToolCall], claims: "_Claims"
@@ -121,13 +170,15 @@ class Grounder:
     def _choices(self, tool: str, calls: Sequence[ToolCall]) -> Iterator[tuple[str, Any]]:
         """Path and value of what a call of this tool might hold.
 
-        That is every enum member, and for a required parameter that the calls lack (a clarify request) whatever the
-        book lists.
+        That is every enum member, the sets of weekdays that have a name, and for a parameter that the calls lack
+        whatever the book lists.
         """
         spec = self.catalog.by_name[tool]
         yield from _enumerated(spec)
         given = {name for call in calls if call.name == tool for name in call.arguments}
-        for name in resolve_schema(spec.parameters, spec.parameters).get("required", ()):
+        for name, schema in resolve_schema(spec.parameters, spec.parameters).get("properties", {}).items():
+            if name not in given and _is_weekdays(schema, spec.parameters):
+                yield from ((f"{tool}.{name}", list(days)) for days in WEEKDAY_SETS)
             prefix = f"{tool}.{name}"
             for path, entries in self.book.entries.items():
                 if name not in given and (path == prefix or path.startswith(f"{prefix}.")):
@@ -152,10 +203,18 @@ class Grounder:
         schema = resolve_schema(schema, root)
         forms = heard_forms(value, path, schema, self.book, now)
         places = self._places(value, schema, forms, words, now)
-        claims.add(path, value, places)
+        claims.add(path, value, places, several=moment(value, schema) is not None)
         if isinstance(value, list) and value:
-            items = schema.get("items", {})
-            rest = [unsaid for item in value for unsaid in self._claim(words, item, path, items, root, now, claims)]
+            items = [_Claims(claims.starts) for _ in value]
+            rest = [
+                unsaid
+                for item, own in zip(value, items, strict=True)
+                for unsaid in self._claim(words, item, path, schema.get("items", {}), root, now, own)
+            ]
+            if isinstance(value[0], dict) and _are_mixed(items, words, claims.starts):
+                claims.mixed.append(path)
+            for own in items:
+                claims.take(own)
             return [] if places else rest
         if places:
             return []
@@ -200,20 +259,41 @@ class _Claims:
     """Which words of a request say a value.
 
     Attributes:
+        starts: where something new may begin in the request; None where that is not known.
         by_path: indices of the words that say the values of each parameter.
         words: indices of all words that do.
         phrases: of those in texts, times and durations.
         numbers: per number the arguments that hold it, each with the places that say it.
+        certain: of `words`, those that say a value which stands in one place only.
+        mixed: paths of lists whose objects do not have their words in places of their own.
     """
 
+    starts: frozenset[int] | None
     by_path: dict[str, set[int]] = field(default_factory=dict)
     words: set[int] = field(default_factory=set)
     phrases: set[int] = field(default_factory=set)
     numbers: dict[float, dict[str, set[int]]] = field(default_factory=dict)
+    certain: set[int] = field(default_factory=set)
+    mixed: list[str] = field(default_factory=list)
 
-    def add(self, path: str, value: Any, places: Sequence[range]) -> None:
+    def take(self, other: "_Claims") -> None:
+        """Take in all claims of a part."""
+        self.words |= other.words
+        self.phrases |= other.phrases
+        self.certain |= other.certain
+        self.mixed += other.mixed
+        for path, indices in other.by_path.items():
+            self.by_path.setdefault(path, set()).update(indices)
+        for number, paths in other.numbers.items():
+            for path, starts in paths.items():
+                self.numbers.setdefault(number, {}).setdefault(path, set()).update(starts)
+
+    def add(self, path: str, value: Any, places: Sequence[range], *, several: bool) -> None:
+        """Note where a value is said; `several` tells that its parts may stand apart."""
         indices = {index for place in places for index in place}
         self.words |= indices
+        if several or len(indices) == len(range(min(indices, default=0), max(indices, default=-1) + 1)):
+            self.certain |= indices
         self.by_path.setdefault(path, set()).update(indices)
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.phrases |= indices
@@ -236,6 +316,39 @@ def _enumerated(spec: ToolSpec) -> Iterator[tuple[str, Any]]:
         schema = resolve_schema(schema.get("items", schema), root)
         for value in schema.get("enum", []):
             yield f"{spec.name}.{name}", value
+
+
+def _are_mixed(parts: Sequence[_Claims], words: Sequence[Word], starts: frozenset[int] | None) -> bool:
+    """Whether the words of one part stand among those of another."""
+    units = [{index for index in part.certain if words[index].text not in _FUNCTION_WORDS} for part in parts]
+    return starts is not None and is_mixed(units, starts)
+
+
+def _is_weekdays(schema: Any, root: Mapping[str, Any]) -> bool:
+    """Whether the values are lists of weekdays in three-letter codes."""
+    items = resolve_schema(resolve_schema(schema, root).get("items", {}), root)
+    return set(WEEKDAY_CODES) <= {code for code in items.get("enum", ()) if isinstance(code, str)}
+
+
+def _objects(value: Any, schema: Any, root: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """All objects of a value, each with its schema."""
+    schema = resolve_schema(schema, root)
+    if isinstance(value, dict):
+        yield value, schema
+        for name, part in value.items():
+            yield from _objects(part, schema.get("properties", {}).get(name, {}), root)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _objects(part, schema.get("items", {}), root)
+
+
+def _unheard_quotes(request: str, words: Sequence[Word], claims: _Claims) -> Iterator[str]:
+    """Quoted texts that say no value."""
+    for found in _QUOTED.finditer(request):
+        quoted = words_of(found[0])
+        places = find(quoted, words)
+        if places and not any(claims.words.intersection(place) for place in places):
+            yield found[0]
 
 
 def _states_number(word: Word) -> bool:

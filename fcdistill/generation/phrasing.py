@@ -12,6 +12,7 @@ from typing import Any
 from fcdistill.generation.money import currency_names, money_forms
 from fcdistill.generation.times import (
     WEEKDAY_CODES,
+    WEEKDAY_SETS,
     clock_forms,
     clock_of,
     date_forms,
@@ -73,6 +74,8 @@ def heard_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBoo
         heard += duration_forms(value) or money_forms(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         heard += _heard_number_forms(value)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        heard += WEEKDAY_SETS.get(tuple(code for code in WEEKDAY_CODES if code in value), ())
     return [*spoken_forms(value, path, schema, book, now), *heard]
 
 

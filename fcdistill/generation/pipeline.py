@@ -364,7 +364,7 @@ class _Generator:
         for draft, completion in self._ask(drafts, requests, settings):
             draft.request = clean_request(completion.text)
             item = draft.item
-            draft.checks.append(self._verifier.check_request(draft.request))
+            draft.checks.append(self._verifier.check_request(draft.request, asks=bool(item.calls)))
             if draft.failed is not None:
                 continue
             if not item.calls:
