@@ -16,7 +16,7 @@ from fcdistill.catalog import Catalog
 from fcdistill.generation.binding import clause_starts, is_mixed
 from fcdistill.generation.money import in_other_currencies, money_forms
 from fcdistill.generation.parameters import resolve_schema
-from fcdistill.generation.phrasing import heard_forms
+from fcdistill.generation.phrasing import fixed_start, heard_forms
 from fcdistill.generation.times import (
     WEEKDAY_CODES,
     WEEKDAY_SETS,
@@ -43,7 +43,8 @@ _FRACTIONS = {"half", "quarter"}
 _CLOSED = {"enum", "format", "pattern"}
 """Keywords of texts that are no free texts."""
 _QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”')
-_DAYS = frozenset("today tonight tomorrow monday tuesday wednesday thursday friday saturday sunday".split())
+# Not "today", which most often only tells when something happened.
+_DAYS = frozenset("tomorrow monday tuesday wednesday thursday friday saturday sunday".split())
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,32 @@ class Grounder:
                     continue
                 said = [w.text for place, w in enumerate(words) if w.text in _DAYS and place not in claims.words]
                 yield from (f"{day} ({call.name}.{name})" for day in said)
+
+    def said_parameters(self, request: str, tool: str, now: datetime | None) -> set[str]:
+        """Names of a tool's parameters for which a request may say a value, by kind where nothing lists the values."""
+        found = self.compare(request, [ToolCall(name=tool, arguments={})], now)
+        said = {path.split(".")[1] for path, _, _ in found.choices}
+        root = self.catalog.by_name[tool].parameters
+        properties = resolve_schema(root, root).get("properties", {})
+        tokens = [token.strip(".,;:!?()") for token in request.split()]
+        patterns = {
+            name: schema for name, part in properties.items() if "pattern" in (schema := resolve_schema(part, root))
+        }
+        ids = {name: [token for token in tokens if _matches(token, schema)] for name, schema in patterns.items()}
+        in_ids = {word.text for found_ids in ids.values() for token in found_ids for word in words_of(token)}
+        numbers = set(found.numbers) - in_ids
+        for name, part in properties.items():
+            entries = self.book.entries.get(f"{tool}.{name}", ())
+            implied = any(other in said for entry in entries for other in entry.implied_by)
+            if (
+                implied
+                or ids.get(name)
+                or numbers
+                and name not in ids
+                and _holds_number(resolve_schema(part, root), root)
+            ):
+                said.add(name)
+        return said
 
     def _echoes(
         self, words: Sequence[Word], calls: Sequence[ToolCall], claims: "_Claims"
@@ -328,6 +355,18 @@ def _is_weekdays(schema: Any, root: Mapping[str, Any]) -> bool:
     """Whether the values are lists of weekdays in three-letter codes."""
     items = resolve_schema(resolve_schema(schema, root).get("items", {}), root)
     return set(WEEKDAY_CODES) <= {code for code in items.get("enum", ()) if isinstance(code, str)}
+
+
+def _holds_number(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Whether values are numbers, or dates and the like."""
+    parts = [schema, *(resolve_schema(part, root) for part in schema.get("properties", {}).values())]
+    return any(part.get("type") in ("integer", "number") or "format" in part for part in parts)
+
+
+def _matches(token: str, schema: Mapping[str, Any]) -> bool:
+    """Whether a token of a request is a value with such a pattern, or what tells it from others."""
+    start = fixed_start(schema)
+    return any(re.search(schema["pattern"], text) for text in (token, token.upper(), f"{start}{token}"))
 
 
 def _objects(value: Any, schema: Any, root: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

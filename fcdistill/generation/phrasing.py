@@ -23,7 +23,7 @@ from fcdistill.generation.times import (
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.words import format_number
 
-__all__ = ["heard_forms", "plain_forms", "spoken_forms"]
+__all__ = ["fixed_start", "heard_forms", "plain_forms", "spoken_forms"]
 
 _FEW = 4
 _FIXED_START = re.compile(r"\^((?:[\w #:/-]|\\[.#:/-])+)(?![\w?*+{|])")
@@ -79,6 +79,13 @@ def heard_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBoo
     return [*spoken_forms(value, path, schema, book, now), *heard]
 
 
+def fixed_start(schema: Mapping[str, Any]) -> str:
+    """What all values start with, as a pattern tells; empty where there is nothing of that kind."""
+    pattern = schema.get("pattern")
+    fixed = _FIXED_START.match(pattern) if isinstance(pattern, str) else None
+    return fixed[1].replace("\\", "") if fixed else ""
+
+
 def _number_forms(value: float) -> Iterator[str]:
     yield format_number(value)
     if value > 0 and float(value) % 1 == 0.5:
@@ -114,9 +121,7 @@ def _text_forms(value: str, schema: Mapping[str, Any], now: datetime | None) -> 
 
 def _without_fixed_start(value: str, schema: Mapping[str, Any]) -> Iterator[str]:
     """The part of an id that tells it from others, where the pattern fixes its start: 4711 of ORD-4711."""
-    pattern = schema.get("pattern")
-    fixed = _FIXED_START.match(pattern) if isinstance(pattern, str) else None
-    start = fixed[1].replace("\\", "") if fixed else ""
+    start = fixed_start(schema)
     rest = value.removeprefix(start).lstrip("-#:/. ")
     if start and value.startswith(start) and any(character.isdigit() for character in rest):
         yield rest

@@ -23,6 +23,7 @@ from fcdistill.conversations.steps import category_of
 from fcdistill.errors import ConfigError, DataError
 from fcdistill.generation.answering import Ask, answer_requests, dispute_of, prove_requests
 from fcdistill.generation.arguments import ArgumentSampler
+from fcdistill.generation.asking_back import ask_back
 from fcdistill.generation.clarified import answer_questions
 from fcdistill.generation.collection import Collection, count_generation
 from fcdistill.generation.conversing import converse
@@ -58,7 +59,6 @@ from fcdistill.records import (
     WorkedExample,
 )
 from fcdistill.storage import Journal, RunDirectory, read_json, read_jsonl, sha256_json, write_json, write_jsonl
-from fcdistill.toolcalls import parse_output
 from fcdistill.validation import CallValidator
 from fcdistill.worked_examples import read_examples
 
@@ -422,17 +422,14 @@ class _Generator:
         return [self._executor.check(answer.calls)] if self._executor is not None and answer.calls else []
 
     def _ask_back(self, drafts: Sequence[Draft], attempt: int) -> None:
-        settings = self._settings(attempt, sampled=attempt > 0)
-        requests = [
-            self._prompter.ask_back(draft.item.id, draft.request, draft.item.missing.replace("_", " "))
-            for draft in drafts
-        ]
-        for draft, completion in self._ask(drafts, requests, settings):
-            question = completion.text.strip()
-            draft.answer = Message(role="assistant", content=question)
-            good = question.endswith("?") and "\n" not in question and not parse_output(question).calls
-            detail = "" if good else "the answer is not one question"
-            draft.checks.append(Check(name="question", ok=good, detail=detail))
+        ask_back(
+            drafts,
+            lambda asked, requests, number: self._ask(
+                asked, requests, self._settings(attempt, sampled=attempt + number > 0)
+            ),
+            self._prompter,
+            self._verifier,
+        )
 
     def _ask(
         self,

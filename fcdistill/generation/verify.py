@@ -20,11 +20,12 @@ from fcdistill.equality import same_call
 from fcdistill.generation.grounding import Grounder, Grounding
 from fcdistill.generation.omission import without_value
 from fcdistill.generation.parameters import property_schema, required_parameters, resolve_schema
+from fcdistill.generation.questions import Lacking, lacking_values, question_problem
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.wording import request_problem
 from fcdistill.generation.words import words_of
 from fcdistill.records import Category, Check, ToolCall
-from fcdistill.toolcalls import ParsedOutput
+from fcdistill.toolcalls import ParsedOutput, parse_output
 from fcdistill.validation import CallValidator
 
 __all__ = ["NUM_CALLS", "Verifier", "with_arguments"]
@@ -62,7 +63,9 @@ class Verifier:
             asks: whether it is to ask for something; small talk need not.
         """
         problem = request_problem(text, asks=asks)
-        if not problem and (any(_TOOL_NAME.search(name) and name in text for name in self.catalog.by_name) or "{" in text):
+        if not problem and (
+            any(_TOOL_NAME.search(name) and name in text for name in self.catalog.by_name) or "{" in text
+        ):
             problem = "the request names a function or holds JSON"
         return Check(name="request", ok=not problem, detail=problem)
 
@@ -119,7 +122,8 @@ class Verifier:
             now: the current time that the context gives, if it does.
         """
         found = self._grounder.compare(request, calls, now)
-        return _grounding(found, found)
+        mixed = [f"the request mixes what belongs to different parts: {parts}" for parts in found.mixed]
+        return _grounding(found, found, mixed)
 
     def check_said(self, text: str, calls: Sequence[ToolCall], now: datetime | None) -> Check:
         """Whether a text says all values of the calls, whatever else it says; arguments as for `check_grounding`."""
@@ -178,8 +182,16 @@ class Verifier:
             if len(same) == 1 and same[0].arguments.get(name) == value:
                 continue  # said in more than one way
             # What the request tells beside the call's own words may be said of anything.
-            is_choice = isinstance(value, list) or "enum" in schema or name in required_parameters(self.catalog.by_name[tool])
-            if len(same) != 1 or name in same[0].arguments or not is_choice or not isinstance(value, list) and "items" in schema:
+            is_choice = (
+                isinstance(value, list) or "enum" in schema or name in required_parameters(self.catalog.by_name[tool])
+            )
+            if (
+                len(same) != 1
+                or name in same[0].arguments
+                or not is_choice
+                or not isinstance(value, list)
+                and "items" in schema
+            ):
                 return None
             same[0].arguments[name] = value
         whole = [*repaired[:-1], with_arguments(repaired[-1], supplied)]
@@ -199,8 +211,22 @@ class Verifier:
         if cut is None:
             return request, Check(name="cut", ok=False, detail=f"the words of {name!r} can't be cut from {request!r}")
         rest = ToolCall(name=call.name, arguments={key: part for key, part in call.arguments.items() if key != name})
-        check = self.check_grounding(cut, [rest], now)
-        return cut, Check(name="cut", ok=check.ok, detail=check.detail)
+        problems = [self.check_request(cut), self.check_grounding(cut, [rest], now)]
+        problem = next((check.detail for check in problems if not check.ok), "")
+        return cut, Check(name="cut", ok=not problem, detail=problem)
+
+    def lacking(self, request: str, now: datetime | None) -> list[Lacking]:
+        """The values that a request lacks, as far as its words tell: for a request of which nothing else is known."""
+        values = lacking_values(self.catalog, request)
+        said = {tool: self._grounder.said_parameters(request, tool, now) for tool in {value.tool for value in values}}
+        return [value for value in values if value.name not in said[value.tool]] or values
+
+    def check_question(self, request: str, question: str, lacking: Sequence[Lacking]) -> Check:
+        """Whether a text asks for one of the values that a request lacks, and for nothing else."""
+        problem = question_problem(self.catalog, request, question, lacking)
+        if not problem and parse_output(question).calls:
+            problem = "the answer is a call"
+        return Check(name="question", ok=not problem, detail=problem)
 
     def parameters(self, tool: str) -> dict[str, Any]:
         """The schemas of a tool's parameters, by name."""
@@ -223,14 +249,14 @@ def with_arguments(call: ToolCall, arguments: Mapping[str, Any]) -> ToolCall:
     return ToolCall(name=call.name, arguments={**call.arguments, **arguments})
 
 
-def _grounding(sources: Grounding, uses: Grounding) -> Check:
+def _grounding(sources: Grounding, uses: Grounding, further: Sequence[str] = ()) -> Check:
     """The verdict: `sources` tells which values nobody said, `uses` which facts of the request reach no call."""
     problems = [f"not in the request: {path} = {value!r}" for _, path, value in sources.unsaid]
     problems += [f"said once for several arguments: {shared}" for shared in sources.shared]
     problems += [f"in no argument: {number}" for number in uses.numbers]
     problems += [f"in no argument: {form!r} ({path})" for path, _, form in uses.choices]
     problems += [f"in no argument: {text}" for text in uses.unheard]
-    problems += [f"the request mixes what belongs to different parts: {parts}" for parts in uses.mixed]
+    problems += further
     return Check(name="grounding", ok=not problems, detail="; ".join(dict.fromkeys(problems)))
 
 
