@@ -20,7 +20,7 @@ _ASSISTANT_START = re.compile(
 _ASSISTANT_ANYWHERE = re.compile(
     r"\b(would you (like|prefer|need)|do you want me|let me know (if|why)|how (can|may) i (help|assist))\b"
 )
-_TWICE = re.compile(r"\w ([a-z]{3,})(?: the| a)? \1\b")
+_TWICE = re.compile(r"\S ([a-z]{3,})(?: the| a)? \1\b")
 _CLAUSE_END = re.compile(r"[,;:!?]\s|[.!?]+(?:\s|$)|\s[-–—]\s|\b(?:and|but|so|then|because|since|while)\b")
 _ASKS = re.compile(
     r"\?|\b(please|pls|plz|want|need|needs|wish|would|could|can you|will you|like to|love|let's|lets|remind|must"
