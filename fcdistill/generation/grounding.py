@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from fcdistill.catalog import Catalog
-from fcdistill.generation.binding import clause_starts, is_mixed
+from fcdistill.generation.binding import clause_starts
+from fcdistill.generation.claims import FUNCTION_WORDS, Claims, are_mixed
 from fcdistill.generation.money import in_other_currencies, money_forms
 from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.phrasing import fixed_start, heard_forms
@@ -27,24 +28,17 @@ from fcdistill.generation.times import (
     moment,
     offset_forms,
 )
+from fcdistill.generation.unheard import swallowed_numbers, unheard_days, unheard_numbers, unheard_quotes
 from fcdistill.generation.values import ValueBook
-from fcdistill.generation.words import Word, find, format_number, words_of
+from fcdistill.generation.words import Word, find, words_of
 from fcdistill.records import ToolCall, ToolSpec
 
 __all__ = ["Grounder", "Grounding"]
 
 _LATE = {"pm", "evening", "afternoon", "tonight", "night"}
 _EARLY = {"am", "morning"}
-_FUNCTION_WORDS = frozenset(
-    "a an and at by down for from in into no of off on or out over the to under up with".split()
-)
-"""Too common to mean a choice, even where one is said so: "on", "off"."""
-_FRACTIONS = {"half", "quarter"}
 _CLOSED = {"enum", "format", "pattern"}
 """Keywords of texts that are no free texts."""
-_QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”')
-# Not "today", which most often only tells when something happened.
-_DAYS = frozenset("tomorrow monday tuesday wednesday thursday friday saturday sunday".split())
 
 
 @dataclass(frozen=True)
@@ -85,11 +79,11 @@ class Grounder:
         """
         words = words_of(request)
         starts = clause_starts(request)
-        claims = _Claims(starts)
-        each: list[_Claims] = []
+        claims = Claims(starts)
+        each: list[Claims] = []
         unsaid: list[tuple[int, str, Any]] = []
         for index, call in enumerate(calls):
-            own = _Claims(starts)
+            own = Claims(starts)
             parameters = self.catalog.by_name[call.name].parameters
             properties = resolve_schema(parameters, parameters).get("properties", {})
             for name, value in call.arguments.items():
@@ -101,11 +95,6 @@ class Grounder:
             claims.take(own)
             each.append(own)
         unsaid += self._echoes(words, calls, claims)
-        numbers = [
-            word.text
-            for place, word in enumerate(words)
-            if place not in claims.words and (_states_number(word) or _states_fraction(words, place))
-        ]
         choices = [
             (path, value, form)
             for name in dict.fromkeys(call.name for call in calls)
@@ -114,33 +103,13 @@ class Grounder:
             if self._is_left_over(words_of(form), words, claims.words)
         ]
         unheard = [
-            *_unheard_quotes(request, words, claims),
-            *self._unheard_days(words, calls, claims),
-            *self._swallowed(calls),
+            *unheard_quotes(request, words, claims.words),
+            *unheard_days(words, calls, self.catalog, claims.words),
+            *swallowed_numbers(calls, self.catalog),
         ]
-        mixed = [" and ".join(dict.fromkeys(call.name for call in calls))] if _are_mixed(each, words, starts) else []
+        mixed = [" and ".join(dict.fromkeys(call.name for call in calls))] if are_mixed(each, words) else []
+        numbers = list(unheard_numbers(words, claims.words))
         return Grounding(unsaid, numbers, choices, list(claims.shared()), unheard, [*mixed, *claims.mixed])
-
-    def _swallowed(self, calls: Sequence[ToolCall]) -> Iterator[str]:
-        """Texts that start with a number, where an optional number beside them is left out: a name "4 limes"."""
-        for call in calls:
-            root = self.catalog.by_name[call.name].parameters
-            for value, schema in _objects(call.arguments, root, root):
-                properties = {name: resolve_schema(part, root) for name, part in schema.get("properties", {}).items()}
-                counts = [name for name, part in properties.items() if part.get("type") in ("integer", "number")]
-                if any(name not in value for name in counts) and value is not call.arguments:
-                    texts = [text for name, text in value.items() if isinstance(text, str) and name in properties]
-                    yield from (repr(text) for text in texts if len(said := words_of(text)) > 1 and said[0].is_number)
-
-    def _unheard_days(self, words: Sequence[Word], calls: Sequence[ToolCall], claims: "_Claims") -> Iterator[str]:
-        """Days that the request says, where a called tool has a date to give and the call leaves it out."""
-        for call in calls:
-            root = self.catalog.by_name[call.name].parameters
-            for name, schema in resolve_schema(root, root).get("properties", {}).items():
-                if name in call.arguments or resolve_schema(schema, root).get("format") not in ("date", "date-time"):
-                    continue
-                said = [w.text for place, w in enumerate(words) if w.text in _DAYS and place not in claims.words]
-                yield from (f"{day} ({call.name}.{name})" for day in said)
 
     def said_parameters(self, request: str, tool: str, now: datetime | None) -> set[str]:
         """Names of a tool's parameters for which a request may say a value, by kind where nothing lists the values."""
@@ -169,7 +138,7 @@ class Grounder:
         return said
 
     def _echoes(
-        self, words: Sequence[Word], calls: Sequence[ToolCall], claims: "_Claims"
+        self, words: Sequence[Word], calls: Sequence[ToolCall], claims: Claims
     ) -> Iterator[tuple[int, str, Any]]:
         """Optional free texts that only repeat what other arguments say: a timer of 240 seconds named "240 seconds"."""
         for index, call in enumerate(calls):
@@ -212,7 +181,7 @@ class Grounder:
                     yield from ((path, entry.value) for entry in entries)
 
     def _is_left_over(self, phrase: Sequence[Word], words: Sequence[Word], claimed: set[int]) -> bool:
-        if len(phrase) == 1 and phrase[0].text in _FUNCTION_WORDS:
+        if len(phrase) == 1 and phrase[0].text in FUNCTION_WORDS:
             return False
         return any(not claimed.intersection(place) for place in find(phrase, words, self._distinct))
 
@@ -224,7 +193,7 @@ class Grounder:
         schema: Any,
         root: Mapping[str, Any],
         now: datetime | None,
-        claims: "_Claims",
+        claims: Claims,
     ) -> list[tuple[str, Any]]:
         """Mark the words that say a value; return what of it is not said, as (path, value)."""
         schema = resolve_schema(schema, root)
@@ -232,13 +201,13 @@ class Grounder:
         places = self._places(value, schema, forms, words, now)
         claims.add(path, value, places, several=moment(value, schema) is not None)
         if isinstance(value, list) and value:
-            items = [_Claims(claims.starts) for _ in value]
+            items = [Claims(claims.starts) for _ in value]
             rest = [
                 unsaid
                 for item, own in zip(value, items, strict=True)
                 for unsaid in self._claim(words, item, path, schema.get("items", {}), root, now, own)
             ]
-            if isinstance(value[0], dict) and _are_mixed(items, words, claims.starts):
+            if isinstance(value[0], dict) and are_mixed(items, words):
                 claims.mixed.append(path)
             for own in items:
                 claims.take(own)
@@ -281,60 +250,6 @@ class Grounder:
         return [place for form in forms for place in find(words_of(form), words, self._distinct)]
 
 
-@dataclass
-class _Claims:
-    """Which words of a request say a value.
-
-    Attributes:
-        starts: where something new may begin in the request; None where that is not known.
-        by_path: indices of the words that say the values of each parameter.
-        words: indices of all words that do.
-        phrases: of those in texts, times and durations.
-        numbers: per number the arguments that hold it, each with the places that say it.
-        certain: of `words`, those that say a value which stands in one place only.
-        mixed: paths of lists whose objects do not have their words in places of their own.
-    """
-
-    starts: frozenset[int] | None
-    by_path: dict[str, set[int]] = field(default_factory=dict)
-    words: set[int] = field(default_factory=set)
-    phrases: set[int] = field(default_factory=set)
-    numbers: dict[float, dict[str, set[int]]] = field(default_factory=dict)
-    certain: set[int] = field(default_factory=set)
-    mixed: list[str] = field(default_factory=list)
-
-    def take(self, other: "_Claims") -> None:
-        """Take in all claims of a part."""
-        self.words |= other.words
-        self.phrases |= other.phrases
-        self.certain |= other.certain
-        self.mixed += other.mixed
-        for path, indices in other.by_path.items():
-            self.by_path.setdefault(path, set()).update(indices)
-        for number, paths in other.numbers.items():
-            for path, starts in paths.items():
-                self.numbers.setdefault(number, {}).setdefault(path, set()).update(starts)
-
-    def add(self, path: str, value: Any, places: Sequence[range], *, several: bool) -> None:
-        """Note where a value is said; `several` tells that its parts may stand apart."""
-        indices = {index for place in places for index in place}
-        self.words |= indices
-        if several or len(indices) == len(range(min(indices, default=0), max(indices, default=-1) + 1)):
-            self.certain |= indices
-        self.by_path.setdefault(path, set()).update(indices)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            self.phrases |= indices
-        elif places:
-            self.numbers.setdefault(value, {}).setdefault(path, set()).update(place.start for place in places)
-
-    def shared(self) -> Iterator[str]:
-        """A 20 that is said once can't be a brightness and a volume, nor the 20 of 20 minutes and a brightness."""
-        for value, places in self.numbers.items():
-            if len(set().union(*places.values()) - self.phrases) < len(places):
-                phrase = " and part of a phrase" if len(places) == 1 else ""
-                yield f"{format_number(value)} ({', '.join(places)}{phrase})"
-
-
 def _enumerated(spec: ToolSpec) -> Iterator[tuple[str, Any]]:
     """Parameter path and value of every enum member at the top level and in arrays."""
     root = spec.parameters
@@ -343,12 +258,6 @@ def _enumerated(spec: ToolSpec) -> Iterator[tuple[str, Any]]:
         schema = resolve_schema(schema.get("items", schema), root)
         for value in schema.get("enum", []):
             yield f"{spec.name}.{name}", value
-
-
-def _are_mixed(parts: Sequence[_Claims], words: Sequence[Word], starts: frozenset[int] | None) -> bool:
-    """Whether the words of one part stand among those of another."""
-    units = [{index for index in part.certain if words[index].text not in _FUNCTION_WORDS} for part in parts]
-    return starts is not None and is_mixed(units, starts)
 
 
 def _is_weekdays(schema: Any, root: Mapping[str, Any]) -> bool:
@@ -367,42 +276,6 @@ def _matches(token: str, schema: Mapping[str, Any]) -> bool:
     """Whether a token of a request is a value with such a pattern, or what tells it from others."""
     start = fixed_start(schema)
     return any(re.search(schema["pattern"], text) for text in (token, token.upper(), f"{start}{token}"))
-
-
-def _objects(value: Any, schema: Any, root: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """All objects of a value, each with its schema."""
-    schema = resolve_schema(schema, root)
-    if isinstance(value, dict):
-        yield value, schema
-        for name, part in value.items():
-            yield from _objects(part, schema.get("properties", {}).get(name, {}), root)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _objects(part, schema.get("items", {}), root)
-
-
-def _unheard_quotes(request: str, words: Sequence[Word], claims: _Claims) -> Iterator[str]:
-    """Quoted texts that say no value."""
-    for found in _QUOTED.finditer(request):
-        quoted = words_of(found[0])
-        places = find(quoted, words)
-        if places and not any(claims.words.intersection(place) for place in places):
-            yield found[0]
-
-
-def _states_number(word: Word) -> bool:
-    # "one" hardly ever is a number: "this one", "one of them".
-    return word.is_number and not (word.spelled_out and word.text == "1")
-
-
-def _states_fraction(words: Sequence[Word], place: int) -> bool:
-    """Whether a half or a quarter changes a value: "an hour and a half", "half past 7", "quarter of an hour"."""
-    if words[place].text not in _FRACTIONS:
-        return False
-    before = [word.text for word in words[max(0, place - 2) : place]]
-    after = words[place + 1] if place + 1 < len(words) else None
-    follows = after is not None and (after.is_number or after.text in ("past", "to", "a", "an", "of"))
-    return follows or before[-1:] == ["and"] or before == ["and", "a"]
 
 
 def _day_places(forms: Iterable[str], words: Sequence[Word]) -> list[range]:

@@ -21,8 +21,8 @@ __all__ = ["Lacking", "is_asked", "lacking_values", "question_problem"]
 
 _GLUE = frozenset(
     "a an and any are at be by can could do does exactly for from get give go have how i if in into is it kind like me "
-    "my need new of on one or our out please set shall should that the there thing this to type up us use want we what when "
-    "where which who will with would you your".split()
+    "my need new of on one or our out please set shall should that the there thing this to type up us use want we what "
+    "when where which who will with would you your".split()
 )
 """Words that name no parameter."""
 _PHRASE_ENDS = frozenset("about at by for from if in into on when while with".split())
@@ -49,10 +49,10 @@ class Lacking:
 
 
 def lacking_values(catalog: Catalog, request: str) -> list[Lacking]:
-    """The required parameters of the tool that a request most likely means, or of several; empty where none shares words.
+    """The required parameters of the tool, or tools, that a request most likely means.
 
-    A word counts the more, the fewer tools speak of it, and twice in a tool's name. Which of the values the request does
-    say is not looked at.
+    A word counts the more, the fewer tools speak of it, and twice in a tool's name; where no tool shares any, the
+    result is empty. Which of the values the request does say is not looked at.
     """
     said = _stems(request)
     names = {spec.name: _stems(spec.name) for spec in catalog.specs}
