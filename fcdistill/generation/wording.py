@@ -21,18 +21,26 @@ _ASSISTANT_ANYWHERE = re.compile(
     r"\b(would you (like|prefer|need)|do you want me|let me know (if|why)|how (can|may) i (help|assist))\b"
 )
 _TWICE = re.compile(r"\S ([a-z]{3,})(?: the| a)? \1\b")
-_CLAUSE_END = re.compile(r"[,;:!?]\s|[.!?]+(?:\s|$)|\s[-–—]\s|\b(?:and|but|so|then|because|since|while)\b")
+_CLAUSE_END = re.compile(r"[,;:!?]\s|[.!?]+(?:\s|$)|\s[-–—]\s|\b(?:because|since|while)\b")
+_COMMAND = re.compile(
+    r"\b(?:and|but|so|then|also|plus) (?:then |also |just )?(?:add|ask|book|bring|buy|call|cancel"
+    r"|change|check|clean|close|create|do|find|get|give|go|help|keep|leave|let|lock|look|make|open|order|pause|play|put|read|ring|run|say|send|set|show"
+    r"|start|stop|switch|take|tell|turn|unlock|update|use|wake|write)\b"
+)
 _ASKS = re.compile(
     r"\?|\b(please|pls|plz|want|need|needs|wish|would|could|can you|will you|like to|love|let's|lets|remind|must"
     r"|should|out of|looking for|hope|fancy|time (to|for)|how|what|when|where|which|who|whether|if)\b"
-    r"|\b(have|has|got) to\b|\bdon't (let|forget)\b|\w'd like\b"
+    r"|\b(have|has|got) to\b|\bdon't (let|forget)\b|\w'd (like|better)\b"
 )
 _STATES = re.compile(
-    r"((it|that|there|he|she|i|we|you|they)'(s|re|m|ll|ve)\b"
+    r"((it|that|there|he|she|i|we|you|they)('(s|re|m|ll|ve)| have| had)\b"
     r"|(?!.*\b(that|whatever|once|something|than)\b)\S.*?\s(is|are|was|were|isn't|aren't|wasn't|will|won't|can't)\b)"
 )
-_ATTACHED = frozenset("with in at on for of from by to as which who that when where or plus also too".split())
-"""A clause that starts so belongs to the one before it."""
+_ATTACHED = frozenset(
+    "a also an and as at but by for from in just maybe of on only or perhaps plus quite so some to too very when "
+    "where which who with".split()
+)
+"""A clause that starts so belongs to the one before it, unless it is a command."""
 _QUESTION_START = re.compile(r"(is|are|was|were|will|can|has|have|had|do|does|did|isn't|aren't|what|how|who|where)\b")
 
 
@@ -63,8 +71,8 @@ def request_problem(text: str, *, asks: bool) -> str:
 
 def _only_states(plain: str) -> bool:
     """Whether every clause tells a fact: none is a command, a question, a wish or a fragment."""
-    if _ASKS.search(plain):
+    if _ASKS.search(plain) or _COMMAND.search(plain):
         return False
-    clauses = [clause.strip() for clause in _CLAUSE_END.split(plain + " ") if clause and clause.strip(" .!?")]
+    clauses = [clause.strip() for clause in _CLAUSE_END.split(f"{plain} ") if clause.strip(" .!?")]
     own = [clause for clause in clauses if clause.split()[0] not in _ATTACHED]
     return bool(own) and all(_STATES.match(clause) and not _QUESTION_START.match(clause) for clause in own)
