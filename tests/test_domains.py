@@ -67,7 +67,7 @@ DOMAINS = [
             f"sh-{name}"
             for name in (
                 "simple-009 simple-018 simple-024 simple-034 simple-047 simple-048 simple-050 simple-052 simple-087 "
-                "simple-096 multiple-013 multiple-029 multiple-034 multiple-039 multiple-041 multiple-042 "
+                "simple-096 multiple-013 multiple-018 multiple-029 multiple-034 multiple-039 multiple-041 multiple-042 "
                 "multiple-044 multiple-045 parallel-006 parallel-019 parallel-021 parallel-031 parallel-033 "
                 "parallel-multiple-002 parallel-multiple-019"
             ).split()

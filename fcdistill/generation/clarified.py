@@ -59,7 +59,7 @@ def _answered(
     )
     if not all(check.ok for check in checks):
         return None
-    answer = Message.calling([verifier.in_schema_order(call)])
+    answer = Message.calling([verifier.tidied(call)])
     return Trace(
         id=identity,
         messages=(*trace.messages, Message(role="user", content=reply), answer),

@@ -69,7 +69,7 @@ def converse(drafts: Sequence[D], ask: Ask[D], prompter: Prompter, verifier: Ver
         if draft.checks[-1].ok:
             _check_later(talk, first, verifier)
     for draft in drafts:
-        draft.answer = Message.calling([verifier.in_schema_order(talks[draft.item.id].last)])
+        draft.answer = Message.calling([verifier.tidied(talks[draft.item.id].last)])
 
 
 @dataclass
@@ -193,7 +193,7 @@ def _take_result(talk: _Talk, text: str, verifier: Verifier, results: ToolResult
         if not problem and lacking:
             problem = f"it does not hold the {lacking[0]} that the next call needs"
     talk.add(Check(name="result", ok=not problem, detail=problem and f"{text!r} of {name}: {problem}"))
-    call = FunctionCall(id="call00001", function=verifier.in_schema_order(talk.first))
+    call = FunctionCall(id="call00001", function=verifier.tidied(talk.first))
     talk.draft.turns += [
         Message(role="assistant", tool_calls=(call,)),
         Message(role="tool", content=text, tool_call_id=call.id, name=name),

@@ -51,4 +51,4 @@ def ground(draft: Draft, calls: Sequence[ToolCall], verifier: Verifier) -> None:
             draft.checks.append(Check(name="repair", ok=True, detail=check.detail))
             check, calls = Check(name="grounding", ok=True), repaired
     draft.checks.append(check)
-    draft.answer = Message.calling([verifier.in_schema_order(call) for call in calls])
+    draft.answer = Message.calling([verifier.tidied(call) for call in calls])

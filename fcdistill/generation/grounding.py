@@ -1,34 +1,42 @@
 """What a request and its calls do not share, in both directions.
 
 A value is said where one of its heard forms stands in the request. What the request says beyond that counts too:
-numbers, halves and quarters, and the known choices of the called tools. Which words say which value is not decided
-beyond doubt: two rooms and two brightnesses may be swapped without notice. Nothing here judges; `verify` does.
+numbers, halves and quarters, quoted texts, days, and the known values of the called tools. Several calls, and the
+objects of one list, must each have their words in a place of their own. Nothing here judges; `verify` does.
 """
 
 import functools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from fcdistill.catalog import Catalog
+from fcdistill.generation.binding import clause_starts
+from fcdistill.generation.claims import FUNCTION_WORDS, Claims, are_mixed
 from fcdistill.generation.money import in_other_currencies, money_forms
 from fcdistill.generation.parameters import resolve_schema
-from fcdistill.generation.phrasing import heard_forms
-from fcdistill.generation.times import clock_forms, clock_of, date_forms, day_forms, moment, offset_forms
+from fcdistill.generation.phrasing import fixed_start, heard_forms
+from fcdistill.generation.times import (
+    WEEKDAY_CODES,
+    WEEKDAY_SETS,
+    clock_forms,
+    clock_of,
+    date_forms,
+    day_forms,
+    moment,
+    offset_forms,
+)
+from fcdistill.generation.unheard import swallowed_numbers, unheard_days, unheard_numbers, unheard_quotes
 from fcdistill.generation.values import ValueBook
-from fcdistill.generation.words import Word, find, format_number, words_of
+from fcdistill.generation.words import Word, find, words_of
 from fcdistill.records import ToolCall, ToolSpec
 
 __all__ = ["Grounder", "Grounding"]
 
 _LATE = {"pm", "evening", "afternoon", "tonight", "night"}
 _EARLY = {"am", "morning"}
-_FUNCTION_WORDS = frozenset(
-    "a an and at by down for from in into no of off on or out over the to under up with".split()
-)
-"""Too common to mean a choice, even where one is said so: "on", "off"."""
-_FRACTIONS = {"half", "quarter"}
 _CLOSED = {"enum", "format", "pattern"}
 """Keywords of texts that are no free texts."""
 
@@ -42,12 +50,16 @@ class Grounding:
         numbers: numbers of the request that no argument holds.
         choices: (path, value, phrase) of known values that the request says and no argument holds.
         shared: numbers that the request says less often than different arguments hold them, with these arguments.
+        unheard: quoted texts and days of the request that no argument holds, and numbers that a text has swallowed.
+        mixed: calls, and lists of objects, whose words stand among one another in the request.
     """
 
     unsaid: list[tuple[int, str, Any]]
     numbers: list[str]
     choices: list[tuple[str, Any, str]]
     shared: list[str]
+    unheard: list[str] = field(default_factory=list)
+    mixed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -66,23 +78,23 @@ class Grounder:
             now: the current time that the request's context gives, if it does.
         """
         words = words_of(request)
-        claims = _Claims()
+        starts = clause_starts(request)
+        claims = Claims(starts)
+        each: list[Claims] = []
         unsaid: list[tuple[int, str, Any]] = []
         for index, call in enumerate(calls):
+            own = Claims(starts)
             parameters = self.catalog.by_name[call.name].parameters
             properties = resolve_schema(parameters, parameters).get("properties", {})
             for name, value in call.arguments.items():
                 path = f"{call.name}.{name}"
                 entry = self.book.entry(path, value)
-                missing = self._claim(words, value, path, properties.get(name, {}), parameters, now, claims)
+                missing = self._claim(words, value, path, properties.get(name, {}), parameters, now, own)
                 if entry is None or not any(other in call.arguments for other in entry.implied_by):
                     unsaid += [(index, part, inner) for part, inner in missing]
+            claims.take(own)
+            each.append(own)
         unsaid += self._echoes(words, calls, claims)
-        numbers = [
-            word.text
-            for place, word in enumerate(words)
-            if place not in claims.words and (_states_number(word) or _states_fraction(words, place))
-        ]
         choices = [
             (path, value, form)
             for name in dict.fromkeys(call.name for call in calls)
@@ -90,10 +102,43 @@ class Grounder:
             for form in heard_forms(value, path, {}, self.book, None)
             if self._is_left_over(words_of(form), words, claims.words)
         ]
-        return Grounding(unsaid, numbers, choices, list(claims.shared()))
+        unheard = [
+            *unheard_quotes(request, words, claims.words),
+            *unheard_days(words, calls, self.catalog, claims.words),
+            *swallowed_numbers(calls, self.catalog),
+        ]
+        mixed = [" and ".join(dict.fromkeys(call.name for call in calls))] if are_mixed(each, words) else []
+        numbers = list(unheard_numbers(words, claims.words))
+        return Grounding(unsaid, numbers, choices, list(claims.shared()), unheard, [*mixed, *claims.mixed])
+
+    def said_parameters(self, request: str, tool: str, now: datetime | None) -> set[str]:
+        """Names of a tool's parameters for which a request may say a value, by kind where nothing lists the values."""
+        found = self.compare(request, [ToolCall(name=tool, arguments={})], now)
+        said = {path.split(".")[1] for path, _, _ in found.choices}
+        root = self.catalog.by_name[tool].parameters
+        properties = resolve_schema(root, root).get("properties", {})
+        tokens = [token.strip(".,;:!?()") for token in request.split()]
+        patterns = {
+            name: schema for name, part in properties.items() if "pattern" in (schema := resolve_schema(part, root))
+        }
+        ids = {name: [token for token in tokens if _matches(token, schema)] for name, schema in patterns.items()}
+        in_ids = {word.text for found_ids in ids.values() for token in found_ids for word in words_of(token)}
+        numbers = set(found.numbers) - in_ids
+        for name, part in properties.items():
+            entries = self.book.entries.get(f"{tool}.{name}", ())
+            implied = any(other in said for entry in entries for other in entry.implied_by)
+            if (
+                implied
+                or ids.get(name)
+                or numbers
+                and name not in ids
+                and _holds_number(resolve_schema(part, root), root)
+            ):
+                said.add(name)
+        return said
 
     def _echoes(
-        self, words: Sequence[Word], calls: Sequence[ToolCall], claims: "_Claims"
+        self, words: Sequence[Word], calls: Sequence[ToolCall], claims: Claims
     ) -> Iterator[tuple[int, str, Any]]:
         """Optional free texts that only repeat what other arguments say: a timer of 240 seconds named "240 seconds"."""
         for index, call in enumerate(calls):
@@ -121,20 +166,22 @@ class Grounder:
     def _choices(self, tool: str, calls: Sequence[ToolCall]) -> Iterator[tuple[str, Any]]:
         """Path and value of what a call of this tool might hold.
 
-        That is every enum member, and for a required parameter that the calls lack (a clarify request) whatever the
-        book lists.
+        That is every enum member, the sets of weekdays that have a name, and for a parameter that the calls lack
+        whatever the book lists.
         """
         spec = self.catalog.by_name[tool]
         yield from _enumerated(spec)
         given = {name for call in calls if call.name == tool for name in call.arguments}
-        for name in resolve_schema(spec.parameters, spec.parameters).get("required", ()):
+        for name, schema in resolve_schema(spec.parameters, spec.parameters).get("properties", {}).items():
+            if name not in given and _is_weekdays(schema, spec.parameters):
+                yield from ((f"{tool}.{name}", list(days)) for days in WEEKDAY_SETS)
             prefix = f"{tool}.{name}"
             for path, entries in self.book.entries.items():
                 if name not in given and (path == prefix or path.startswith(f"{prefix}.")):
                     yield from ((path, entry.value) for entry in entries)
 
     def _is_left_over(self, phrase: Sequence[Word], words: Sequence[Word], claimed: set[int]) -> bool:
-        if len(phrase) == 1 and phrase[0].text in _FUNCTION_WORDS:
+        if len(phrase) == 1 and phrase[0].text in FUNCTION_WORDS:
             return False
         return any(not claimed.intersection(place) for place in find(phrase, words, self._distinct))
 
@@ -146,16 +193,24 @@ class Grounder:
         schema: Any,
         root: Mapping[str, Any],
         now: datetime | None,
-        claims: "_Claims",
+        claims: Claims,
     ) -> list[tuple[str, Any]]:
         """Mark the words that say a value; return what of it is not said, as (path, value)."""
         schema = resolve_schema(schema, root)
         forms = heard_forms(value, path, schema, self.book, now)
         places = self._places(value, schema, forms, words, now)
-        claims.add(path, value, places)
+        claims.add(path, value, places, several=moment(value, schema) is not None)
         if isinstance(value, list) and value:
-            items = schema.get("items", {})
-            rest = [unsaid for item in value for unsaid in self._claim(words, item, path, items, root, now, claims)]
+            items = [Claims(claims.starts) for _ in value]
+            rest = [
+                unsaid
+                for item, own in zip(value, items, strict=True)
+                for unsaid in self._claim(words, item, path, schema.get("items", {}), root, now, own)
+            ]
+            if isinstance(value[0], dict) and are_mixed(items, words):
+                claims.mixed.append(path)
+            for own in items:
+                claims.take(own)
             return [] if places else rest
         if places:
             return []
@@ -195,39 +250,6 @@ class Grounder:
         return [place for form in forms for place in find(words_of(form), words, self._distinct)]
 
 
-@dataclass
-class _Claims:
-    """Which words of a request say a value.
-
-    Attributes:
-        by_path: indices of the words that say the values of each parameter.
-        words: indices of all words that do.
-        phrases: of those in texts, times and durations.
-        numbers: per number the arguments that hold it, each with the places that say it.
-    """
-
-    by_path: dict[str, set[int]] = field(default_factory=dict)
-    words: set[int] = field(default_factory=set)
-    phrases: set[int] = field(default_factory=set)
-    numbers: dict[float, dict[str, set[int]]] = field(default_factory=dict)
-
-    def add(self, path: str, value: Any, places: Sequence[range]) -> None:
-        indices = {index for place in places for index in place}
-        self.words |= indices
-        self.by_path.setdefault(path, set()).update(indices)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            self.phrases |= indices
-        elif places:
-            self.numbers.setdefault(value, {}).setdefault(path, set()).update(place.start for place in places)
-
-    def shared(self) -> Iterator[str]:
-        """A 20 that is said once can't be a brightness and a volume, nor the 20 of 20 minutes and a brightness."""
-        for value, places in self.numbers.items():
-            if len(set().union(*places.values()) - self.phrases) < len(places):
-                phrase = " and part of a phrase" if len(places) == 1 else ""
-                yield f"{format_number(value)} ({', '.join(places)}{phrase})"
-
-
 def _enumerated(spec: ToolSpec) -> Iterator[tuple[str, Any]]:
     """Parameter path and value of every enum member at the top level and in arrays."""
     root = spec.parameters
@@ -238,19 +260,22 @@ def _enumerated(spec: ToolSpec) -> Iterator[tuple[str, Any]]:
             yield f"{spec.name}.{name}", value
 
 
-def _states_number(word: Word) -> bool:
-    # "one" hardly ever is a number: "this one", "one of them".
-    return word.is_number and not (word.spelled_out and word.text == "1")
+def _is_weekdays(schema: Any, root: Mapping[str, Any]) -> bool:
+    """Whether the values are lists of weekdays in three-letter codes."""
+    items = resolve_schema(resolve_schema(schema, root).get("items", {}), root)
+    return set(WEEKDAY_CODES) <= {code for code in items.get("enum", ()) if isinstance(code, str)}
 
 
-def _states_fraction(words: Sequence[Word], place: int) -> bool:
-    """Whether a half or a quarter changes a value: "an hour and a half", "half past 7", "quarter of an hour"."""
-    if words[place].text not in _FRACTIONS:
-        return False
-    before = [word.text for word in words[max(0, place - 2) : place]]
-    after = words[place + 1] if place + 1 < len(words) else None
-    follows = after is not None and (after.is_number or after.text in ("past", "to", "a", "an", "of"))
-    return follows or before[-1:] == ["and"] or before == ["and", "a"]
+def _holds_number(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Whether values are numbers, or dates and the like."""
+    parts = [schema, *(resolve_schema(part, root) for part in schema.get("properties", {}).values())]
+    return any(part.get("type") in ("integer", "number") or "format" in part for part in parts)
+
+
+def _matches(token: str, schema: Mapping[str, Any]) -> bool:
+    """Whether a token of a request is a value with such a pattern, or what tells it from others."""
+    start = fixed_start(schema)
+    return any(re.search(schema["pattern"], text) for text in (token, token.upper(), f"{start}{token}"))
 
 
 def _day_places(forms: Iterable[str], words: Sequence[Word]) -> list[range]:

@@ -175,7 +175,7 @@ class _Importer:
             checks += verifier.check_output(output, None)
         message = Message(role="assistant", content=answer.step.turn.text)
         if checks[-1].ok and output.calls:
-            message = Message.calling([verifier.in_schema_order(call) for call in output.calls])
+            message = Message.calling([verifier.tidied(call) for call in output.calls])
             checks.append(answer.check_grounding())
         elif checks[-1].ok:
             detail = "" if self.trust_no_call else "the answer makes no call, and only trust says that none is right"

@@ -4,17 +4,31 @@ A small teacher can't be told to leave something out; it can write a whole reque
 from that: "dim the office light to 30 percent" becomes "dim the office light". English only.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from fcdistill.generation.grounding import Grounder
+from fcdistill.generation.words import words_of
 from fcdistill.records import ToolCall
 
 __all__ = ["without_value"]
 
 _ARTICLES = frozenset("a an the my our this that".split())
-_PREPOSITIONS = frozenset("in at to of for on about around by from into till until round through".split())
+_PREPOSITIONS = frozenset("in at to of for on about around by from inside into till until round through".split())
 _UNITS = frozenset("degrees degree percent celsius am pm a.m p.m o'clock".split())
 _ENDS = ",.!?;:"
+_WANTS_MORE = frozenset(
+    "add all am and any are aren't as be been both bring but buy called can could did do does each every find "
+    "get give got had has have he hear her him how i i'll i'm is isn't it it's know like love many may me might "
+    "more much must named need needs or put see shall she should so some take than that's them there's they too "
+    "us very want wants was we we'll we're were what which will with would".split()
+)
+"""Words after which nothing may be cut: "I need ... from the shop", "can you ... the music"."""
+_CANNOT_START = frozenset("are is was were will and or but than back".split())
+"""With prepositions and articles: words that no request starts with, once its first words are cut."""
+_TOO_COMMON = _ARTICLES | _PREPOSITIONS | _WANTS_MORE
+_PARTICLES = frozenset("on off up down out in over".split())
+"""Words of verbs: nothing is a sentence without them, unless they stand at its end."""
 _LONGEST_PHRASE = 8
 _FEWEST_WORDS = 2
 
@@ -54,10 +68,40 @@ def without_value(grounder: Grounder, request: str, call: ToolCall, name: str, n
         start -= 1 + article
     elif article and whole:  # "vacuum the kitchen"; but of "the kitchen light" the article stays
         start -= 1
+    if not _leaves_a_sentence(tokens, start, end):
+        return None
     kept = tokens[:start] + tokens[end:]
     if ending and start:
         kept[start - 1] = kept[start - 1].rstrip(_ENDS) + ending
-    return " ".join(kept) if len(kept) >= _FEWEST_WORDS else None
+    left = " ".join(kept).rstrip(",;:")
+    told = {word.text for word in words_of(str(call.arguments[name])) if not word.is_number}
+    spoilt = told & {word.text for word in words_of(left)} - {word.text for word in words_of(name)} - _TOO_COMMON
+    return left if len(kept) >= _FEWEST_WORDS and not spoilt else None
+
+
+def _leaves_a_sentence(tokens: Sequence[str], start: int, end: int) -> bool:
+    """Whether the words around a cut still go together."""
+    cut = [token.strip(_ENDS).casefold() for token in tokens[start:end]]
+    before = tokens[start - 1].casefold() if start else ""
+    after = tokens[end].strip(_ENDS).casefold() if end < len(tokens) else ""
+    closed = bool(_ending(tokens[end - 1])) or end == len(tokens)
+    if not start:
+        return after not in (_CANNOT_START | _PREPOSITIONS | _ARTICLES | _WANTS_MORE | {"on"})
+    if _ending(before):
+        return after not in _PREPOSITIONS
+    if cut[0] in _PREPOSITIONS and after != "of":
+        return True
+    if before.replace("’", "'") in _WANTS_MORE or before.endswith(("'m", "'s", "'ll", "'re")) or after == "of":
+        return False
+    if before in _ARTICLES:  # "the office lamp" is a lamp still, "the quickly" is nothing
+        return (
+            not closed
+            and not after.endswith("ly")
+            and after not in _PREPOSITIONS | _PARTICLES | _WANTS_MORE | {"please"}
+        )
+    if before in _PREPOSITIONS | {"you", "your", "please"}:
+        return False
+    return closed or not set(cut) <= _PARTICLES
 
 
 def _ending(token: str) -> str:

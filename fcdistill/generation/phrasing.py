@@ -12,6 +12,7 @@ from typing import Any
 from fcdistill.generation.money import currency_names, money_forms
 from fcdistill.generation.times import (
     WEEKDAY_CODES,
+    WEEKDAY_SETS,
     clock_forms,
     clock_of,
     date_forms,
@@ -22,7 +23,7 @@ from fcdistill.generation.times import (
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.words import format_number
 
-__all__ = ["heard_forms", "plain_forms", "spoken_forms"]
+__all__ = ["fixed_start", "heard_forms", "plain_forms", "spoken_forms"]
 
 _FEW = 4
 _FIXED_START = re.compile(r"\^((?:[\w #:/-]|\\[.#:/-])+)(?![\w?*+{|])")
@@ -73,7 +74,16 @@ def heard_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBoo
         heard += duration_forms(value) or money_forms(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         heard += _heard_number_forms(value)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        heard += WEEKDAY_SETS.get(tuple(code for code in WEEKDAY_CODES if code in value), ())
     return [*spoken_forms(value, path, schema, book, now), *heard]
+
+
+def fixed_start(schema: Mapping[str, Any]) -> str:
+    """What all values start with, as a pattern tells; empty where there is nothing of that kind."""
+    pattern = schema.get("pattern")
+    fixed = _FIXED_START.match(pattern) if isinstance(pattern, str) else None
+    return fixed[1].replace("\\", "") if fixed else ""
 
 
 def _number_forms(value: float) -> Iterator[str]:
@@ -111,9 +121,7 @@ def _text_forms(value: str, schema: Mapping[str, Any], now: datetime | None) -> 
 
 def _without_fixed_start(value: str, schema: Mapping[str, Any]) -> Iterator[str]:
     """The part of an id that tells it from others, where the pattern fixes its start: 4711 of ORD-4711."""
-    pattern = schema.get("pattern")
-    fixed = _FIXED_START.match(pattern) if isinstance(pattern, str) else None
-    start = fixed[1].replace("\\", "") if fixed else ""
+    start = fixed_start(schema)
     rest = value.removeprefix(start).lstrip("-#:/. ")
     if start and value.startswith(start) and any(character.isdigit() for character in rest):
         yield rest

@@ -22,6 +22,7 @@ from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.conversations.steps import category_of
 from fcdistill.errors import ConfigError, DataError
 from fcdistill.generation.answering import Ask, answer_requests, dispute_of, prove_requests
+from fcdistill.generation.asking_back import ask_back
 from fcdistill.generation.conversing import converse
 from fcdistill.generation.dedupe import Contamination
 from fcdistill.generation.drafts import Draft, ground
@@ -51,7 +52,6 @@ from fcdistill.records import (
     WorkedExample,
 )
 from fcdistill.storage import RunDirectory, iter_jsonl, read_json, read_jsonl, sha256_json, write_jsonl
-from fcdistill.toolcalls import parse_output
 from fcdistill.validation import CallValidator
 from fcdistill.worked_examples import read_examples
 
@@ -365,7 +365,7 @@ class _Generator:
         for draft, completion in self._ask(drafts, requests, settings):
             draft.request = clean_request(completion.text)
             item = draft.item
-            draft.checks.append(self._verifier.check_request(draft.request))
+            draft.checks.append(self._verifier.check_request(draft.request, asks=bool(item.calls)))
             if draft.failed is not None:
                 continue
             if not item.calls:
@@ -420,17 +420,14 @@ class _Generator:
                 draft.checks[-1] = verdicts[draft.item.id]
 
     def _ask_back(self, drafts: Sequence[Draft], attempt: int) -> None:
-        settings = self._settings(attempt, sampled=attempt > 0)
-        requests = [
-            self._prompter.ask_back(draft.item.id, draft.request, draft.item.missing.replace("_", " "))
-            for draft in drafts
-        ]
-        for draft, completion in self._ask(drafts, requests, settings):
-            question = completion.text.strip()
-            draft.answer = Message(role="assistant", content=question)
-            good = question.endswith("?") and "\n" not in question and not parse_output(question).calls
-            detail = "" if good else "the answer is not one question"
-            draft.checks.append(Check(name="question", ok=good, detail=detail))
+        ask_back(
+            drafts,
+            lambda asked, requests, number: self._ask(
+                asked, requests, self._settings(attempt, sampled=attempt + number > 0)
+            ),
+            self._prompter,
+            self._verifier,
+        )
 
     def _ask(
         self,

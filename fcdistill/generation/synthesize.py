@@ -8,13 +8,14 @@ it once. Nothing here calls a model.
 import json
 import random
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from fcdistill.backends.base import Request
 from fcdistill.catalog import Catalog
-from fcdistill.generation.parameters import property_schema
+from fcdistill.generation.parameters import property_schema, required_parameters
 from fcdistill.generation.phrasing import spoken_forms
 from fcdistill.generation.plan import PlanItem, time_of_context
+from fcdistill.generation.questions import Lacking, is_asked
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.words import words_of
 from fcdistill.records import Message, ToolCall, WorkedExample
@@ -65,7 +66,9 @@ _NEUTRAL_TOPICS = (
 )
 _NEUTRAL_QUESTIONS = (
     ("Book a table at Luigi's", "people", "For how many people should I book the table?"),
+    ("Set the fan in the attic", "speed", "Which speed should I set?"),
     ("Send some money to Priya", "amount", "How much money should I send to Priya?"),
+    ("Could you switch the fan?", "place", "In which place should I switch the fan?"),
 )
 _NEUTRAL_LATER = (
     ("Reserve a table for 4 at Luigi's at 7:30 pm", _AGAIN, "restaurant: Noma", "polite",
@@ -175,18 +178,31 @@ class Prompter:
         turns.append(Message(role="user", content=asked))
         return Request(id=identity, messages=tuple(turns))
 
-    def ask_back(self, identity: str, request: str, missing: str) -> Request:
-        """Ask the teacher for the question that a request without `missing` deserves ("" where it is not known)."""
+    def ask_back(self, identity: str, request: str, lacking: Sequence[Lacking]) -> Request:
+        """Ask the teacher for the question that a request deserves.
+
+        Args:
+            identity: of the request to the teacher.
+            request: what the user said.
+            lacking: what the request lacks; the teacher is told where that is one value.
+        """
         turns = [Message(role="system", content=_ASKER)]
         own = [(example.request, example.text) for example in self._examples if example.category == "clarify"]
-        # The team's examples do not name what is missing; beside them the request must speak for itself.
-        named = bool(missing) and not own
+        for text, missing, question in _NEUTRAL_QUESTIONS:
+            turns += _turn(f"Request: {text}\nMissing: {missing}", question)
         for text, question in own:
-            turns += _turn(f"Request: {text}", question)
-        for text, lacking, question in () if own else _NEUTRAL_QUESTIONS:
-            turns += _turn(f"Request: {text}" + (f"\nMissing: {lacking}" if named else ""), question)
-        turns.append(Message(role="user", content=f"Request: {request}" + (f"\nMissing: {missing}" if named else "")))
+            asked = [value for value in self._all_required() if is_asked(self._catalog, value, question)]
+            turns += _turn(f"Request: {text}{self._missing(asked)}", question)
+        turns.append(Message(role="user", content=f"Request: {request}{self._missing(lacking)}"))
         return Request(id=identity, messages=tuple(turns))
+
+    def _all_required(self) -> Iterator[Lacking]:
+        return (Lacking(spec.name, name) for spec in self._catalog.specs for name in required_parameters(spec))
+
+    def _missing(self, lacking: Sequence[Lacking]) -> str:
+        """The line that tells the teacher what is missing; empty where that is not certain."""
+        told = {value.said for value in lacking}
+        return f"\nMissing: {told.pop()}" if len(told) == 1 else ""
 
     def answer(self, item: PlanItem, request: str) -> Request:
         """Ask the teacher to answer a request blindly: it sees the tools, worked examples and the request only.

@@ -14,6 +14,7 @@ from fcdistill.generation.words import format_number
 __all__ = [
     "ClockForms",
     "WEEKDAY_CODES",
+    "WEEKDAY_SETS",
     "clock_forms",
     "clock_of",
     "date_forms",
@@ -37,6 +38,12 @@ _ORDINALS = (
 ).split()
 WEEKDAY_CODES = {name[:3].lower(): name for name in _WEEKDAYS}
 """Three-letter codes, as `mon`, and the weekdays that they stand for."""
+WEEKDAY_SETS: dict[tuple[str, ...], tuple[str, ...]] = {
+    tuple(list(WEEKDAY_CODES)[:5]): ("weekdays", "on weekdays", "every weekday", "Monday to Friday", "workdays"),
+    tuple(list(WEEKDAY_CODES)[5:]): ("weekends", "on weekends", "every weekend", "weekend"),
+    tuple(WEEKDAY_CODES): ("every day", "daily", "each day", "all week"),
+}
+"""Sets of weekday codes that have a name, with their names."""
 # The plainest name first; "hour" without its s also stands in "a 2 hour timer".
 _UNITS = {
     "weeks": ("weeks", "week"),

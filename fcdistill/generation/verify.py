@@ -19,11 +19,13 @@ from fcdistill.catalog import Catalog
 from fcdistill.equality import same_call
 from fcdistill.generation.grounding import Grounder, Grounding
 from fcdistill.generation.omission import without_value
-from fcdistill.generation.parameters import property_schema, resolve_schema
+from fcdistill.generation.parameters import property_schema, required_parameters, resolve_schema
+from fcdistill.generation.questions import Lacking, lacking_values, question_problem
 from fcdistill.generation.values import ValueBook
+from fcdistill.generation.wording import request_problem
 from fcdistill.generation.words import words_of
 from fcdistill.records import Category, Check, ToolCall
-from fcdistill.toolcalls import ParsedOutput
+from fcdistill.toolcalls import ParsedOutput, parse_output
 from fcdistill.validation import CallValidator
 
 __all__ = ["NUM_CALLS", "Verifier", "with_arguments"]
@@ -38,13 +40,6 @@ NUM_CALLS: dict[Category, range] = {
 }
 """How many calls a request of a category has."""
 
-_ASSISTANT_VOICE = re.compile(
-    r"(i'm (sorry|starting|setting|going|not sure|turning|locking|playing|sending|adding)|i am (sorry|an ai)"
-    r"|i('ll| will|'ve) |sure[,.! ]|of course|okay[,.! ]|here('s| is| are) |starting |certainly|as an ai|ringing "
-    r"|i can (add|lock|play|put|send|set|start|turn) |would you like |do you (need|want) )",
-    re.IGNORECASE,
-)
-_MAX_REQUEST_WORDS = 60
 _TOOL_NAME = re.compile(r"[_-]|[a-z][A-Z]")
 
 
@@ -60,19 +55,17 @@ class Verifier:
     def _grounder(self) -> Grounder:
         return Grounder(self.catalog, self.book)
 
-    def check_request(self, text: str) -> Check:
-        """Whether a written text can be a user's request at all."""
-        words = words_of(text)
-        problem = ""
-        if not words:
-            problem = "the request is empty"
-        elif "\n" in text.strip():
-            problem = "the request has more than one line"
-        elif len(words) > _MAX_REQUEST_WORDS:
-            problem = f"the request has {len(words)} words; at most {_MAX_REQUEST_WORDS} are allowed"
-        elif _ASSISTANT_VOICE.match(text.strip().replace("’", "'")):
-            problem = "the request speaks as the assistant"
-        elif any(_TOOL_NAME.search(name) and name in text for name in self.catalog.by_name) or "{" in text:
+    def check_request(self, text: str, *, asks: bool = True) -> Check:
+        """Whether a written text can be what a user says.
+
+        Args:
+            text: one text of a user.
+            asks: whether it is to ask for something; small talk need not.
+        """
+        problem = request_problem(text, asks=asks)
+        if not problem and (
+            any(_TOOL_NAME.search(name) and name in text for name in self.catalog.by_name) or "{" in text
+        ):
             problem = "the request names a function or holds JSON"
         return Check(name="request", ok=not problem, detail=problem)
 
@@ -129,7 +122,8 @@ class Verifier:
             now: the current time that the context gives, if it does.
         """
         found = self._grounder.compare(request, calls, now)
-        return _grounding(found, found)
+        mixed = [f"the request mixes what belongs to different parts: {parts}" for parts in found.mixed]
+        return _grounding(found, found, mixed)
 
     def check_said(self, text: str, calls: Sequence[ToolCall], now: datetime | None) -> Check:
         """Whether a text says all values of the calls, whatever else it says; arguments as for `check_grounding`."""
@@ -182,9 +176,22 @@ class Verifier:
             if f" {' '.join(word.text for word in words_of(form))} " not in said:
                 return None
             tool, name = path.split(".", 1)
-            schema = property_schema(self.catalog.by_name[tool].parameters, [name]) or {}
+            parameters = self.catalog.by_name[tool].parameters
+            schema = property_schema(parameters, [name]) or {}
             same = [call for call in repaired if call.name == tool]
-            if len(same) != 1 or name in same[0].arguments or "items" in schema:
+            if len(same) == 1 and same[0].arguments.get(name) == value:
+                continue  # said in more than one way
+            # What the request tells beside the call's own words may be said of anything.
+            is_choice = (
+                isinstance(value, list) or "enum" in schema or name in required_parameters(self.catalog.by_name[tool])
+            )
+            if (
+                len(same) != 1
+                or name in same[0].arguments
+                or not is_choice
+                or not isinstance(value, list)
+                and "items" in schema
+            ):
                 return None
             same[0].arguments[name] = value
         whole = [*repaired[:-1], with_arguments(repaired[-1], supplied)]
@@ -204,8 +211,22 @@ class Verifier:
         if cut is None:
             return request, Check(name="cut", ok=False, detail=f"the words of {name!r} can't be cut from {request!r}")
         rest = ToolCall(name=call.name, arguments={key: part for key, part in call.arguments.items() if key != name})
-        check = self.check_grounding(cut, [rest], now)
-        return cut, Check(name="cut", ok=check.ok, detail=check.detail)
+        problems = [self.check_request(cut), self.check_grounding(cut, [rest], now)]
+        problem = next((check.detail for check in problems if not check.ok), "")
+        return cut, Check(name="cut", ok=not problem, detail=problem)
+
+    def lacking(self, request: str, now: datetime | None) -> list[Lacking]:
+        """The values that a request lacks, as far as its words tell: for a request of which nothing else is known."""
+        values = lacking_values(self.catalog, request)
+        said = {tool: self._grounder.said_parameters(request, tool, now) for tool in {value.tool for value in values}}
+        return [value for value in values if value.name not in said[value.tool]] or values
+
+    def check_question(self, request: str, question: str, lacking: Sequence[Lacking]) -> Check:
+        """Whether a text asks for one of the values that a request lacks, and for nothing else."""
+        problem = question_problem(self.catalog, request, question, lacking)
+        if not problem and parse_output(question).calls:
+            problem = "the answer is a call"
+        return Check(name="question", ok=not problem, detail=problem)
 
     def parameters(self, tool: str) -> dict[str, Any]:
         """The schemas of a tool's parameters, by name."""
@@ -213,11 +234,14 @@ class Verifier:
         found: dict[str, Any] = resolve_schema(root, root).get("properties", {})
         return found
 
-    def in_schema_order(self, call: ToolCall) -> ToolCall:
-        """The call with its arguments in the order of the schema's properties, so that students see one order."""
+    def tidied(self, call: ToolCall) -> ToolCall:
+        """The call as students are to write it.
+
+        Its arguments are in the order of the schema's properties, and texts have no spaces around them.
+        """
         known = [name for name in self.parameters(call.name) if name in call.arguments]
         names = [*known, *(name for name in call.arguments if name not in known)]
-        return ToolCall(name=call.name, arguments={name: call.arguments[name] for name in names})
+        return ToolCall(name=call.name, arguments={name: _stripped(call.arguments[name]) for name in names})
 
 
 def with_arguments(call: ToolCall, arguments: Mapping[str, Any]) -> ToolCall:
@@ -225,13 +249,23 @@ def with_arguments(call: ToolCall, arguments: Mapping[str, Any]) -> ToolCall:
     return ToolCall(name=call.name, arguments={**call.arguments, **arguments})
 
 
-def _grounding(sources: Grounding, uses: Grounding) -> Check:
+def _grounding(sources: Grounding, uses: Grounding, further: Sequence[str] = ()) -> Check:
     """The verdict: `sources` tells which values nobody said, `uses` which facts of the request reach no call."""
     problems = [f"not in the request: {path} = {value!r}" for _, path, value in sources.unsaid]
     problems += [f"said once for several arguments: {shared}" for shared in sources.shared]
     problems += [f"in no argument: {number}" for number in uses.numbers]
     problems += [f"in no argument: {form!r} ({path})" for path, _, form in uses.choices]
+    problems += [f"in no argument: {text}" for text in uses.unheard]
+    problems += further
     return Check(name="grounding", ok=not problems, detail="; ".join(dict.fromkeys(problems)))
+
+
+def _stripped(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, list):
+        return [_stripped(part) for part in value]
+    return {key: _stripped(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
 def _drop(arguments: dict[str, Any], steps: list[str]) -> None:

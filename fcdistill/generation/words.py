@@ -23,6 +23,10 @@ _TENS = {
     word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
 }
 _SPECIAL = {"dozen": 12, "couple": 2, "hundred": 100}
+_SHORT = {
+    "tmrw": "tomorrow", "tmr": "tomorrow", "tmrrw": "tomorrow", "tonite": "tonight",
+    "tues": "tuesday", "thur": "thursday", "thurs": "thursday", "pls": "please", "plz": "please",
+}  # fmt: skip
 _MIN_TYPO_LENGTH = 6
 # A minus belongs to a number only where nothing stands before it: "9-5" and "rooms 2-4" hold no negative number.
 _PIECE = re.compile(r"(?<![^\s(])[-−](?=\d)|\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*")
@@ -87,7 +91,7 @@ def _spelled(piece: str) -> Word:
     value = _ONES.get(piece, _TENS.get(piece, _SPECIAL.get(piece)))
     if value is not None:
         return Word(str(value), is_number=True, spelled_out=True)
-    return Word(_singular(piece))
+    return Word(_singular(_SHORT.get(piece, piece)))
 
 
 def _singular(word: str) -> str:

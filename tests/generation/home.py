@@ -58,9 +58,9 @@ def write_faithfully(request: Request) -> str:
     """What a perfect teacher answers to the prompts of `Prompter`: every fact, the id as a word, or a question."""
     asked = request.messages[-1].content
     if asked.startswith("Request: "):
-        return "Could you tell me more?"
+        return f"Which {asked.partition('Missing: ')[2] or 'one'} do you mean, and when?"
     if asked.startswith("Topic: "):
         return f"tell me about {asked.splitlines()[0].removeprefix('Topic: ')} {letters(request.id)}"
     facts = asked.split("\nFacts: ")[1].split("\nStyle: ")[0]
     said = [fact.partition(": ")[2] for call in facts.split(" / ") for fact in call.split("; ")]
-    return f"please {letters(request.id)} {' then '.join(text for text in said if text)}".strip()
+    return f"please {letters(request.id)} {' and then '.join(text for text in said if text)}".strip()

@@ -7,6 +7,8 @@ from tests.generation.home import NOW, book, catalog, verifier
 
 GROUNDER = Grounder(catalog(), book())
 LIGHT = {"room": "kitchen", "state": "off"}
+DOOR = {"door": "back", "action": "lock"}
+MOW = {"text": "mow the lawn", "at": "2027-05-03T09:00:00Z", "priority": "high"}
 HEAT = {"room": "office", "temperature": 21}
 
 
@@ -35,6 +37,13 @@ HEAT = {"room": "office", "temperature": 21}
             "please vacuum",
         ),
         ("turn the light off", "set_light", LIGHT, "room", None),
+        ("could you lock the back door", "lock_door", DOOR, "action", None),
+        ("Lock the back door", "lock_door", DOOR, "action", None),
+        ("Is it damp, is the kitchen okay?", "get_sensor", {"sensor": "humidity", "room": "kitchen"}, "sensor", None),
+        ("vacuum the kitchen quietly", "start_vacuum", {"rooms": ["kitchen"], "mode": "quiet"}, "rooms", None),
+        ("what's our power usage now", "get_sensor", {"sensor": "power_usage"}, "sensor", None),
+        ("urgent: mow the lawn, 3 May 2027 at 9 am", "create_reminder", MOW, "at", "urgent: mow the lawn"),
+        ("I need milk from the shop", "add_shopping_items", {"items": [{"name": "milk"}]}, "items", None),
     ],
 )
 def test_the_words_of_one_value_are_cut(

@@ -128,15 +128,15 @@ def test_traces_hold_tools_in_openai_s_wrapping_and_calls_in_the_schema_s_order(
 
 
 def test_no_call_traces_hold_a_question_or_the_configured_answer(finished: tuple[Path, GenerationStats]) -> None:
-    answers = {
+    answers = [
         (trace.meta.category, trace.answer.content)
         for trace in traces(finished[0])
         if trace.meta.source == "call_first" and not trace.answer.calls
-    }
-    assert answers == {
-        ("clarify", "Could you tell me more?"),
-        ("irrelevance", GenerateConfig.model_fields["no_call_answer"].default),
-    }
+    ]
+    assert {category for category, _ in answers} == {"clarify", "irrelevance"}
+    for category, text in answers:
+        fixed = GenerateConfig.model_fields["no_call_answer"].default
+        assert text == fixed if category == "irrelevance" else text.startswith("Which ")
 
 
 def test_a_request_whose_tool_is_not_shown_gets_no_call(finished: tuple[Path, GenerationStats]) -> None:
@@ -259,7 +259,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, GenerationSt
     write_jsonl(folder / "cases.jsonl", [case])
     stats = run(
         folder / "out",
-        lambda request: answers[request.id.removeprefix("request-first-")],
+        lambda request: answers[request.id.removeprefix("request-first-").partition("/")[0]],
         seeds=seeds,
         decontaminate=(folder / "cases.jsonl",),
         attempts=1,

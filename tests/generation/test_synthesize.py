@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fcdistill.backends.base import Request
 from fcdistill.generation.plan import REGISTERS, PlanItem
+from fcdistill.generation.questions import Lacking
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.words import words_of
@@ -46,7 +47,7 @@ def test_prompts_of_one_kind_share_all_but_the_last_message(prompter: Prompter) 
         assert (one.id, other.id) == ("i", "j")
     topics = [prompter.write_request(item(category="irrelevance", topic=topic)) for topic in ("the news", "a joke")]
     assert prefix(topics[0]) == prefix(topics[1])
-    asked = [prompter.ask_back("i", text, "room") for text in ("light on", "heat it")]
+    asked = [prompter.ask_back("i", text, [Lacking("set_light", "room")]) for text in ("light on", "heat it")]
     assert prefix(asked[0]) == prefix(asked[1])
     answers = [prompter.answer(item(), text) for text in ("light on", "heat it")]
     assert prefix(answers[0]) == prefix(answers[1])
@@ -116,13 +117,22 @@ def test_a_call_without_arguments_has_no_facts() -> None:
     assert "\nFacts: none\n" in Prompter(own, ValueBook(), ()).write_request(plain).messages[-1].content
 
 
-def test_what_is_missing_is_named_unless_the_teams_examples_show_the_way() -> None:
-    assert BARE.ask_back("i", "heat it", "room").messages[-1].content == "Request: heat it\nMissing: room"
-    assert all("\nMissing: " in turn.content for turn in BARE.ask_back("i", "heat it", "room").messages[1::2])
-    assert not any("Missing" in turn.content for turn in BARE.ask_back("i", "heat it", "").messages)
-    own = HOME.ask_back("i", "heat it", "room")
-    assert own.messages[-1].content == "Request: heat it"
-    assert own.messages[2].content == next(e.text for e in EXAMPLE_RECORDS if e.category == "clarify")
+def test_the_teacher_is_told_what_is_missing_where_that_is_one_value() -> None:
+    room, state = Lacking("set_light", "room"), Lacking("set_light", "state")
+    assert BARE.ask_back("i", "heat it", [room]).messages[-1].content == "Request: heat it\nMissing: room"
+    assert all("\nMissing: " in turn.content for turn in BARE.ask_back("i", "heat it", [room]).messages[1::2])
+    for unclear in ([], [room, state]):
+        assert BARE.ask_back("i", "heat it", unclear).messages[-1].content == "Request: heat it"
+
+
+def test_the_teams_questions_tell_what_they_ask_for() -> None:
+    shown = HOME.ask_back("i", "heat it", []).messages
+    team = [example for example in EXAMPLE_RECORDS if example.category == "clarify"]
+    asked = {turn.content: before.content for before, turn in zip(shown, shown[1:], strict=False)}
+    assert asked["How long should the timer run?"] == "Request: Set a timer for the potatoes\nMissing: duration"
+    # Rooms are called so for one tool and otherwise for another.
+    assert asked["In which room should I turn the light on?"] == "Request: Can you turn the light on?"
+    assert {example.text for example in team} <= asked.keys()
 
 
 def test_the_blind_answer_sees_tools_request_and_context_only() -> None:

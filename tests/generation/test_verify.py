@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.parameters import optional_parameters, property_schema
 from fcdistill.generation.phrasing import heard_forms, spoken_forms
+from fcdistill.generation.questions import Lacking
 from fcdistill.generation.words import words_of
 from fcdistill.records import Category, ToolCall
 from fcdistill.toolcalls import parse_output
@@ -146,8 +147,48 @@ def test_a_choice_goes_to_no_call_where_two_could_take_it() -> None:
 
 
 def test_arguments_come_in_the_schemas_order() -> None:
-    ordered = VERIFIER.in_schema_order(call("set_light", state="on", color="red", room="office"))
+    ordered = VERIFIER.tidied(call("set_light", state="on", color="red", room="office"))
     assert list(ordered.arguments) == ["room", "state", "color"]
+
+
+def test_texts_lose_the_spaces_around_them() -> None:
+    items = [{"name": " limes ", "quantity": 2}]
+    assert VERIFIER.tidied(call("add_shopping_items", items=items)).arguments == {
+        "items": [{"name": "limes", "quantity": 2}]
+    }
+
+
+def test_mixed_calls_are_refused_with_their_names() -> None:
+    swapped = [call("lock_door", door="front", action="unlock"), call("lock_door", door="back", action="lock")]
+    check = VERIFIER.check_grounding("lock the front door and unlock the back one", swapped, None)
+    assert not check.ok and "mixes what belongs to different parts: lock_door" in check.detail
+
+
+def test_a_named_set_of_weekdays_is_taken_over_and_a_listed_text_is_not() -> None:
+    repaired = VERIFIER.repaired("ring at 7 am on weekdays", [call("set_alarm", time="07:00")], None)
+    assert repaired is not None and repaired[0].arguments["days"] == ["mon", "tue", "wed", "thu", "fri"]
+    timer = call("set_timer", duration={"minutes": 10})
+    assert VERIFIER.repaired("my hands are in dough, 10 minutes please", [timer], None) is None
+
+
+@pytest.mark.parametrize(
+    ("request_text", "lacking"),
+    [
+        ("dim the light to 30", [Lacking("set_light", "room")]),
+        ("set it to 21.5 degrees", [Lacking("set_thermostat", "room")]),
+        ("Lock the door behind me", [Lacking("lock_door", "door")]),
+        ("light", [Lacking("set_light", "room"), Lacking("set_light", "state")]),
+        ("hm", []),
+    ],
+)
+def test_what_a_request_lacks_is_told_from_its_words(request_text: str, lacking: list[Lacking]) -> None:
+    assert VERIFIER.lacking(request_text, None) == lacking
+
+
+def test_a_question_may_be_no_call() -> None:
+    room = [Lacking("set_light", "room")]
+    assert VERIFIER.check_question("light on", "In which room?", room).ok
+    assert not VERIFIER.check_question("light on", "What should I do?", room).ok
 
 
 def test_free_words_are_those_of_texts_without_a_closed_set() -> None:

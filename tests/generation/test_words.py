@@ -158,3 +158,8 @@ def test_a_part_of_a_text_stands_in_it(parts: list[str], start: int, size: int) 
     words = words_of(" ".join(parts))
     phrase = words[start : start + size]
     assert not phrase or range(start, start + len(phrase)) in find(phrase, words)
+
+
+@pytest.mark.parametrize(("short", "long"), [("tmrw", "tomorrow"), ("tonite", "tonight"), ("thurs", "thursday")])
+def test_short_forms_are_the_words_that_they_stand_for(short: str, long: str) -> None:
+    assert words_of(short) == words_of(long)
