@@ -3,14 +3,14 @@
 It counts and compares places of words; what they say was decided before.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fcdistill.generation.binding import is_mixed
 from fcdistill.generation.words import Word, format_number
 
-__all__ = ["FUNCTION_WORDS", "Claims", "are_mixed"]
+__all__ = ["FUNCTION_WORDS", "Claims", "are_mixed", "runs_on"]
 
 FUNCTION_WORDS = frozenset("a an and at by down for from in into no of off on or out over the to under up with".split())
 """Too common to mean a choice, even where one is said so: "on", "off"."""
@@ -62,6 +62,11 @@ class Claims:
         elif places:
             self.numbers.setdefault(value, {}).setdefault(path, set()).update(place.start for place in places)
 
+    def below(self, path: str) -> set[int]:
+        """Indices of the words that say a parameter or something inside of it."""
+        inside = (indices for name, indices in self.by_path.items() if f"{name}.".startswith(f"{path}."))
+        return set().union(*inside)
+
     def shared(self) -> Iterator[str]:
         """A 20 that is said once can't be a brightness and a volume, nor the 20 of 20 minutes and a brightness."""
         for value, places in self.numbers.items():
@@ -80,3 +85,20 @@ def are_mixed(parts: Sequence[Claims], words: Sequence[Word]) -> bool:
     starts = parts[0].starts if parts else None
     units = [{index for index in part.certain if words[index].text not in FUNCTION_WORDS} for part in parts]
     return starts is not None and is_mixed(units, starts)
+
+
+def runs_on(part: Claims, following: Claims, paths: Iterable[str], words: Sequence[Word]) -> bool:
+    """Whether a list of one part may go on where the next part begins: nothing but "and" stands between their items.
+
+    Args:
+        part: the claims of one.
+        following: those of the next.
+        paths: parameters of both that hold lists.
+        words: of the request.
+    """
+    for path in paths:
+        ends, begins = part.below(path), following.below(path)
+        if ends and begins and max(ends) == max(part.words) and min(begins) == min(following.words):
+            between = words[max(ends) + 1 : min(begins)]
+            return bool(between) and all(word.text in ("and", "plus") for word in between)
+    return False

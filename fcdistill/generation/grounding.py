@@ -6,15 +6,16 @@ objects of one list, must each have their words in a place of their own. Nothing
 """
 
 import functools
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from fcdistill.catalog import Catalog
 from fcdistill.generation.binding import clause_starts
-from fcdistill.generation.claims import FUNCTION_WORDS, Claims, are_mixed
+from fcdistill.generation.claims import FUNCTION_WORDS, Claims, are_mixed, runs_on
 from fcdistill.generation.money import in_other_currencies, money_forms
 from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.phrasing import fixed_start, heard_forms
@@ -108,6 +109,12 @@ class Grounder:
             *swallowed_numbers(calls, self.catalog),
         ]
         mixed = [" and ".join(dict.fromkeys(call.name for call in calls))] if are_mixed(each, words) else []
+        for (call, own), (other, following) in itertools.pairwise(zip(calls, each, strict=True)):
+            lists = [f"{call.name}.{name}" for name, value in call.arguments.items() if isinstance(value, list)]
+            if call.name == other.name and runs_on(own, following, lists, words):
+                mixed.append(f"{call.name}, whose list may go on")
+        if len(calls) > 1 and _leaves_a_choice(words, claims.words):
+            unheard.append("a choice ('or')")
         numbers = list(unheard_numbers(words, claims.words))
         return Grounding(unsaid, numbers, choices, list(claims.shared()), unheard, [*mixed, *claims.mixed])
 
@@ -299,3 +306,10 @@ def _clock_places(clock: tuple[int, int], words: Sequence[Word]) -> list[range]:
     if hour == 12 and early and not late or hour < 12 and late and not early or hour > 12 and not late:
         return []
     return [place for form in forms.bare for place in find(words_of(form), words)]
+
+
+def _leaves_a_choice(words: Sequence[Word], claimed: Set[int]) -> bool:
+    """Whether a request for several calls names one or the other, and not what it wants to compare."""
+    texts = [word.text for word in words]
+    is_left = any(text == "or" and index not in claimed for index, text in enumerate(texts))
+    return is_left and not {"which", "whether"} & set(texts)

@@ -14,11 +14,13 @@ _MAX_WORDS = 60
 _ASSISTANT_START = re.compile(
     r"(i'm (sorry|starting|setting|going|not sure|turning|locking|playing|sending|adding)|i am (sorry|an ai)"
     r"|i('ll| will|'ve) |sure[,.! ]|of course|okay[,.! ]|here('s| is| are) |starting |certainly|as an ai|ringing "
-    r"|i can (add|assist|help|lock|play|put|send|set|start|turn) |i can't (assist|do|help) "
+    r"|yes[,.! ]|you've (already )?\w+ed |you('ve| have) already |i can't (assist|help) "
+    r"|i can (?!almost |already |barely |feel |finally |hardly |hear |never |not |only |see |smell |still |tell )"
     r"|do you (need|want) )"
 )
 _ASSISTANT_ANYWHERE = re.compile(
-    r"\b(would you (like|prefer|need)|do you want me|let me know (if|why)|how (can|may) i (help|assist))\b"
+    r"\b(would you (like|prefer|need)|do you want me|let me know (if|why)|how (can|may) i (help|assist)"
+    r"|i can't do (that|this|it)|anything else i can|i can \w+[^.!?]* for you)\b"
 )
 _TWICE = re.compile(r"\S ([a-z]{3,})(?: the| a)? \1\b")
 _CLAUSE_END = re.compile(r"[,;:!?]\s|[.!?]+(?:\s|$)|\s[-–—]\s|\b(?:because|since|while)\b")

@@ -377,6 +377,10 @@ DOORS = ("lock_door", {"door": "front", "action": "lock"}), ("lock_door", {"door
 KITCHEN = light(room="kitchen", state="on", brightness=40)
 
 
+def lock_door(door: str) -> tuple[str, dict[str, Any]]:
+    return "lock_door", {"door": door, "action": "lock"}
+
+
 def weather(city: str) -> tuple[str, dict[str, Any]]:
     return "get_weather", {"city": city, "day": "tomorrow"}
 
@@ -395,6 +399,7 @@ def shopping(*items: tuple[str, int | None]) -> tuple[str, dict[str, Any]]:
         ("kitchen and office to 40", (KITCHEN, light(room="office", state="on", brightness=40))),
         ("weather tomorrow: Oslo, Bergen", (weather("Oslo"), weather("Bergen"))),
         ("two limes and milk", (shopping(("limes", 2), ("milk", None)),)),
+        ("put limes on the list and mint too", (shopping(("limes", None)), shopping(("mint", None)))),
     ],
 )
 def test_calls_with_words_of_their_own_are_not_mixed(
@@ -418,6 +423,11 @@ def test_calls_with_words_of_their_own_are_not_mixed(
             (("play_music", {"query": "jazz", "volume": 40}), light(room="kitchen", state="on")),
             "play_music and set_light",
         ),
+        (
+            "put limes and mint and milk on the list",
+            (shopping(("limes", None)), shopping(("mint", None), ("milk", None))),
+            "add_shopping_items, whose list may go on",
+        ),
         ("limes and two tomatoes", (shopping(("limes", 2), ("tomatoes", None)),), "add_shopping_items.items"),
     ],
 )
@@ -426,6 +436,12 @@ def test_words_among_those_of_another_call_or_item_are_mixed(
 ) -> None:
     (found,) = compare(request_text, *calls).mixed
     assert found.startswith(mixed)
+
+
+def test_a_choice_between_calls_is_unheard() -> None:
+    either = "lock the front door or the back one"
+    assert compare(either, lock_door("front"), lock_door("back")).unheard == ["a choice ('or')"]
+    assert compare(either.replace("or the", "and the"), lock_door("front"), lock_door("back")).unheard == []
 
 
 @pytest.mark.parametrize(
