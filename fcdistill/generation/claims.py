@@ -10,7 +10,9 @@ from typing import Any
 from fcdistill.generation.binding import is_mixed
 from fcdistill.generation.words import Word, format_number
 
-__all__ = ["FUNCTION_WORDS", "Claims", "are_mixed"]
+__all__ = ["FUNCTION_WORDS", "Claims", "are_listed", "are_mixed"]
+
+_LIST_WORDS = frozenset("and the a an in for or my also then".split())
 
 FUNCTION_WORDS = frozenset("a an and at by down for from in into no of off on or out over the to under up with".split())
 """Too common to mean a choice, even where one is said so: "on", "off"."""
@@ -80,3 +82,21 @@ def are_mixed(parts: Sequence[Claims], words: Sequence[Word]) -> bool:
     starts = parts[0].starts if parts else None
     units = [{index for index in part.certain if words[index].text not in FUNCTION_WORDS} for part in parts]
     return starts is not None and is_mixed(units, starts)
+
+
+def are_listed(one: Claims, other: Claims, words: Sequence[Word]) -> bool:
+    """Whether two parts are named in one list: "the office and the hall".
+
+    The first value of the one follows the last of the other, of the same parameter, with nothing but a link between.
+
+    Args:
+        one: the claims of a part.
+        other: those of another.
+        words: of the request.
+    """
+    first, second = one.certain - other.certain, other.certain - one.certain
+    if not first or not second or max(first) > min(second):
+        return False
+    end, start = max(first), min(second)
+    is_alike = any(end in places and start in other.by_path.get(path, ()) for path, places in one.by_path.items())
+    return is_alike and all(word.text in _LIST_WORDS for word in words[end + 1 : start])

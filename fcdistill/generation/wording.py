@@ -14,7 +14,7 @@ _MAX_WORDS = 60
 _ASSISTANT_START = re.compile(
     r"(i'm (sorry|starting|setting|going|not sure|turning|locking|playing|sending|adding)|i am (sorry|an ai)"
     r"|i('ll| will|'ve) |sure[,.! ]|of course|okay[,.! ]|here('s| is| are) |starting |certainly|as an ai|ringing "
-    r"|i can (add|assist|help|lock|play|put|send|set|start|turn) |i can't (assist|do|help) "
+    r"|i can (?!also|barely|feel|hardly|hear|not|only|see|smell)|i can't (assist|do|help) "
     r"|do you (need|want) )"
 )
 _ASSISTANT_ANYWHERE = re.compile(

@@ -418,6 +418,11 @@ def test_calls_with_words_of_their_own_are_not_mixed(
             (("play_music", {"query": "jazz", "volume": 40}), light(room="kitchen", state="on")),
             "play_music and set_light",
         ),
+        (
+            "quietly clean the office and the garage",
+            (("start_vacuum", {"rooms": ["office"], "mode": "quiet"}), ("start_vacuum", {"rooms": ["garage"]})),
+            "start_vacuum",
+        ),
         ("limes and two tomatoes", (shopping(("limes", 2), ("tomatoes", None)),), "add_shopping_items.items"),
     ],
 )
@@ -435,6 +440,12 @@ def test_words_among_those_of_another_call_or_item_are_mixed(
         ("play “jazz”", MUSIC, []),
         ("shopping list: mint, 4 limes", shopping(("mint", None), ("4 limes", None)), ["'4 limes'"]),
         ("7 am tomorrow", alarm("07:00"), []),
+        (
+            "turn off the purple kitchen light",
+            light(room="kitchen", state="on", color="purple"),
+            ["'off' (set_light.state)"],
+        ),
+        ("purple light in the kitchen", light(room="kitchen", state="on", color="purple"), []),
     ],
 )
 def test_quotes_and_swallowed_numbers_are_unheard(
