@@ -20,6 +20,9 @@ ASSISTANT = "as the assistant"
         ("Let me know why you want to lock the door", ASSISTANT),
         ("Do you want me to lock the door?", ASSISTANT),
         ("I can help with that! How did the moon rise?", ASSISTANT),
+        ("Yes, I can unlock it for you. Is there anything else I can help you with?", ASSISTANT),
+        ("No need to change the light, it's already set to 8.", "not to be done"),
+        ("Do not go to the nursery, vacuum the rooms", "not to be done"),
         ("Please ring every every Wednesday", "twice in a row"),
         ("start film music, shuffle the shuffle", "twice in a row"),
     ],
@@ -44,6 +47,7 @@ def test_what_nobody_asks_with_is_refused(text: str, said: str) -> None:
         "Read me the headlines from this morning's paper.",
         "Order 255917 can be refunded completely",
         "Knock knock!",
+        "Don't let me forget to call the bank at 9 am",
     ],
 )
 def test_what_people_ask_with_passes(text: str) -> None:
