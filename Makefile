@@ -28,7 +28,7 @@ demo: .venv/.installed
 	$(BIN)/python evals/smart_home/demo.py
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 check: .venv/.installed
 	$(BIN)/ruff check .

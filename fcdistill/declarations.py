@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jsonschema import Draft4Validator, Draft6Validator, Draft7Validator
-from jsonschema.protocols import Validator
 from referencing import Registry
 from referencing.jsonschema import specification_with
+
+from fcdistill.json_schema import Draft4Validator, Draft6Validator, Draft7Validator, Validator
 
 __all__ = ["EndlessReferenceError", "Leaf", "Level", "Levels", "Place", "RemoteReferenceError"]
 

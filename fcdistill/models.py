@@ -43,6 +43,7 @@ from fcdistill.students import (
     model_errors,
     read_card,
     save_student,
+    trained_token_ids,
 )
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "resolve",
     "save_student",
     "shared_vocabulary",
+    "trained_token_ids",
     "without_weights",
 ]
 

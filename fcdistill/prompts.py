@@ -30,6 +30,7 @@ __all__ = [
     "RenderedExample",
     "answer_classes",
     "answer_text",
+    "call_markers",
     "calls_text",
     "compact_signature",
     "label_answer",
@@ -213,6 +214,17 @@ def calls_text(tokenizer: "PreTrainedTokenizerBase", calls: Sequence[ToolCall]) 
     text = _after_prompt(tokenizer, Message.calling(list(calls)))
     stop = _stop_token(tokenizer)
     return (text[: text.rindex(stop)] if stop in text else text).strip()
+
+
+def call_markers(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    """The added tokens of a vocabulary that the template writes around a call, such as `<tool_call>`; may be none.
+
+    Raises:
+        ModelError: the tokenizer's template refuses calls.
+    """
+    ids = tokenizer(calls_text(tokenizer, [_PROBE_CALL]), add_special_tokens=False)["input_ids"]
+    added = tokenizer.added_tokens_decoder
+    return [str(added[index]) for index in sorted(set(ids) & added.keys())]
 
 
 def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:

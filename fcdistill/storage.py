@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
@@ -230,13 +231,20 @@ def iter_jsonl(path: Path, record_type: type[T], what: str = "file") -> Iterator
     Raises:
         DataError: the file is missing, or a line is not strict JSON or not such a record; it names the line.
     """
+    return (record for _, record in _iter_places(path, record_type, what))
+
+
+def _iter_places(path: Path, record_type: type[T], what: str) -> Iterator[tuple[int, T]]:
+    """The records of a JSONL file, each with the byte at which its line begins."""
     _require_file(path, what)
     with storage_errors(path, "read"), path.open("rb") as lines:
+        end = 0
         for number, line in enumerate(lines, 1):
+            start, end = end, end + len(line)
             if not line.strip():
                 continue
             try:
-                yield record_type.model_validate(loads_strict(line))
+                yield start, record_type.model_validate(loads_strict(line))
             except StrictJsonError as error:
                 found = str(error)
             except ValidationError as error:
@@ -266,12 +274,17 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         StorageError: the disk refused.
     """
+    _write_parts(path, (data,))
+
+
+def _write_parts(path: Path, parts: Iterable[bytes]) -> None:
     with storage_errors(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                for part in parts:
+                    file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, 0o644)
@@ -293,8 +306,12 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_jsonl(path: Path, records: Iterable[BaseModel]) -> None:
-    """Write records as JSONL atomically. Raises like `write_bytes`."""
-    write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
+    """Write records as JSONL atomically, one at a time. Raises like `write_bytes`, and what `records` raises."""
+    _write_parts(path, map(_line_of, records))
+
+
+def _line_of(record: BaseModel) -> bytes:
+    return record.model_dump_json().encode() + b"\n"
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -320,24 +337,36 @@ def sha256_json(value: object) -> str:
 
 
 class Journal(Generic[T]):
-    """An append-only JSONL file that a killed run can take up again.
+    """An append-only JSONL file that a killed run can take up again; its records stay on disk.
 
-    Opening it reads what is there and cuts off a torn last line. `append` returns after the records are on disk.
+    Opening it cuts off a torn last line. `append` returns after the records are on disk.
     """
 
     def __init__(self, path: Path, record_type: type[T]) -> None:
         self.path = path
-        with storage_errors(path, "open"):
+        self._record_type = record_type
+        with contextlib.ExitStack() as opened, storage_errors(path, "open"):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Unbuffered: a write that the disk refused leaves nothing behind that `close` would try again.
-            self._file = path.open("ab+", buffering=0)
-        try:
+            self._file = opened.enter_context(path.open("ab+", buffering=0))
+            self._reader = opened.enter_context(path.open("rb"))
             with storage_errors(path, "repair"):
                 self._cut_torn_line()
-            self.records: list[T] = list(iter_jsonl(path, record_type, "journal"))
-        except BaseException:
-            self._file.close()
-            raise
+            self._opened = opened.pop_all()
+
+    def __iter__(self) -> Iterator[T]:
+        """The records, read from disk one at a time. Raises like `iter_jsonl`."""
+        return (record for _, record in self.places())
+
+    def places(self) -> Iterator[tuple[int, T]]:
+        """The records, each with its place, for `read`. Raises like `iter_jsonl`."""
+        return _iter_places(self.path, self._record_type, "journal")
+
+    def read(self, place: int) -> T:
+        """The record at a place that `places` or `append` named."""
+        with storage_errors(self.path, "read"):
+            self._reader.seek(place)
+            return self._record_type.model_validate_json(self._reader.readline())
 
     def _cut_torn_line(self) -> None:
         size = self._file.seek(0, os.SEEK_END)
@@ -353,10 +382,14 @@ class Journal(Generic[T]):
         if keep != size:
             self._file.truncate(keep)
 
-    def append(self, records: Iterable[T]) -> None:
-        """Add records durably: all of them, or, with a `StorageError` where the disk refuses, none."""
-        added = list(records)
-        data = "".join(record.model_dump_json() + "\n" for record in added).encode()
+    def append(self, records: Iterable[T]) -> list[int]:
+        """Add records durably: all of them, or, with a `StorageError` where the disk refuses, none.
+
+        Returns:
+            The place of each, for `read`.
+        """
+        lines = list(map(_line_of, records))
+        data = b"".join(lines)
         with storage_errors(self.path, "append to"):
             end = self._file.seek(0, os.SEEK_END)
             try:
@@ -367,11 +400,11 @@ class Journal(Generic[T]):
                 with contextlib.suppress(OSError):
                     self._file.truncate(end)
                 raise
-        self.records.extend(added)
+        return list(accumulate(map(len, lines[:-1]), initial=end)) if lines else []
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self

@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fcdistill.config import FromTeacherLayers, LoraTuning, ToolsInPrompt
 from fcdistill.errors import ConfigError, FcdistillError, ModelError
+from fcdistill.prompts import call_markers
 from fcdistill.records import FunctionTool, ModelRef, Record
 from fcdistill.storage import describe_validation_error, read_json, storage_errors, write_json
 
@@ -36,6 +37,7 @@ __all__ = [
     "model_errors",
     "read_card",
     "save_student",
+    "trained_token_ids",
     "weight_storage_errors",
 ]
 
@@ -53,8 +55,13 @@ class StudentCard(Record):
     """The model it was trained from. `params["keep_layers"]` lists the layers that were kept, where it was cut."""
 
 
-def apply_lora(model: PreTrainedModel, tuning: LoraTuning) -> PeftModel:
+def apply_lora(model: PreTrainedModel, tuning: LoraTuning, token_ids: Sequence[int] = ()) -> PeftModel:
     """The model with fresh trainable adapters; its own weights are frozen.
+
+    Args:
+        model: any causal LM.
+        tuning: of the adapters.
+        token_ids: tokens whose rows of the input and output embeddings are trained too.
 
     Raises:
         ModelError: a named module does not exist in the model.
@@ -78,11 +85,31 @@ def apply_lora(model: PreTrainedModel, tuning: LoraTuning) -> PeftModel:
         lora_alpha=tuning.lora_alpha,
         lora_dropout=tuning.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
+        trainable_token_indices=_embedding_rows(model, token_ids) if token_ids else None,
     )
     with model_errors(
         "adapters could not be added to the model", "modules that peft can adapt", "correct tuning.target_modules"
     ):
         return get_peft_model(model, config)
+
+
+def trained_token_ids(tokenizer: PreTrainedTokenizerBase, tuning: LoraTuning) -> list[int]:
+    """The tokens whose embeddings are trained beside adapters.
+
+    Raises:
+        ConfigError: one that is named is not one token of the vocabulary.
+        ModelError: the tokenizer's template refuses calls.
+    """
+    tokens = call_markers(tokenizer) if tuning.trainable_tokens == "call_markers" else tuning.trainable_tokens
+    vocabulary = tokenizer.get_vocab()
+    for token in tokens:
+        if token not in vocabulary:
+            raise ConfigError(
+                f"tuning.trainable_tokens: {token!r} is not in the model's vocabulary",
+                required="tokens as the vocabulary writes them",
+                fix="correct it, or leave the field out for those around calls",
+            )
+    return [vocabulary[token] for token in tokens]
 
 
 def layers_to_keep(num_layers: int, student: FromTeacherLayers) -> list[int]:
@@ -152,7 +179,7 @@ def save_student(
             if isinstance(model, PeftModel):
                 for config in model.peft_config.values():
                     config.base_model_name_or_path = card.base.model
-                # Adapters leave the embeddings alone; peft would ask the hub to find that out.
+                # Adapters keep the rows that they change themselves; peft would ask the hub to find that out.
                 model.save_pretrained(made, save_embedding_layers=False)
                 (made / "README.md").unlink(missing_ok=True)
             else:
@@ -207,6 +234,11 @@ def weight_storage_errors(path: Path, doing: str) -> Iterator[None]:
             if "inline_container" in str(error) or "PytorchStreamWriter" in str(error):
                 raise OSError(errno.EIO, "the file could not be written whole") from error
             raise
+
+
+def _embedding_rows(model: PreTrainedModel, token_ids: Sequence[int]) -> dict[str, list[int]]:
+    sides = (model.get_input_embeddings(), model.get_output_embeddings())
+    return {name: list(token_ids) for name, module in model.named_modules() if any(module is side for side in sides)}
 
 
 def _decoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:

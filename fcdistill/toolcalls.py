@@ -173,7 +173,6 @@ def _read_item(text: str, item: Item) -> ToolCall | ParseError:
         raw = "".join(character for index, character in enumerate(raw, start) if index not in item.doubled)
     try:
         value = loads_strict(raw)
-        json.dumps(value, ensure_ascii=False).encode()
         if item.name_span is not None:
             value = {"name": text[slice(*item.name_span)], "arguments": value}
         if not isinstance(value, dict):
@@ -189,15 +188,10 @@ def _read_item(text: str, item: Item) -> ToolCall | ParseError:
         arguments: Any = value.get(key, {})
         if isinstance(arguments, str):
             arguments = loads_strict(arguments)
-            json.dumps(arguments, ensure_ascii=False).encode()
         if not isinstance(arguments, dict):
             return error("not_a_call", f'"{key}" is not an object')
     except StrictJsonError as problem:
         return error(cast(ErrorKind, problem.kind), str(problem))
-    except UnicodeEncodeError:
-        return error("invalid_json", "a string holds half of a surrogate pair")
-    except RecursionError:
-        return error("invalid_json", "nested too deeply")
     return ToolCall(name=name, arguments=arguments)
 
 

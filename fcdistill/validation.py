@@ -8,27 +8,28 @@ answer would have been, and no schema is ever fetched. Which arguments count as 
 import difflib
 import functools
 import json
+import marshal
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jsonschema import (
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from fcdistill.declarations import EndlessReferenceError, Leaf, Level, Levels, Place, RemoteReferenceError
+from fcdistill.errors import CatalogError
+from fcdistill.json_schema import (
     Draft4Validator,
     Draft6Validator,
     Draft7Validator,
     Draft201909Validator,
     Draft202012Validator,
     ValidationError,
+    Validator,
+    best_match,
 )
-from jsonschema.exceptions import best_match
-from jsonschema.protocols import Validator
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
-from fcdistill.declarations import EndlessReferenceError, Leaf, Level, Levels, Place, RemoteReferenceError
-from fcdistill.errors import CatalogError
 from fcdistill.records import CALL_ERRORS, CallError, ToolCall, ToolSpec
 
 __all__ = ["MAX_SCHEMA_DEPTH", "CallValidator", "Violation", "check_spec", "dialect_of", "pointer_step"]
@@ -50,9 +51,8 @@ _CODES: dict[str, CallError] = {
     "enum": "enum_violation",
     "const": "enum_violation",
 }
-
-
-_CANONICAL = json.JSONEncoder(sort_keys=True)
+_PLAIN = 2
+"""A version of marshal's format that writes the same values alike, and several times faster than JSON is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,8 @@ class CallValidator:
             hint = f"; did you mean {' or '.join(close)}?" if close else ""
             return [Violation("unknown_function", "", "name", f"there is no tool {_quote(call.name)}{hint}")]
         try:
-            written = _CANONICAL.encode(call.arguments)
-        except (TypeError, ValueError, RecursionError):
+            written = marshal.dumps(call.arguments, _PLAIN)
+        except ValueError:  # no plain values, or nested absurdly
             return compiled.check(call.arguments)
         return list(_check_once(compiled, written))
 
@@ -227,12 +227,12 @@ class _Compiled:
 
 
 @functools.lru_cache(maxsize=65536)
-def _check_once(compiled: _Compiled, written: str) -> tuple[Violation, ...]:
-    """The verdict on arguments written as JSON.
+def _check_once(compiled: _Compiled, written: bytes) -> tuple[Violation, ...]:
+    """The verdict on arguments written by marshal.
 
     One call is checked many times: in a suite, as the right answer to it, in each repetition, of each model.
     """
-    return tuple(compiled.check(json.loads(written)))
+    return tuple(compiled.check(marshal.loads(written)))
 
 
 @functools.lru_cache(maxsize=4096)

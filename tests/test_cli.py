@@ -336,6 +336,15 @@ def test_a_generation_in_shards(run: Run, project: Path) -> None:
     assert len((project / "runs/traces/traces.jsonl").read_text().splitlines()) == 7
 
 
+@pytest.mark.slow
+def test_a_generation_with_ray(project: Path) -> None:
+    pytest.importorskip("ray")
+    ended = run_process(project, "generate", "config.yaml", "--ray", "2")
+    assert ended.code == 0 and "7 of 7 planned traces kept" in ended.out, ended
+    again = run_process(project, "generate", "config.yaml", "--ray", "2")
+    assert again.code == 0 and "7 of 7 planned traces kept" in again.out, again
+
+
 def test_saved_predictions_are_scored(run: Run, project: Path) -> None:
     suite = ["--cases", "cases.jsonl", "--tools", "tools.json", "--out", "o", "--predictions", "predictions.jsonl"]
     ended = run("eval", *suite)

@@ -10,6 +10,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,6 +188,11 @@ CONFIG_ROWS = {
     for command in ("generate", "adapt", "train", "eval")
 }  # fmt: skip
 
+
+def without_ray(_: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(sys.modules, "ray", None)
+
+
 GENERATE_ROWS = [
     Misuse("constrained script", ("constrained works with backend local only, not with scripted",), ("constrained=true",)),
     Misuse("constrained tool that no grammar enforces", ("tool 'set_light', /properties/room: not is not enforced",), ("constrained=true", "teacher=no-such-model"), {"tools.json": NOT_ENFORCED}),
@@ -245,6 +251,9 @@ GENERATE_ROWS = [
     Misuse("out holds another stage", ("runs/eval holds a run of `fcdistill eval`", "an output directory of its own for each stage, here generate"), ("out=runs/eval",), prepare=run_before("eval")),
     Misuse("rounds of one shard", ("shard is 1/2, but rounds is 2, and the teacher can't learn before all shards are done", "set rounds to 1 for the shards; the generation without shard, with rounds 2, then takes them up"), ("shard=1/2", "rounds=2")),
     Misuse("no such shard", ("shard: must be i/n with i from 1 to n, for example 1/4",), ("shard=3/2",)),
+    Misuse("ray and one shard", ("shard is 1/2, but ray is 2, and Ray works at all shards: unset one",), ("shard=1/2", "ray=2")),
+    Misuse("no shard for ray", ("ray: Input should be greater than or equal to 1 (found 0)",), ("ray=0",)),
+    Misuse("ray is not installed", ("the package ray can't be imported", "pip install 'fcdistill[ray]', or run the shards yourself with --shard i/n"), ("ray=2",), prepare=without_ray),
     Misuse("out holds a foreign manifest", ("manifest runs/traces/manifest.json is not one", "choose another output directory"), prepare=wrong_manifest("runs/traces"), leaves=("runs/traces/.lock",)),
     Misuse("all candidates are rejected", ("no trace was kept of 6 that were planned", "read the reasons in runs/traces/rejects.jsonl"), ("examples=null",), {"answers.jsonl": json_lines([{"request": "x", "text": "y"}])}, code=3, leaves=("runs/traces/*",)),
 ]  # fmt: skip

@@ -17,9 +17,9 @@ PACKAGE = Path(fcdistill.__file__).parent
 LAYERS = [
     {"errors"},
     {"records"},
-    {"config", "launcher", "storage"},
-    # annotations and functions belong to catalog, declarations to validation, signatures to prompts; equality and
-    # toolcall_regions to toolcalls
+    {"config", "launcher", "parallel", "storage"},
+    # annotations and functions belong to catalog, declarations and json_schema to validation, signatures to prompts;
+    # equality and toolcall_regions to toolcalls
     {
         "annotations",
         "catalog",
@@ -27,6 +27,7 @@ LAYERS = [
         "declarations",
         "equality",
         "functions",
+        "json_schema",
         "prompts",
         "revalidation",
         "signatures",

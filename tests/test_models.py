@@ -5,7 +5,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -49,14 +49,16 @@ def plain(tmp_path: Path) -> Path:
     return directory
 
 
-def trained_adapter(base: Path, directory: Path, keep: list[int] | None = None) -> torch.Tensor:
+def trained_adapter(
+    base: Path, directory: Path, keep: list[int] | None = None, token_ids: Sequence[int] = ()
+) -> torch.Tensor:
     """Save an adapter that changes something; its logits on `IDS`."""
     loaded = load_model(str(base), dtype="float32")
     tuning = LoraTuning(lora_rank=2, lora_alpha=4)
-    model = apply_lora(loaded.model if keep is None else cut_layers(loaded.model, keep), tuning)
+    model = apply_lora(loaded.model if keep is None else cut_layers(loaded.model, keep), tuning, token_ids)
     generator = torch.Generator().manual_seed(0)
     for name, weight in model.named_parameters():
-        if "lora_" in name:
+        if "lora_" in name or "trainable_tokens" in name:
             torch.nn.init.normal_(weight, std=0.1, generator=generator)
     save_student(model, loaded.tokenizer, directory, card(str(base), **({"keep_layers": keep} if keep else {})))
     with torch.no_grad():
@@ -162,14 +164,16 @@ def test_a_tokenizer_whose_template_drops_tools_is_prepared(tmp_path: Path) -> N
     assert prepared.chat_template == tokenizer.chat_template
 
 
-@pytest.mark.parametrize("keep", [None, [0, 2]])
-def test_an_adapter_loads_on_the_base_of_its_card(plain: Path, tmp_path: Path, keep: list[int] | None) -> None:
-    wanted = trained_adapter(plain, tmp_path / "run" / "adapter", keep)
+@pytest.mark.parametrize(("keep", "token_ids"), [(None, ()), ([0, 2], ()), (None, (7, 30)), ([0, 2], (7, 30))])
+def test_an_adapter_loads_on_the_base_of_its_card(
+    plain: Path, tmp_path: Path, keep: list[int] | None, token_ids: tuple[int, ...]
+) -> None:
+    wanted = trained_adapter(plain, tmp_path / "run" / "adapter", keep, token_ids)
     loaded = load_model(str(tmp_path / "run"), dtype="float32")
     assert torch.allclose(loaded.model(IDS).logits, wanted, atol=1e-3)
     assert not torch.allclose(load_model(str(plain), dtype="float32").model(IDS).logits, wanted, atol=1e-2)
     assert loaded.card is not None and loaded.card.tools_in_prompt == "none"
-    assert not any("lora" in name for name, _ in loaded.model.named_parameters())
+    assert not any("lora" in name or "tokens_delta" in name for name, _ in loaded.model.named_parameters())
     assert loaded.ref.model == str(tmp_path / "run")
 
 

@@ -14,6 +14,7 @@ from fcdistill.models import load_tokenizer
 from fcdistill.prompts import (
     answer_classes,
     answer_text,
+    call_markers,
     label_answer,
     prepare_tokenizer,
     render_example,
@@ -163,6 +164,13 @@ def test_answers_that_are_no_calls_have_classes_too() -> None:
     assert {"structure", "name", "arg_key"} <= set(invalid)
     half = tokenizer.encode("\N{EURO SIGN}", add_special_tokens=False)[:1]
     assert answer_classes(tokenizer, half) == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "markers"), [("qwen", ["<tool_call>", "</tool_call>"]), ("chatml", []), ("plain", [])]
+)
+def test_markers_are_the_tokens_that_were_added_for_calls(kind: str, markers: list[str]) -> None:
+    assert call_markers(prepared(kind)) == markers
 
 
 def test_the_stop_token_is_supervised_although_it_pads() -> None:

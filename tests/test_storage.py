@@ -246,10 +246,22 @@ def test_a_journal_keeps_records_over_reopening(tmp_path: Path) -> None:
         journal.append([seed(1), seed(2)])
         assert read_jsonl(path, SeedRequest) == [seed(1), seed(2)]
     with Journal(path, SeedRequest) as journal:
-        assert journal.records == [seed(1), seed(2)]
+        assert list(journal) == [seed(1), seed(2)]
         journal.append([seed(3)])
-        assert journal.records == [seed(1), seed(2), seed(3)]
+        assert list(journal) == [seed(1), seed(2), seed(3)]
     assert read_jsonl(path, SeedRequest) == [seed(1), seed(2), seed(3)]
+
+
+def test_a_journal_reads_single_records_by_their_places(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with Journal(path, SeedRequest) as journal:
+        first, second = journal.append([seed(1), seed(2)])
+        assert journal.read(second) == seed(2) and journal.read(first) == seed(1)
+        assert journal.append([]) == []
+        (third,) = journal.append([seed(3)])
+        assert journal.read(third) == seed(3)
+    with Journal(path, SeedRequest) as journal:
+        assert list(journal.places()) == [(first, seed(1)), (second, seed(2)), (third, seed(3))]
 
 
 @settings(max_examples=40, deadline=None)
@@ -261,7 +273,7 @@ def test_a_torn_last_line_is_cut_off_wherever_it_was_torn(tmp_path_factory: Any,
     kept = data.draw(st.integers(0, len(whole)))
     path.write_bytes(whole[:kept])
     with Journal(path, SeedRequest) as journal:
-        assert len(journal.records) == whole[:kept].count(b"\n")
+        assert len(list(journal)) == whole[:kept].count(b"\n")
         journal.append([seed(4)])
     assert read_jsonl(path, SeedRequest)[-1] == seed(4)
 
@@ -272,15 +284,15 @@ def test_a_torn_line_longer_than_a_block_is_cut_off(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"x" * 200_000)
     with Journal(path, SeedRequest) as journal:
-        assert journal.records == [seed(1)]
+        assert list(journal) == [seed(1)]
     assert path.stat().st_size < 200
 
 
 def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n')
-    with pytest.raises(DataError, match="journal .*a.jsonl, line 1"):
-        Journal(path, SeedRequest)
+    with Journal(path, SeedRequest) as journal, pytest.raises(DataError, match="journal .*a.jsonl, line 1"):
+        list(journal)
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 7])
@@ -300,7 +312,7 @@ def test_a_refused_append_leaves_a_journal_that_can_go_on(
             patch.setattr(os, "fsync", write_a_part_then_refuse)
             with pytest.raises(StorageError, match="could not append to .*a.jsonl: No space left"):
                 journal.append([seed(2)])
-        assert journal.records == [seed(1)]
+        assert list(journal) == [seed(1)]
         assert read_jsonl(path, SeedRequest) == [seed(1)]
         journal.append([seed(3)])
     assert read_jsonl(path, SeedRequest) == [seed(1), seed(3)]
@@ -327,7 +339,7 @@ import itertools, pathlib, sys
 from fcdistill.records import SeedRequest
 from fcdistill.storage import Journal
 with Journal(pathlib.Path(sys.argv[1]), SeedRequest) as journal:
-    for number in itertools.count(len(journal.records)):
+    for number in itertools.count(len(list(journal))):
         journal.append([SeedRequest(id=str(number), text="x" * 3000)])
         print(number, flush=True)
 """
@@ -345,8 +357,9 @@ def test_a_killed_writer_loses_nothing_that_it_reported_and_can_be_run_again(tmp
         with path.open("ab") as file:
             file.write(b'{"id": "torn')
     with Journal(path, SeedRequest) as journal:
-        assert [record.id for record in journal.records] == [str(number) for number in range(len(journal.records))]
-        assert len(journal.records) > reported >= 29
+        found = [record.id for record in journal]
+    assert found == [str(number) for number in range(len(found))]
+    assert len(found) > reported >= 29
 
 
 # --- run directories

@@ -22,6 +22,7 @@ from fcdistill.students import (
     layers_to_keep,
     read_card,
     save_student,
+    trained_token_ids,
     weight_storage_errors,
 )
 from tests.tiny import Family, tiny_model, tiny_tokenizer
@@ -44,6 +45,16 @@ def test_an_adapter_trains_itself_only(family: Family) -> None:
     config = model.peft_config["default"]
     assert (config.r, config.lora_alpha, config.task_type) == (4, 8, "CAUSAL_LM")
     assert torch.allclose(model(IDS).logits, tiny_model(family)(IDS).logits)
+
+
+def test_tokens_are_named_or_those_around_calls() -> None:
+    tokenizer = tiny_tokenizer("qwen")
+    ids = [tokenizer.convert_tokens_to_ids(tag) for tag in ("<tool_call>", "</tool_call>")]
+    assert trained_token_ids(tokenizer, LoraTuning()) == ids
+    assert trained_token_ids(tokenizer, LoraTuning(trainable_tokens=())) == []
+    assert trained_token_ids(tokenizer, LoraTuning(trainable_tokens=("</tool_call>",))) == ids[1:]
+    with pytest.raises(ConfigError, match="'<call>' is not in the model's vocabulary"):
+        trained_token_ids(tokenizer, LoraTuning(trainable_tokens=("<call>",)))
 
 
 def test_an_adapter_on_named_modules() -> None:

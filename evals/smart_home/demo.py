@@ -1,7 +1,7 @@
 """The demo: base student, teacher and trained student on the same gold cases, on real models, through the CLI.
 
-Runs `fcdistill generate`, `train` and `eval` with `demo.yaml`, prints the final table and writes `summary.json`. Every
-stage resumes, so an interrupted demo is continued by running it again.
+Runs `fcdistill generate`, `train` and `eval` with `demo.yaml`, prints the final table and writes
+`summary.json`. Every stage resumes, so an interrupted demo is continued by running it again.
 """
 
 import argparse
@@ -27,8 +27,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="where everything goes")
     out: Path = parser.parse_args().out
+    adapted = f"{out}/traces/teacher-round-2"
     evaluations = {
         "teacher": (f"{TEACHER} (teacher, zero-shot)", [f"model={{model: {TEACHER}, batch_size: 32}}"]),
+        "adapted": (f"{TEACHER} (teacher, adapted)", [f"model={{model: {adapted}, batch_size: 32}}"]),
         "base": (
             f"{STUDENT} (student before)",
             [f"model={{model: {STUDENT}, batch_size: 32, tools_in_prompt: compact}}"],
@@ -38,8 +40,13 @@ def main() -> int:
     stages = {
         f"models pull {TEACHER}": ["models", "pull", TEACHER],
         f"models pull {STUDENT}": ["models", "pull", STUDENT],
-        "generate": ["generate", CONFIG, "--set", f"out={out}/traces"],
-        "train": ["train", CONFIG, "--set", f"traces={out}/traces/traces.jsonl", "--set", f"out={out}/student"],
+        "generate": ["generate", CONFIG, *assignments(out=f"{out}/traces")],
+        "train": [
+            "train",
+            CONFIG,
+            *assignments(traces=f"{out}/traces/traces.jsonl", out=f"{out}/student", teacher=adapted),
+            *assignments(**{"cache.dir": f"{out}/cache"}),
+        ],
     }
     for name, (_, overrides) in evaluations.items():
         flags = [part for override in [f"out={out}/eval-{name}", *overrides] for part in ("--set", override)]
@@ -57,11 +64,16 @@ def main() -> int:
     return 0
 
 
+def assignments(**fields: str) -> list[str]:
+    """Flags that set fields of the section."""
+    return [part for name, value in fields.items() for part in ("--set", f"{name}={value}")]
+
+
 def summarise(out: Path, labels: dict[str, str], seconds: dict[str, float]) -> None:
     """Print the table, write summary.json and summary.md."""
     reports = {name: Report.model_validate(read_json(out / f"eval-{name}" / "report.json")) for name in labels}
     stats = GenerationStats.model_validate(read_json(out / "traces" / "stats.json"))
-    rows = [(labels[name], reports[name]) for name in ("base", "teacher", "student")]
+    rows = [(labels[name], reports[name]) for name in ("base", "teacher", "adapted", "student")]
     summary: dict[str, Any] = {
         "num_cases": reports["student"].num_cases,
         **{name: figures(report) for name, report in reports.items()},

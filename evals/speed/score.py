@@ -8,13 +8,13 @@ over the rounds, beside the smallest and the largest. README.md beside this file
 """
 
 import argparse
-import contextlib
 import gc
-import io
 import json
 import os
 import platform
 import random
+import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +25,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fcdistill.cli import main as fcdistill
 from fcdistill.errors import FcdistillError, MissingDependencyError
 from fcdistill.evaluation.bfcl import BfclSuite, read_bfcl
 from fcdistill.evaluation.bfcl_official import load_ast_checker, official_verdict
@@ -131,17 +130,14 @@ def _rounds(count: int, measure: Any, *arguments: Any) -> list[Any]:
 
 
 def _command(work: Path, number: int) -> dict[str, float]:
-    """The command on the files, without the start of Python: suite checked, answers scored, all reports written."""
+    """The whole command on the files: Python started, suite checked, answers scored, all reports written."""
     options = {"cases": work / "cases.jsonl", "tools": _TOOLS, "predictions": work / "predictions.jsonl"}
     arguments = [text for name, path in options.items() for text in (f"--{name}", str(path))]
-    sys.argv = ["fcdistill", "eval", *arguments, "--out", str(work / f"out-{number}")]
+    command = [sys.executable, "-m", "fcdistill.cli", "eval", *arguments, "--out", str(work / f"out-{number}")]
     started = _clock()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
-        try:
-            fcdistill()
-        except SystemExit as end:
-            if end.code:
-                raise RuntimeError(said.getvalue()) from None
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=_ROOT)
+    if ended.returncode:
+        raise RuntimeError(ended.stderr)
     return _passed(started)
 
 
@@ -149,7 +145,7 @@ def _scoring(work: Path, number: int) -> dict[str, float]:
     """From the file of predictions to the report's figures; the suite was read before."""
     suite = read_suite(work / "cases.jsonl", _TOOLS)
     specs = next(iter(suite.specs.values()))
-    gc.set_threshold(50_000, 20, 20)  # as the command does
+    gc.set_threshold(500_000, 20, 20)  # as the command does
     started = _clock()
     answers = read_predictions(work / "predictions.jsonl", frozenset(case.id for case in suite.cases), {})
     scorer = Scorer(specs)
@@ -236,7 +232,9 @@ def _plain(case: EvalCase, call: ToolCall) -> ToolCall:
 
 
 def _clock() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
+    """Seconds by the clock and of the processor, those of ended child processes included."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return time.perf_counter(), sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def _passed(started: tuple[float, float]) -> dict[str, float]:

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from teacher_quality import WITHOUT_TEACHER
+
 from fcdistill.errors import FcdistillError
 from fcdistill.records import Report
 from fcdistill.reporting.tables import comparison_markdown
@@ -31,7 +33,7 @@ def main() -> int:
     out: Path = arguments.out
     for style in arguments.styles:
         train = [f"traces={arguments.traces}", f"out={out}/{style}", f"tools_in_prompt={style}"]
-        train += [f"epochs={arguments.epochs}"]
+        train += [f"epochs={arguments.epochs}", *WITHOUT_TEACHER]
         evaluate = [f"out={out}/eval-{style}", f"model.model={out}/{style}"]
         for stage, overrides in (("train", train), ("eval", evaluate)):
             flags = [part for override in overrides for part in ("--set", override)]

@@ -23,6 +23,14 @@ from fcdistill.reporting.tables import comparison_markdown
 from fcdistill.storage import loads_strict, read_json, read_jsonl, write_json, write_text
 
 CONFIG = "evals/smart_home/demo.yaml"
+WITHOUT_TEACHER = (
+    "teacher=null",
+    "signal=online",
+    "objective.kd_weight=0",
+    "objective.kd_gate=off",
+    "objective.hidden_weight=0",
+)
+"""What leaves cross-entropy alone of the demo's training."""
 RAW = "qwen2.5-coder-0.5b-instruct"
 ADAPTED = "adapted"
 TEACHERS: dict[str, tuple[str, list[str]]] = {
@@ -59,7 +67,7 @@ def main() -> int:
         adapt = [*shared, f"out={out}/teacher", f"epochs={arguments.teacher_epochs}", "tools_in_prompt=none"]
         stages.append(("adapt", adapt))
     for arm, seed in ((arm, seed) for seed in arguments.seeds for arm in arguments.arms):
-        train = [*shared, f"out={out}/{arm}-{seed}", f"seed={seed}", f"epochs={arguments.epochs}"]
+        train = [*WITHOUT_TEACHER, *shared, f"out={out}/{arm}-{seed}", f"seed={seed}", f"epochs={arguments.epochs}"]
         if arm in TEACHERS:
             teacher, fields = TEACHERS[arm]
             hidden = "-hidden" if any("hidden_weight" in field for field in fields) else ""

@@ -26,13 +26,6 @@ from fcdistill.storage import read_json, write_json, write_text
 CONFIG = "evals/smart_home/demo.yaml"
 ARMS = {"retried": "the raw teacher", "adapted": "the teacher that has learned"}
 """Ways to go on after the first round: who tries its rejects again."""
-ADAPTATION = {
-    "tuning": "{lora_rank: 16, lora_alpha: 32}",
-    "epochs": "2",
-    "examples_per_step": "8",
-    "examples_per_pack": "8",
-    "learning_rate": "0.0005",
-}
 QUICK = ("num_call_first=8", "num_request_first=12", "num_varied=0", "num_joined=0", "adaptation.max_steps=2")
 QUICK_CASES = 8
 
@@ -49,8 +42,7 @@ def main() -> int:
         parser.error("--rounds must be at least 2: the first is made by the raw teacher")
     limit = QUICK_CASES if arguments.quick and arguments.limit is None else arguments.limit
     out: Path = arguments.out
-    fields = [f"adaptation.{name}={value}" for name, value in ADAPTATION.items()]
-    fields += QUICK if arguments.quick else ()
+    fields = QUICK if arguments.quick else ()
     code = generate(out, fields, arguments.rounds)
     teachers = {"raw": RAW}
     for number in range(2, arguments.rounds + 1):

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jsonschema.protocols import Validator
-
 from fcdistill.declarations import Leaf, Levels
+from fcdistill.json_schema import Validator
 from fcdistill.records import ToolSpec
 from fcdistill.validation import dialect_of, pointer_step
 

@@ -191,7 +191,7 @@ class OpenAIClient:
     def _status_error(self, error: "APIStatusError") -> Exception:
         """What a response without success means for its request, or for all of them."""
         status, code = error.status_code, str(error.code or "")
-        said = self.redacted(error.message)
+        said = self.redacted(_said(error))
         where = f"model {self._config.model!r} at {self._config.base_url}"
         if status in (401, 403):
             # What the server says is not repeated: some servers repeat parts of the key.
@@ -201,7 +201,9 @@ class OpenAIClient:
                 required="a key that the server accepts for this model",
                 fix=f"correct the environment variable {variable}" if variable else "name its variable in api_key_env",
             )
-        about_model = "model" in said.lower() and ("not exist" in said.lower() or "not found" in said.lower())
+        lowered = said.lower()
+        about_model = "model" in lowered and ("not exist" in lowered or "not found" in lowered)
+        about_model = about_model or "pinned to" in lowered  # `transformers serve MODEL` answers for no other name
         if status == 404 or code == "model_not_found" or (status == 400 and about_model):
             return BackendError(
                 f"the server knows no {where} (HTTP {status}): {said}",
@@ -225,6 +227,12 @@ class OpenAIClient:
             required="a running server at base_url",
             fix="start it or correct base_url, then run the same command again; finished answers are kept",
         )
+
+
+def _said(error: "APIStatusError") -> str:
+    """What the server says, in OpenAI's shape or in FastAPI's, which the client does not know."""
+    detail = error.body.get("detail") if isinstance(error.body, dict) else None
+    return f"{error.message}: {detail}" if detail else error.message
 
 
 def _api_key(variable: str | None) -> str | None:

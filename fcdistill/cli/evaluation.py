@@ -122,7 +122,7 @@ def evaluate(
             flags["gate"] = gate
         settings = parse_config(flags, "eval", "the given options")
     # The many records of a large suite live until the end: to look for garbage among them costs a fifth of the time.
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(500_000, 20, 20)
     if settings.model is not None:
         check_inputs(settings)
     answering = None if settings.model is None else opened(settings.model)

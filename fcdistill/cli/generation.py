@@ -1,5 +1,6 @@
 """The command `generate`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from fcdistill.errors import InfrastructureError
 if TYPE_CHECKING:
     from fcdistill.backends import Backend
     from fcdistill.config import GenerateConfig
+    from fcdistill.records import GenerationStats
 
 __all__ = ["generate"]
 
@@ -26,31 +28,30 @@ def generate(
         int | None,
         typer.Option(min=1, help="Rounds of attempts; before each but the first, the teacher learns what was kept."),
     ] = None,
+    ray: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Work at N parts as tasks of Ray, here or on the cluster at RAY_ADDRESS.",
+        ),
+    ] = None,
     retry_rejects: Annotated[
         bool, typer.Option("--retry-rejects", help="Give the rejects of a finished run one more attempt.")
     ] = False,
 ) -> None:
     """The teacher writes tool-call traces, verified against the schemas."""
-    from fcdistill.catalog import load_catalog
     from fcdistill.config import load_config
-    from fcdistill.generation.pipeline import run_generation
+    from fcdistill.generation.scale_out import run_shards
     from fcdistill.reporting.tables import render_generation
 
-    flags = {"shard": shard, "rounds": rounds}
+    flags = {"shard": shard, "rounds": rounds, "ray": ray}
     given = [f"{name}={value}" for name, value in flags.items() if value is not None]
     settings = load_config(config, "generate", [*(overrides or ()), *given])
-    catalog = load_catalog(str(settings.tools))
-    judge = settings.judge
+    if settings.ray is not None:
+        with progress("shards") as update:
+            run_shards(settings, _run, lambda done, total: update(done, total, ""))
     with progress("traces") as update:
-        stats = run_generation(
-            settings,
-            lambda: opened(settings.teacher),
-            catalog,
-            judge=(lambda: opened(judge)) if judge else None,
-            adapted=lambda number, traces: _adapted(settings, number, traces),
-            retry_rejects=retry_rejects,
-            on_progress=lambda done, total, kept: update(done, total, f"{kept} kept"),
-        )
+        stats = _run(settings, retry_rejects, lambda done, total, kept: update(done, total, f"{kept} kept"))
     print_rich(render_generation(stats))
     if settings.shard is not None:
         print(f"Shard {settings.shard} is done. After the last one, the same command without --shard takes all up.")
@@ -62,6 +63,27 @@ def generate(
             required="at least one that passes all checks",
             fix=f"read the reasons in {settings.out / 'rejects.jsonl'}, then try another teacher, or worked examples",
         )
+
+
+def _run(
+    settings: "GenerateConfig",
+    retry_rejects: bool = False,
+    on_progress: Callable[[int, int, int], None] | None = None,
+) -> "GenerationStats":
+    """The stage, with the models that the configuration names."""
+    from fcdistill.catalog import load_catalog
+    from fcdistill.generation.pipeline import run_generation
+
+    judge = settings.judge
+    return run_generation(
+        settings,
+        lambda: opened(settings.teacher),
+        load_catalog(str(settings.tools)),
+        judge=(lambda: opened(judge)) if judge else None,
+        adapted=lambda number, traces: _adapted(settings, number, traces),
+        retry_rejects=retry_rejects,
+        on_progress=on_progress,
+    )
 
 
 def _adapted(settings: "GenerateConfig", number: int, traces: Path) -> "Backend":

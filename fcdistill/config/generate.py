@@ -151,6 +151,13 @@ class GenerateConfig(ConfigModel):
         description="i/n: work at the i-th of n parts of the plan alone, in out/shard-i-of-n; unset: take up the parts "
         "that lie in out, and finish the generation.",
     )
+    ray: StrictInt | None = Field(
+        None,
+        ge=1,
+        description="So many shards are worked at as tasks of Ray, on this machine or the cluster at RAY_ADDRESS, and "
+        "then taken up; all machines need out and the inputs under the same paths.",
+    )
+    ray_gpus: StrictFloat = Field(0.0, ge=0, description="GPUs that Ray keeps free for the work at each shard.")
 
     @model_validator(mode="before")
     @classmethod
@@ -195,6 +202,12 @@ class GenerateConfig(ConfigModel):
                 f"are done: set rounds to 1 for the shards; the generation without shard, with rounds {self.rounds}, "
                 "then takes them up as its first round and goes on"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _ray_makes_the_shards(self) -> Self:
+        if self.shard is not None and self.ray is not None:
+            raise ValueError(f"shard is {self.shard}, but ray is {self.ray}, and Ray works at all shards: unset one")
         return self
 
     @model_validator(mode="after")

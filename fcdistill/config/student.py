@@ -27,6 +27,11 @@ class LoraTuning(ConfigModel):
     target_modules: tuple[str, ...] | Literal["all-linear"] = Field(
         "all-linear", description="Modules that get an adapter."
     )
+    trainable_tokens: tuple[str, ...] | Literal["call_markers"] = Field(
+        "call_markers",
+        description="Tokens whose embeddings are trained beside the adapters; call_markers are those that the model's "
+        "template puts around a call, such as <tool_call>, which base models know and seldom have learned.",
+    )
     quantization: Quantization = Field(
         "none",
         description="The frozen base weights while training; 4bit is QLoRA. Needs CUDA and the extra [quantized].",

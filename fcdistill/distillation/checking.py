@@ -34,7 +34,16 @@ from fcdistill.distillation.sizing import (
     weight_bytes,
 )
 from fcdistill.errors import ConfigError, FcdistillError
-from fcdistill.models import apply_lora, choose_device, cut_layers, layers_to_keep, load_skeleton, without_weights
+from fcdistill.models import (
+    apply_lora,
+    choose_device,
+    cut_layers,
+    layers_to_keep,
+    load_skeleton,
+    load_tokenizer,
+    trained_token_ids,
+    without_weights,
+)
 
 __all__ = ["CheckReport", "DeviceNeed", "ModelNeed", "TokenFigures", "run_check"]
 
@@ -233,7 +242,8 @@ def _student_need(config: TrainConfig, skeleton: PreTrainedModel, weights_are_he
     size = weight_bytes(skeleton, dtype, quantization)
     if isinstance(config.tuning, LoraTuning):
         with torch.device("meta"):
-            num_trained = trained_parameters(apply_lora(skeleton, config.tuning))
+            token_ids = trained_token_ids(load_tokenizer(config.student.model), config.tuning)
+            num_trained = trained_parameters(apply_lora(skeleton, config.tuning, token_ids))
     elif config.dtype == "bfloat16":
         size += DTYPE_BYTES[config.dtype] * num_parameters  # the copies that autocast multiplies by
     return ModelNeed(config.student.model, num_parameters, num_trained, dtype, quantization, size, weights_are_here)

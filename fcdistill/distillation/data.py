@@ -18,7 +18,6 @@ from fcdistill.distillation.token_strings import StringPairs
 from fcdistill.errors import DataError
 from fcdistill.prompts import RenderedExample, render_example, render_prompt
 from fcdistill.records import FunctionTool, Trace, WorkedExample
-from fcdistill.splits import hold_out_groups
 from fcdistill.storage import sha256_json
 from fcdistill.validation import CallValidator
 
@@ -30,7 +29,6 @@ __all__ = [
     "call_validators",
     "drop_long",
     "drop_unseen_removals",
-    "hold_out",
     "length_statistics",
     "render_traces",
     "tools_of",
@@ -45,7 +43,6 @@ class Example:
     """A trace as token ids, for the student and, where one runs, for the teacher."""
 
     trace_id: str
-    split_group: str
     student_prompt: tuple[int, ...]
     teacher_prompt: tuple[int, ...]
     """Empty where no teacher runs."""
@@ -137,7 +134,6 @@ def render_traces(
         examples.append(
             Example(
                 trace_id=trace.id,
-                split_group=trace.split_group,
                 student_prompt=tuple(rendered.prompt_ids),
                 teacher_prompt=teacher_prompt,
                 completion=tuple(rendered.completion_ids),
@@ -206,26 +202,6 @@ def drop_unseen_removals(traces: Sequence[Trace]) -> tuple[list[Trace], list[str
     kept = [trace for trace in traces if trace.answer.calls or {spec.name for spec in trace.specs} == names]
     ids = {trace.id for trace in kept}
     return kept, [trace.id for trace in traces if trace.id not in ids]
-
-
-def hold_out(examples: Sequence[Example], fraction: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Split into training and held-out examples; a split group stays on one side.
-
-    Args:
-        examples: rendered examples.
-        fraction: share of the groups that is held out; at least one where it is positive.
-        seed: which groups.
-
-    Raises:
-        DataError: there are too few groups to hold any out.
-    """
-    if not fraction:
-        return list(examples), []
-    held_out = hold_out_groups({example.split_group: "" for example in examples}, fraction, seed)
-    return (
-        [example for example in examples if example.split_group not in held_out],
-        [example for example in examples if example.split_group in held_out],
-    )
 
 
 def length_statistics(examples: Sequence[Example]) -> dict[str, dict[str, int]]:

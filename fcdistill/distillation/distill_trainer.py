@@ -312,7 +312,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         if not self.args.should_save:
             return
         directory = Path(output_dir if output_dir is not None else self.args.output_dir)
-        # Adapters leave the embeddings alone; peft would ask the hub to find that out.
+        # Adapters keep the rows that they change themselves; peft would ask the hub to find that out.
         extra = {"save_embedding_layers": False} if isinstance(self.model, PeftModel) else {}
         self.model.save_pretrained(directory, state_dict=state_dict, **extra)
         if self._projector_parameters():

@@ -3,8 +3,10 @@
 peft computes base(x) + scaling * B(A(x)) as separate operations, in float32 where the adapter is float32. Here one
 function does it in the precision of the base weights, accumulating into the base layer's result, with gradients for the
 adapter in float32. Layers of any other kind (dropout, DoRA, quantised bases, several adapters) are left to peft.
+Where rows of the embeddings are trained, peft copies the whole matrix and computes the gradient of all of it; here only
+these rows are looked up and multiplied.
 
-Axes: T tokens (all leading axes), I inputs, O outputs, R rank.
+Axes: T tokens (all leading axes), I inputs, O outputs, R rank, K trained tokens, H width.
 """
 
 import contextlib
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.trainable_tokens import TrainableTokensLayer
 from torch import Tensor, nn
 
 __all__ = ["adapter_off", "fuse_lora"]
@@ -32,7 +35,7 @@ def adapter_off(model: PeftModel) -> Iterator[None]:
 
 
 def fuse_lora(model: nn.Module) -> int:
-    """Speed up the LoRA layers of a model, in place; returns how many.
+    """Speed up the LoRA layers of a model and its trained embedding rows, in place; returns how many modules.
 
     Weights stay where they are: saving, merging and disabling adapters work as before.
     """
@@ -41,14 +44,20 @@ def fuse_lora(model: nn.Module) -> int:
         if type(module) is LoraLinear and _is_plain(module):
             module.forward = _fused_forward(module, module.forward)
             fused += 1
+        elif type(module) is TrainableTokensLayer and _has_one_adapter(module):
+            module.forward = _rows_forward(module, module.forward)
+            fused += 1
     return fused
 
 
+def _has_one_adapter(layer: Any) -> bool:
+    return len(layer.active_adapters) == 1
+
+
 def _is_plain(layer: Any) -> bool:
-    adapters = layer.active_adapters
-    if len(adapters) != 1 or type(layer.base_layer) is not nn.Linear:
+    if not _has_one_adapter(layer) or type(layer.base_layer) is not nn.Linear:
         return False
-    name = adapters[0]
+    name = layer.active_adapters[0]
     return (
         name in layer.lora_A
         and name not in layer.lora_variant
@@ -70,6 +79,32 @@ def _fused_forward(layer: Any, original: Callable[..., Tensor]) -> Callable[...,
             x, base.weight, base.bias, down, up, layer.scaling[name]
         )
         return result
+
+    return forward
+
+
+def _rows_forward(layer: Any, original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    name = layer.active_adapters[0]
+    ids = list(layer.token_indices[name])
+
+    def embedded(x: Tensor) -> Tensor:
+        result_TH: Tensor = layer.base_layer(x)
+        rows_KH = layer.trainable_tokens_delta[name].to(result_TH.dtype)
+        scale = getattr(layer.base_layer, "embed_scale", None)
+        for index, row_H in zip(ids, rows_KH if scale is None else rows_KH * scale.to(rows_KH.dtype), strict=True):
+            result_TH = torch.where((x == index).unsqueeze(-1), row_H, result_TH)
+        return result_TH
+
+    def scored(x: Tensor) -> Tensor:
+        logits: Tensor = layer.base_layer(x)
+        rows_KH = layer.trainable_tokens_delta[name].to(layer.base_layer.weight.dtype)
+        columns = torch.tensor(ids, device=logits.device)
+        return logits.index_copy_(-1, columns, nn.functional.linear(x, rows_KH).to(logits.dtype))
+
+    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if layer.disable_adapters or layer.merged or args or kwargs:
+            return original(x, *args, **kwargs)
+        return embedded(x) if isinstance(layer.base_layer, nn.Embedding) else scored(x)
 
     return forward
 

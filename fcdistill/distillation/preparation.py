@@ -22,7 +22,6 @@ from fcdistill.distillation.data import (
     call_validators,
     drop_long,
     drop_unseen_removals,
-    hold_out,
     render_traces,
     tools_of,
 )
@@ -45,6 +44,7 @@ from fcdistill.models import (
 )
 from fcdistill.quantization import require_quantization
 from fcdistill.records import FunctionTool, ModelRef, Trace, WorkedExample
+from fcdistill.splits import Split, split_traces
 from fcdistill.storage import read_jsonl
 from fcdistill.validation import CallValidator
 from fcdistill.worked_examples import read_examples
@@ -116,6 +116,7 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
                 "%d traces without a call lack tools that others have; tools_in_prompt none can't show it: left out",
                 len(unseen),
             )
+    split = _split(config, traces)
     if here:
         require_devices(config, needs_teacher=signal is not None)
     tokenizer = load_tokenizer(config.student.model)
@@ -134,7 +135,7 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
         teacher_examples=examples,
         teacher_style=teacher.tools_in_prompt if teacher else "full",
     )
-    kept, left_out = drop_long(render(traces), config.max_example_tokens)
+    kept, left_out = drop_long(render([*split.train, *split.held_out]), config.max_example_tokens)
     if left_out:
         log.warning(
             "%d of %d traces have more than max_example_tokens %d tokens and are left out",
@@ -142,9 +143,10 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
             len(traces),
             config.max_example_tokens,
         )
-    train, held_out = hold_out(kept, config.held_out_fraction, config.seed)
-    held_out_ids = {example.trace_id for example in held_out}
-    held_out_traces = [trace for trace in traces if trace.id in held_out_ids]
+    kept_ids, held_out_ids = {example.trace_id for example in kept}, {trace.id for trace in split.held_out}
+    train = [example for example in kept if example.trace_id not in held_out_ids]
+    held_out = [example for example in kept if example.trace_id in held_out_ids]
+    held_out_traces = [trace for trace in split.held_out if trace.id in kept_ids]
     augmented = augmented_examples(config, traces, train, render) if config.augmentation.is_on else None
     validators = call_validators(traces) if config.on_policy_fraction else {}
     return Prepared(tokenizer, teacher, train, held_out, held_out_traces, left_out, tools, augmented, validators)
@@ -171,6 +173,18 @@ def require_devices(config: TrainConfig, *, needs_teacher: bool) -> None:
             choose_device(config.teacher_device, field="teacher_device")
         place = teacher_place(config.teacher_device, student)
         require_quantization(config.teacher_quantization, "teacher_quantization", place.device)
+
+
+def _split(config: TrainConfig, traces: list[Trace]) -> Split:
+    if not config.held_out_fraction:
+        return Split(traces, [], [])
+    split = split_traces(traces, held_out_fraction=config.held_out_fraction, seed=config.seed)
+    if split.left_out:
+        log.warning(
+            "%d traces are made of training and of held-out ones, such as joined requests: left out",
+            len(split.left_out),
+        )
+    return split
 
 
 def _prepare_teacher(

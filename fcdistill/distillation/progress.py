@@ -54,7 +54,7 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
     @property
     def lines(self) -> list[MetricsLine]:
         """All lines of the file."""
-        return self._journal.records
+        return list(self._journal)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Begin to measure how long a step takes."""

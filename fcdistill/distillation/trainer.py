@@ -74,6 +74,7 @@ from fcdistill.models import (
     layers_to_keep,
     load_model,
     save_student,
+    trained_token_ids,
 )
 from fcdistill.prompts import template_sha256, tokenizer_sha256
 from fcdistill.records import ModelRef
@@ -405,10 +406,10 @@ def _load_student(config: TrainConfig, device: torch.device) -> tuple[StudentSid
         keep = layers_to_keep(model.config.get_text_config().num_hidden_layers, config.student)
         model = cut_layers(model, keep)
         params["keep_layers"] = keep
-    head = model.get_output_embeddings()
     if isinstance(config.tuning, LoraTuning):
-        model = apply_lora(model, config.tuning)
+        model = apply_lora(model, config.tuning, trained_token_ids(loaded.tokenizer, config.tuning))
         fuse_lora(model)
+    head = model.get_output_embeddings()
     if not (config.gradient_checkpointing or shards_weights()):  # sharded weights come and go with their layer
         recompute_cheap_parts(model)
     autocast = torch.bfloat16 if config.dtype == "bfloat16" else None

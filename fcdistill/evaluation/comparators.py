@@ -18,7 +18,6 @@ from functools import cache, lru_cache
 from typing import Any
 
 import numpy
-from scipy.optimize import linear_sum_assignment
 
 from fcdistill.equality import same_value
 from fcdistill.evaluation.defaults import MISSING, Defaults
@@ -159,8 +158,16 @@ def assign(costs: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     """
     if not costs or not costs[0]:
         return []
-    if len(costs) == len(costs[0]) == 1:
-        return [(0, 0)]
+    if len({cost for line in costs for cost in line}) == 1:
+        return list(zip(range(len(costs)), range(len(costs[0])), strict=False))
+    right = [(row, column) for row, line in enumerate(costs) for column, cost in enumerate(line) if cost == 0]
+    rows_left = set(range(len(costs))) - {row for row, _ in right}
+    columns_left = set(range(len(costs[0]))) - {column for _, column in right}
+    is_right_once = len(costs) - len(rows_left) == len(right) == len(costs[0]) - len(columns_left)
+    if is_right_once and len(rows_left) <= 1 and len(columns_left) <= 1:
+        return sorted([*right, *zip(rows_left, columns_left, strict=False)])  # nothing is left to choose
+    from scipy.optimize import linear_sum_assignment  # slow to import, and seldom needed
+
     table = numpy.array(costs, dtype=float)
     # One wrong pair more outweighs every sum of costs, so that the number of right pairs comes first.
     table[table > 0] += table.max() * min(table.shape) + 1

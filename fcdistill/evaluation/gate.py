@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy
 from pydantic import ValidationError
-from scipy.stats import binom
 
 from fcdistill.config import GateConfig
 from fcdistill.errors import DataError
@@ -160,6 +159,8 @@ def gate_power(num_cases: int, drop: float, *, max_drop: float, alpha: float, ch
     Raises:
         ValueError: a share is outside its range.
     """
+    from scipy.stats import binom  # slow to import, and most runs have no baseline
+
     changed_share = drop + 2 * churn
     if num_cases < 1 or min(drop, churn) < 0 or changed_share > 1:
         raise ValueError(f"num_cases {num_cases}, drop {drop}, churn {churn}: not a distribution of outcomes")

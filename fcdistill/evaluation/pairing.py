@@ -12,7 +12,6 @@ from fractions import Fraction
 from math import lcm
 
 import numpy
-from scipy.stats import binom
 
 from fcdistill.errors import DataError
 from fcdistill.evaluation.repeats import by_case, case_verdict
@@ -132,6 +131,8 @@ def _sign_flip(rises: Counter[Fraction]) -> tuple[float, float]:
     Where the two are equally good, each case's rise is as likely as its opposite. Of single answers, the rises are 1
     and -1, and the sum of those with flipped signs is binomial: that is McNemar's test.
     """
+    from scipy.stats import binom  # slow to import, and most runs are compared with none
+
     unit = lcm(*(rise.denominator for rise in rises))
     sizes: Counter[int] = Counter()
     for rise, count in rises.items():

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic_core import PydanticSerializationError
 
 from fcdistill.errors import DataError
+from fcdistill.parallel import map_parts
 from fcdistill.records import FinishReason, ParseError, Prediction, SavedPrediction, ToolCall
 from fcdistill.storage import StrictJsonError, iter_jsonl, loads_strict
 from fcdistill.toolcalls import parse_output
@@ -36,6 +37,7 @@ def prediction_from_text(
     text: str,
     finish_reason: FinishReason = "unknown",
     *,
+    repetition: int = 0,
     latency_s: float | None = None,
     prompt_tokens: int | None = None,
     completion_tokens: int | None = None,
@@ -47,6 +49,7 @@ def prediction_from_text(
         id: the case's id.
         text: the raw output without its stop token; lone surrogates become U+FFFD.
         finish_reason: why the output ended.
+        repetition: which of several answers to the case it is.
         latency_s: seconds for this answer.
         prompt_tokens: tokens of the prompt.
         completion_tokens: tokens of the output.
@@ -57,6 +60,7 @@ def prediction_from_text(
     calls, parse_errors = _storable(parsed.calls)
     return Prediction(
         id=id,
+        repetition=repetition,
         text=text,
         calls=calls,
         parse_errors=(*parsed.errors, *parse_errors),
@@ -105,10 +109,11 @@ def read_predictions(
             required="one answer per repetition of a case",
             fix="remove one of them",
         )
-    return {
-        (case_id, repetition): _prediction(line, repetition, safe_names)
-        for (case_id, repetition), line in numbered.items()
-    }
+
+    def read(lines: Sequence[tuple[tuple[str, int], SavedPrediction]]) -> list[Prediction]:
+        return [_prediction(line, repetition, safe_names) for (_, repetition), line in lines]
+
+    return dict(zip(numbered, map_parts(read, list(numbered.items())), strict=True))
 
 
 def _numbered(saved: Sequence[SavedPrediction]) -> dict[tuple[str, int], SavedPrediction]:
@@ -126,12 +131,12 @@ def _prediction(line: SavedPrediction, repetition: int, safe_names: Mapping[str,
         line.id,
         line.text or "",
         _FINISH_REASONS.get(line.finish_reason, "unknown"),
+        repetition=repetition,
         latency_s=line.latency_s,
         prompt_tokens=line.prompt_tokens,
         completion_tokens=line.completion_tokens,
         error=line.error,
     )
-    prediction = prediction.model_copy(update={"repetition": repetition})
     read: list[ToolCall | ParseError] | None = None
     if line.tool_calls:
         read = [_read_call(item) for item in line.tool_calls]

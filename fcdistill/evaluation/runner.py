@@ -22,7 +22,8 @@ from fcdistill.evaluation.repeats import by_case, case_verdict
 from fcdistill.evaluation.scoring import SCORER_VERSION, Scorer
 from fcdistill.evaluation.stats import summarise
 from fcdistill.evaluation.suites import Suite, read_suite
-from fcdistill.records import Baseline, Prediction, Report, Score
+from fcdistill.parallel import map_parts
+from fcdistill.records import Baseline, EvalCase, Prediction, Report, Score
 from fcdistill.storage import Journal, RunDirectory, sha256_json, write_json, write_jsonl
 
 __all__ = ["Evaluation", "check_inputs", "exit_code", "open_suite", "run_eval", "with_verdict"]
@@ -207,7 +208,7 @@ def _ask(
     on_progress: Callable[[int, int], None] | None,
 ) -> _Answers:
     with Journal(journal_path, Prediction) as journal:
-        answers = {(answer.id, answer.repetition): answer for answer in journal.records}
+        answers = {(answer.id, answer.repetition): answer for answer in journal}
         asked = _asked(suite, config.repeat)
         names = _request_names(asked)
         cases = {case.id: case for case in suite.cases}
@@ -223,7 +224,7 @@ def _ask(
             return answers
         for completion in backend.complete(requests, config.decode):
             case_id, repetition = names[completion.id]
-            answer = _prediction(case_id, completion).model_copy(update={"repetition": repetition})
+            answer = _prediction(case_id, repetition, completion)
             journal.append([answer])
             answers[case_id, repetition] = answer
             num_done += 1
@@ -246,11 +247,12 @@ def _request_names(asked: Sequence[tuple[str, int]]) -> dict[str, tuple[str, int
     return names
 
 
-def _prediction(case_id: str, completion: Completion) -> Prediction:
+def _prediction(case_id: str, repetition: int, completion: Completion) -> Prediction:
     return prediction_from_text(
         case_id,
         completion.text,
         completion.finish_reason,
+        repetition=repetition,
         latency_s=completion.latency_s,
         prompt_tokens=completion.prompt_tokens,
         completion_tokens=completion.completion_tokens,
@@ -267,7 +269,7 @@ def _evaluate(
     bfcl: BfclSuite | None,
 ) -> Evaluation:
     scorers: dict[int, Scorer] = {}  # by identity: cases of one catalogue share one tuple of specs
-    scores: list[Score] = []
+    answered: list[tuple[EvalCase, list[Prediction]]] = []
     unscored_ids: list[str] = []
     speaking: dict[str, Prediction] = {}
     for case in suite.cases:
@@ -281,9 +283,14 @@ def _evaluate(
         specs = suite.specs[case.id]
         if id(specs) not in scorers:
             scorers[id(specs)] = Scorer(specs, default_equals_omitted=config.default_equals_omitted)
-        for answer in given:
-            score = scorers[id(specs)].score(case, answer)
-            scores.append(score if bfcl is None else _with_official(score, bfcl, answer))
+        answered.append((case, given))
+
+    def scored(part: Sequence[tuple[EvalCase, list[Prediction]]]) -> list[list[Score]]:
+        return [[scorers[id(suite.specs[case.id])].score(case, answer) for answer in given] for case, given in part]
+
+    scores = [score for found in map_parts(scored, answered) for score in found]
+    if bfcl is not None:
+        scores = [_with_official(score, bfcl, answers[score.id, score.repetition]) for score in scores]
     verdicts = [case_verdict(found) for found in by_case(scores).values()]
     speaking |= {score.id: answers[score.id, score.repetition] for score in verdicts}
     report = summarise(
@@ -291,6 +298,7 @@ def _evaluate(
         [answers[score.id, score.repetition] for score in scores],
         unscored_ids=unscored_ids,
         model=None if backend is None else backend.ref,
+        decode=None if backend is None else config.decode.model_dump(mode="json"),
         set_aside=None if bfcl is None else bfcl.unsatisfiable,
         **conditions,
     )

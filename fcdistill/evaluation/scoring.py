@@ -9,7 +9,6 @@ wrote, scoring ends with a verdict and never raises.
 Nothing here knows where answers come from (`predictions`), or adds verdicts up (`stats`).
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -90,7 +89,7 @@ class Scorer:
         verdict = self._verdict(case, prediction, violations)
         errors = sorted([*_output_errors(prediction), *verdict.errors], key=lambda error: _RANK[error.code])
         parsed = not prediction.parse_errors and not _is_silent(prediction)
-        names = Counter(call.name for call in prediction.calls)
+        names = sorted(call.name for call in prediction.calls)
         return Score(
             id=case.id,
             repetition=prediction.repetition,
@@ -102,7 +101,7 @@ class Scorer:
             errors=tuple(errors),
             parsed=parsed,
             schema_valid=parsed and not any(violations),
-            names_correct=parsed and any(names == Counter(call.name for call in answer) for answer in case.expected),
+            names_correct=parsed and any(names == sorted(call.name for call in answer) for answer in case.expected),
             arguments_matched=verdict.num_matched,
             arguments_predicted=verdict.num_predicted,
             arguments_expected=verdict.num_expected,

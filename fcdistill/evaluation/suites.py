@@ -185,7 +185,7 @@ def _call_problems(call: ToolCall, rules: Mapping[tuple[str, str], Rule], tools:
         if tool == call.name and rule.kind == "ignore"
     )
     for arguments in _alternatives(call.arguments, own):
-        for violation in tools.validator.check_call(call.model_copy(update={"arguments": arguments})):
+        for violation in tools.validator.check_call(ToolCall(name=call.name, arguments=arguments)):
             if f"{violation.pointer}/".startswith(ignored):
                 continue
             shown = describe_value({"name": call.name, "arguments": arguments})

@@ -5,7 +5,7 @@ teacher is needed, and the result passes the same checks as any other step of a 
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from fcdistill.generation.dedupe import request_text
 from fcdistill.generation.plan import PlanItem
@@ -18,7 +18,7 @@ _REPLIES = ("{said}", "{said}", "{said} please", "oh, {said}", "{said}, thanks")
 
 
 def answer_questions(
-    traces: Sequence[Trace], plan: Sequence[PlanItem], verifier: Verifier, *, count: int, seed: int
+    traces: Iterable[Trace], plan: Sequence[PlanItem], verifier: Verifier, *, count: int, seed: int
 ) -> Iterator[Trace]:
     """Up to `count` conversations, at most one per clarify trace.
 
@@ -29,6 +29,8 @@ def answer_questions(
         count: most traces to make.
         seed: the same traces and seed give the same result.
     """
+    if count == 0:
+        return
     items = {item.id: item for item in plan if item.missing}
     generator = random.Random(seed)
     made = 0

@@ -3,8 +3,9 @@
 Knows nothing of how traces are made, asked for or stored.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 
 from fcdistill.catalog import Catalog
 from fcdistill.generation.agreement import ToolAgreement
@@ -30,7 +31,7 @@ from fcdistill.records import (
     Trace,
 )
 
-__all__ = ["Collection", "count_generation"]
+__all__ = ["Collection", "Tally", "count_generation"]
 
 _CHECK_ORDER = (
     "backend", "request", "parse", "tool", "schema", "count", "repair", "grounding", "cut", "question", "reference",
@@ -53,8 +54,9 @@ class Collection:
         self._agreement = ToolAgreement(_labelled(known))
         self._contamination = contamination
         self._near_duplicates = near_duplicates
-        self._first_by_key: dict[str, Trace] = {}
-        self._removed: list[RemovedPair] = []
+        self._first_by_key: dict[bytes, Similar] = {}
+        self._num_removed: Counter[str] = Counter()
+        self._least_alike: defaultdict[str, list[RemovedPair]] = defaultdict(list)
 
     def check(self, trace: Trace) -> list[Check]:
         """The checks that look beyond one trace, up to the first that fails; of duplicates the first one stays.
@@ -62,9 +64,10 @@ class Collection:
         Args:
             trace: passed its own checks, and was not judged before.
         """
-        first = self._first_by_key.setdefault(conversation_key(trace), trace)
-        if first is not trace:
-            self._remove("duplicate", trace, Similar(first.id, request_text(first), 1.0))
+        this = Similar(trace.id, request_text(trace), 1.0)
+        first = self._first_by_key.setdefault(hashlib.sha256(conversation_key(trace).encode()).digest(), this)
+        if first is not this:
+            self._remove("duplicate", trace, first)
             return [Check(name="duplicate", ok=False, detail=f"repeats {first.id}")]
         checks = [Check(name="duplicate", ok=True)]
         like = self._near_duplicates.find(trace)
@@ -92,25 +95,49 @@ class Collection:
             of_request=like.text,
             jaccard=round(like.jaccard, 3),
         )
-        self._removed.append(pair)
+        self._num_removed[check] += 1
+        pairs = sorted([*self._least_alike[check], pair], key=lambda pair: pair.jaccard)
+        self._least_alike[check] = pairs[:_PAIRS_PER_CHECK]
 
     def report(self) -> DedupeReport:
         """What was removed as a repetition so far."""
-        pairs = sorted(self._removed, key=lambda pair: pair.jaccard)
-        shown = {check: [pair for pair in pairs if pair.check == check] for check in _CHECK_ORDER}
+        found = [check for check in _CHECK_ORDER if self._num_removed[check]]
         return DedupeReport(
             near_duplicate_jaccard=self._near_duplicates.jaccard,
             contamination_jaccard=self._contamination.jaccard,
-            removed={check: len(found) for check, found in shown.items() if found},
-            pairs=tuple(pair for found in shown.values() for pair in found[:_PAIRS_PER_CHECK]),
+            removed={check: self._num_removed[check] for check in found},
+            pairs=tuple(pair for check in found for pair in self._least_alike[check]),
         )
 
 
+class Tally:
+    """Counts traces as what becomes of each is decided, so that none has to be kept for it."""
+
+    def __init__(self) -> None:
+        self.num_kept = 0
+        self.num_rejected = 0
+        self.stages: Counter[tuple[str, bool]] = Counter()
+        self.sources: Counter[tuple[str, bool]] = Counter()
+        self.categories: Counter[tuple[str, bool]] = Counter()
+        self.tools: Counter[str] = Counter()
+
+    def met(self, checks: Iterable[Check]) -> None:
+        """Some trace met these checks."""
+        self.stages.update((check.name, check.ok) for check in checks)
+
+    def decided(self, trace: Trace, *, kept: bool) -> None:
+        """A trace is one of those that stay, or of the rejects."""
+        self.num_kept += kept
+        self.num_rejected += not kept
+        self.sources[trace.meta.source, kept] += 1
+        self.categories[trace.meta.category, kept] += 1
+        if kept:
+            self.tools.update(call.name for call in trace.answer.calls)
+
+
 def count_generation(
-    candidates: Sequence[Trace],
-    kept: Sequence[Trace],
-    stages: Mapping[tuple[str, bool], int],
-    outcomes: Sequence[Outcome],
+    tally: Tally,
+    outcomes: Iterable[Outcome],
     cells: tuple[CellCoverage, ...],
     catalog: Catalog,
     dedupe: DedupeReport | None,
@@ -118,48 +145,55 @@ def count_generation(
     """The counts of a generation.
 
     Args:
-        candidates: the last candidate of every planned trace, with examples and joined traces.
-        kept: those that passed all checks.
-        stages: how many candidates met each check, by (name, passed).
+        tally: the last candidate of every planned trace, with examples and joined traces, and the checks that were met
+            beside those of the attempts.
         outcomes: every attempt.
         cells: what became of the plan's cells.
         catalog: the tools, so that one without a call shows.
         dedupe: what was removed as a repetition; None where nobody looked for any.
     """
-    counts = Counter(stages)
-    seconds = sum(outcome.seconds for outcome in outcomes)
-    completion_tokens = sum(outcome.completion_tokens for outcome in outcomes)
-    votes = Counter(outcome.votes for outcome in outcomes if outcome.votes is not None)
-    tools = Counter(call.name for trace in kept for call in trace.answer.calls)
+    reused = attempts = prompt_tokens = completion_tokens = 0
+    seconds = 0.0
+    votes: Counter[int] = Counter()
+    for outcome in outcomes:
+        reused += outcome.attempt == REUSED
+        attempts += outcome.attempt != REUSED
+        prompt_tokens += outcome.prompt_tokens
+        completion_tokens += outcome.completion_tokens
+        seconds += outcome.seconds
+        tally.met(outcome.candidate.meta.checks)
+        if outcome.votes is not None:
+            votes[outcome.votes] += 1
+    counts = tally.stages
     return GenerationStats(
-        planned=len(candidates),
-        kept=len(kept),
-        rejected=len(candidates) - len(kept),
-        reused=sum(outcome.attempt == REUSED for outcome in outcomes),
-        attempts=sum(outcome.attempt != REUSED for outcome in outcomes),
+        planned=tally.num_kept + tally.num_rejected,
+        kept=tally.num_kept,
+        rejected=tally.num_rejected,
+        reused=reused,
+        attempts=attempts,
         stages={
             name: StageCount(checked=counts[name, True] + counts[name, False], passed=counts[name, True])
             for name in _CHECK_ORDER
             if counts[name, True] + counts[name, False]
         },
-        by_source=_planned_kept(candidates, kept, lambda trace: trace.meta.source),
-        by_category=_planned_kept(candidates, kept, lambda trace: trace.meta.category),
-        calls_by_tool={spec.name: tools[spec.name] for spec in catalog.specs},
+        by_source=_planned_kept(tally.sources),
+        by_category=_planned_kept(tally.categories),
+        calls_by_tool={spec.name: tally.tools[spec.name] for spec in catalog.specs},
         cells=cells,
         votes={str(votes): count for votes, count in sorted(votes.items())},
         dedupe=dedupe,
-        prompt_tokens=sum(outcome.prompt_tokens for outcome in outcomes),
+        prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         seconds=round(seconds, 2),
         completion_tokens_per_s=round(completion_tokens / seconds, 2) if seconds else None,
     )
 
 
-def _planned_kept(
-    candidates: Iterable[Trace], kept: Iterable[Trace], key: Callable[[Trace], str]
-) -> dict[str, PlannedKept]:
-    planned, kept_counts = Counter(map(key, candidates)), Counter(map(key, kept))
-    return {name: PlannedKept(planned=planned[name], kept=kept_counts[name]) for name in sorted(planned)}
+def _planned_kept(counts: Counter[tuple[str, bool]]) -> dict[str, PlannedKept]:
+    return {
+        name: PlannedKept(planned=counts[name, True] + counts[name, False], kept=counts[name, True])
+        for name in sorted({name for name, _ in counts})
+    }
 
 
 def _labelled(traces: Iterable[Trace]) -> Iterator[tuple[str, str]]:

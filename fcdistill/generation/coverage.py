@@ -13,9 +13,10 @@ from typing import Any
 
 from fcdistill.catalog import Catalog
 from fcdistill.generation.edges import call_edges
+from fcdistill.generation.outcomes import Entry
 from fcdistill.generation.parameters import optional_parameters, property_schema
 from fcdistill.generation.plan import PlanItem
-from fcdistill.records import CellCoverage, Outcome
+from fcdistill.records import CellCoverage
 
 __all__ = ["count_cells"]
 
@@ -24,21 +25,20 @@ _NOTHING_MADE = frozenset({"backend", "request", "parse", "result"})
 
 
 def count_cells(
-    plan: Sequence[PlanItem], last: Mapping[str, Outcome], kept: Collection[str], catalog: Catalog
+    plan: Sequence[PlanItem], last: Mapping[str, Entry], kept: Collection[str], catalog: Catalog
 ) -> tuple[CellCoverage, ...]:
     """The planned cells in the plan's order, each with what was asked, made and kept.
 
     Args:
         plan: all items.
-        last: the last outcome of each item, by id.
+        last: the last attempt at each item, by id.
         kept: ids of the traces that passed all checks.
         catalog: the tools.
     """
     cells: dict[str, dict[str, Any]] = {}
     counts: dict[str, list[int]] = {}
     for item in plan:
-        outcome = last.get(item.id)
-        made = outcome is not None and (outcome.failed is None or outcome.failed.name not in _NOTHING_MADE)
+        made = item.id in last and last[item.id].failed not in _NOTHING_MADE
         # Two calls of one cell in one trace are one trace.
         for key, cell in {json.dumps(cell, sort_keys=True): cell for cell in _cells(item, catalog)}.items():
             cells.setdefault(key, cell)

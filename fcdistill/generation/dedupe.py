@@ -7,7 +7,7 @@ then computed exactly. Nothing here knows how traces are made.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from datasketch import MinHash, MinHashLSH
@@ -15,7 +15,7 @@ from datasketch import MinHash, MinHashLSH
 from fcdistill.config import CONTAMINATION_JACCARD, NEAR_DUPLICATE_JACCARD
 from fcdistill.equality import same_calls
 from fcdistill.generation.words import words_of
-from fcdistill.records import EvalCase, Trace
+from fcdistill.records import EvalCase, Message, Trace
 
 __all__ = [
     "Contamination",
@@ -84,13 +84,13 @@ class WordingIndex:
         self._jaccard = jaccard
         self._lsh = MinHashLSH(num_perm=_NUM_PERMUTATIONS, params=_bands(jaccard))
         # By position, since several texts may have one id.
-        self._texts: list[tuple[str, str, frozenset[str]]] = []
+        self._texts: list[tuple[str, str]] = []
         self._positions_by_key: dict[str, list[int]] = {}
 
     def add(self, identity: str, text: str) -> None:
         """Remember a text."""
         position, wording = len(self._texts), _wording(text)
-        self._texts.append((identity, text, wording.grams))
+        self._texts.append((identity, text))
         self._positions_by_key.setdefault(wording.key, []).append(position)
         if wording.grams:
             self._lsh.insert(position, wording.signature, check_duplication=False)
@@ -100,10 +100,10 @@ class WordingIndex:
         wording = _wording(text)
         similarities = dict.fromkeys(self._positions_by_key.get(wording.key, ()), 1.0)
         for position in self._lsh.query(wording.signature) if wording.grams else ():
-            other = self._texts[position][2]
+            other = _grams(_words(self._texts[position][1]))
             similarities.setdefault(position, len(wording.grams & other) / len(wording.grams | other))
         found = sorted((-jaccard, position) for position, jaccard in similarities.items() if jaccard >= self._jaccard)
-        return [Similar(*self._texts[position][:2], -jaccard) for jaccard, position in found]
+        return [Similar(*self._texts[position], -jaccard) for jaccard, position in found]
 
 
 class Contamination:
@@ -139,17 +139,17 @@ class NearDuplicates:
     def __init__(self, jaccard: float = NEAR_DUPLICATE_JACCARD) -> None:
         self.jaccard = jaccard
         self._index = WordingIndex(jaccard)
-        self._traces: dict[str, Trace] = {}
+        self._answers: dict[str, tuple[str, str]] = {}
 
     def add(self, trace: Trace) -> None:
         """Remember a trace; its id is its own."""
-        self._traces[trace.id] = trace
+        self._answers[trace.id] = trace.answer.model_dump_json(), trace.meta.category
         self._index.add(trace.id, _said(trace))
 
     def find(self, trace: Trace) -> Similar | None:
         """The most similar of the remembered traces that this one nearly repeats, or None."""
         similar = self._index.find(_said(trace))
-        return next((each for each in similar if _answers_alike(self._traces[each.id], trace)), None)
+        return next((each for each in similar if _answers_alike(*self._answers[each.id], trace)), None)
 
 
 def _said(trace: Trace) -> str:
@@ -161,11 +161,12 @@ def _said(trace: Trace) -> str:
     )
 
 
-def _answers_alike(one: Trace, other: Trace) -> bool:
-    """Whether two traces make the same calls, or none for the same kind of reason."""
-    if one.answer.calls or other.answer.calls:
-        return same_calls(one.answer.calls, other.answer.calls)
-    return one.meta.category == other.meta.category
+def _answers_alike(answer_json: str, category: str, other: Trace) -> bool:
+    """Whether a trace makes the same calls as an answer, or none for the same kind of reason."""
+    calls = Message.model_validate_json(answer_json).calls
+    if calls or other.answer.calls:
+        return same_calls(calls, other.answer.calls)
+    return category == other.meta.category
 
 
 @dataclass(frozen=True)
@@ -180,12 +181,20 @@ class _Wording:
 # A text is mostly looked for and then added.
 @functools.lru_cache(maxsize=4)
 def _wording(text: str) -> _Wording:
-    words = request_key(text).split()
+    words = _words(text)
     key = " ".join(sorted(set(words)) if len(words) < _SHORT else words)
-    grams = frozenset(" ".join(words[start : start + 3]) for start in range(len(words) - 2))
+    grams = _grams(words)
     signature = _BLANK.copy()
     signature.update_batch([gram.encode() for gram in grams])
     return _Wording(key, grams, signature)
+
+
+def _words(text: str) -> list[str]:
+    return request_key(text).split()
+
+
+def _grams(words: Sequence[str]) -> frozenset[str]:
+    return frozenset(" ".join(words[start : start + 3]) for start in range(len(words) - 2))
 
 
 def _bands(jaccard: float) -> tuple[int, int]:

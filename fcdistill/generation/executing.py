@@ -26,7 +26,7 @@ from fcdistill.config import ExecutorConfig
 from fcdistill.errors import ConfigError
 from fcdistill.records import Check, ToolCall
 
-__all__ = ["Executor"]
+__all__ = ["Executor", "execution_checks"]
 
 _STARTUP_S = 60.0
 _READ_BYTES = 65536
@@ -133,6 +133,11 @@ class Executor:
             received += data
         reply: dict[str, Any] = json.loads(received)
         return reply
+
+
+def execution_checks(executor: Executor | None, calls: Sequence[ToolCall]) -> list[Check]:
+    """The verdict on an answer's calls; none where it has no calls, or nobody carries them out."""
+    return [executor.check(calls)] if executor is not None and calls else []
 
 
 def _ended(code: int) -> str:

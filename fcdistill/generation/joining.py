@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from fcdistill.generation.dedupe import request_key, request_text
 from fcdistill.generation.plan import calls_group, time_of_context
+from fcdistill.generation.spooling import Traces
 from fcdistill.generation.turns import has_one_request
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import Category, Check, Message, ModelRef, Trace, TraceMeta
@@ -21,7 +22,7 @@ _SENTENCE_LINKS = frozenset({". Also, ", ". And "})
 _TRIES = 20
 
 
-def join_traces(traces: Sequence[Trace], verifier: Verifier, *, count: int, seed: int) -> Iterator[Trace]:
+def join_traces(traces: Traces, verifier: Verifier, *, count: int, seed: int) -> Iterator[Trace]:
     """Up to `count` traces whose requests are joined from those of single-call traces.
 
     Args:
@@ -30,29 +31,35 @@ def join_traces(traces: Sequence[Trace], verifier: Verifier, *, count: int, seed
         count: most traces to make.
         seed: the same traces and seed give the same result.
     """
+    if count == 0:
+        return
     generator = random.Random(seed)
-    singles = [
-        trace
-        for trace in traces
-        if len(trace.answer.calls) == 1
-        and has_one_request(trace)
-        and len(request_text(trace).split()) <= _LONGEST_PART
-        and "?" not in request_text(trace)[:-1]
-    ]
-    by_tool: dict[str, list[Trace]] = {}
-    for trace in singles:
-        by_tool.setdefault(trace.answer.calls[0].name, []).append(trace)
-    made, tries, known = 0, 0, {request_key(request_text(trace)) for trace in traces}
+    singles: list[int] = []
+    by_tool: dict[str, list[int]] = {}
+    known = set()
+    for index, trace in enumerate(traces):
+        known.add(request_key(request_text(trace)))
+        if _is_part(trace):
+            singles.append(index)
+            by_tool.setdefault(trace.answer.calls[0].name, []).append(index)
+    made, tries = 0, 0
     while made < count and tries < _TRIES * count and len(singles) > 1:
         tries += 1
-        first = generator.choice(singles)
+        first = traces[generator.choice(singles)]
         pool = by_tool[first.answer.calls[0].name] if generator.random() < 0.4 else singles
-        parts = [first, *generator.sample(pool, min(len(pool), generator.choice((1, 1, 1, 2))))]
+        others = generator.sample(pool, min(len(pool), generator.choice((1, 1, 1, 2))))
+        parts = [first, *(traces[index] for index in others)]
         joined = _joined(parts, verifier, generator, f"joined-{made + 1:05d}")
         if joined is not None and (key := request_key(request_text(joined))) not in known:
             known.add(key)
             made += 1
             yield joined
+
+
+def _is_part(trace: Trace) -> bool:
+    text = request_text(trace)
+    is_short = len(text.split()) <= _LONGEST_PART and "?" not in text[:-1]
+    return is_short and len(trace.answer.calls) == 1 and has_one_request(trace)
 
 
 def _joined(parts: Sequence[Trace], verifier: Verifier, generator: random.Random, identity: str) -> Trace | None:

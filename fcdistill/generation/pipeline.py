@@ -9,10 +9,10 @@ shard has a journal and counts alone: which of its traces are kept shows when al
 
 import contextlib
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from fcdistill.backends.base import Backend, Completion, Request, complete_all
@@ -22,26 +22,22 @@ from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.conversations.steps import category_of
 from fcdistill.errors import ConfigError, DataError
 from fcdistill.generation.answering import Ask, answer_requests, dispute_of, prove_requests
-from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.asking_back import ask_back
-from fcdistill.generation.clarified import answer_questions
-from fcdistill.generation.collection import Collection, count_generation
 from fcdistill.generation.conversing import converse
-from fcdistill.generation.coverage import count_cells
-from fcdistill.generation.dedupe import Contamination, NearDuplicates
+from fcdistill.generation.dedupe import Contamination
 from fcdistill.generation.drafts import Draft, ground
-from fcdistill.generation.executing import Executor
-from fcdistill.generation.joining import join_traces
+from fcdistill.generation.executing import Executor, execution_checks
+from fcdistill.generation.finishing import Finishing
 from fcdistill.generation.judging import settle
+from fcdistill.generation.outcomes import Outcomes
 from fcdistill.generation.plan import PlanItem, calls_group, make_plan
 from fcdistill.generation.results import ToolResults, read_results
-from fcdistill.generation.reuse import REUSED, Reused, place_traces, read_reusable
-from fcdistill.generation.rounds import OnDemand, Round, count_rounds, read_rounds, write_rounds
-from fcdistill.generation.sharding import JOURNAL, Shard, read_shards
+from fcdistill.generation.reuse import REUSED, place_traces, read_reusable
+from fcdistill.generation.rounds import OnDemand, Round, read_rounds, write_rounds
+from fcdistill.generation.sharding import JOURNAL, Shard, finished_journals, merge_journals
 from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
-from fcdistill.generation.turns import conversation_key, earlier_steps, merge_groups
+from fcdistill.generation.turns import conversation
 from fcdistill.generation.values import ValueBook, read_value_book
-from fcdistill.generation.variation import vary_traces
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import (
     Check,
@@ -49,16 +45,13 @@ from fcdistill.records import (
     FunctionTool,
     GenerationStats,
     Message,
-    ModelRef,
     Outcome,
-    Reject,
     SeedRequest,
-    ToolCall,
     Trace,
     TraceMeta,
     WorkedExample,
 )
-from fcdistill.storage import Journal, RunDirectory, read_json, read_jsonl, sha256_json, write_json, write_jsonl
+from fcdistill.storage import RunDirectory, iter_jsonl, read_json, read_jsonl, sha256_json, write_jsonl
 from fcdistill.validation import CallValidator
 from fcdistill.worked_examples import read_examples
 
@@ -130,7 +123,7 @@ def run_generation(
             },
             inputs=inputs,
             seed=config.seed,
-            volatile=frozenset({"out", "rounds"} | (set() if is_adapted else {"adaptation"})),
+            volatile=frozenset({"out", "ray", "ray_gpus", "rounds"} | (set() if is_adapted else {"adaptation"})),
         )
 
     if shard is not None:
@@ -141,38 +134,39 @@ def run_generation(
                 required="a whole generation: what is a reject shows when all its shards are taken up",
                 fix="remove --retry-rejects; after the last shard, give it to the generation without --shard",
             )
-    with opened(shard) as run, Journal(run.path / JOURNAL, Outcome) as journal, contextlib.ExitStack() as held:
+    with opened(shard) as run, Outcomes(run.path / JOURNAL) as outcomes, contextlib.ExitStack() as held:
         if run.complete and not retry_rejects and len(rounds) >= config.rounds:
             return GenerationStats.model_validate(read_json(run.path / "stats.json", "stats file"))
         if run.complete and retry_rejects:
-            rounds[-1] = _with_another_attempt(rounds[-1], journal)
+            rounds[-1] = _with_another_attempt(rounds[-1], outcomes)
             write_rounds(run.path, rounds)
-        made = [] if shard or run.complete else read_shards(config.out, opened)
+        journals = [] if shard or run.complete else finished_journals(config.out, opened)
         if run.complete:
             run.reopen()
         # Settled before the first attempt, like items that an earlier attempt settled.
-        placed = [
+        placed = (
             Outcome(id=item.id, attempt=REUSED, candidate=reused.placed[item.id])
             for item in plan
             if item.id in reused.placed
-        ]
-        _append_missing(journal, made or placed)
-        contamination = Contamination(cases, config.contamination_jaccard)
+        )
+        made = _append_missing(outcomes, merge_journals(journals) if journals else placed)
         executor = Executor(config.executor, catalog.original_names) if config.executor else None
         if executor is not None:
             held.callback(executor.close)
+        verifier = Verifier(catalog, validator, book)
+        contamination = Contamination(cases, config.contamination_jaccard)
+        finishing = Finishing(config, verifier, examples, plan, reused, outcomes, contamination, executor)
         generator = _Generator(
             config,
             catalog,
             book,
             examples,
             plan,
-            reused,
-            validator,
+            verifier,
             results,
-            journal,
-            frozenset((outcome.id, outcome.attempt) for outcome in made),
-            contamination,
+            outcomes,
+            finishing,
+            made,
             executor,
             backend,
             judge,
@@ -182,7 +176,7 @@ def run_generation(
         for number in range(2, max(config.rounds, len(rounds)) + 1):
             if len(rounds) < number:
                 following = Round(number, rounds[-1].attempts.stop, config.attempts)
-                if not generator.has_questions(following) or generator.finish(rounds).kept == 0:
+                if not generator.has_questions(following) or finishing.finish(rounds).kept == 0:
                     break
                 generator.save_round(rounds[-1])
                 rounds.append(following)
@@ -190,7 +184,7 @@ def run_generation(
             assert adapted is not None
             learned = config.out / _ROUND_TRACES.format(number - 1)
             generator.work(rounds[number - 1], partial(adapted, number, learned))
-        stats = generator.finish_shard(run.path, rounds) if shard else generator.finish(rounds)
+        stats = finishing.finish_shard(run.path, rounds) if shard else finishing.finish(rounds)
         run.mark_complete()
         return stats
 
@@ -200,20 +194,29 @@ def _directory(config: GenerateConfig, shard: Shard | None) -> Path:
     return shard.directory(config.out) if shard else config.out
 
 
-def _append_missing(journal: Journal[Outcome], outcomes: Sequence[Outcome]) -> None:
-    """Add what a journal does not hold yet, so that a run which is killed here doubles nothing."""
-    known = {(outcome.id, outcome.attempt) for outcome in journal.records}
-    missing = [outcome for outcome in outcomes if (outcome.id, outcome.attempt) not in known]
-    if missing:
-        journal.append(missing)
+def _append_missing(outcomes: Outcomes, found: Iterable[Outcome]) -> Set[tuple[str, int]]:
+    """Add what a journal does not hold yet, so that a run which is killed here doubles nothing.
+
+    Returns:
+        Ids and attempts of all that was found.
+    """
+    known = {(entry.id, entry.attempt) for entry in outcomes.entries}
+    made: set[tuple[str, int]] = set()
+    waiting = iter(found)
+    while batch := list(islice(waiting, _CHUNK)):
+        made.update((outcome.id, outcome.attempt) for outcome in batch)
+        missing = [outcome for outcome in batch if (outcome.id, outcome.attempt) not in known]
+        if missing:
+            outcomes.append(missing)
+    return made
 
 
-def _with_another_attempt(last: Round, journal: Journal[Outcome]) -> Round:
+def _with_another_attempt(last: Round, outcomes: Outcomes) -> Round:
     """The last round of a finished run with one more attempt.
 
     It is counted from the journal, so that a run which is killed before the attempt began adds no second one.
     """
-    made = 1 + max((outcome.attempt for outcome in journal.records), default=-1)
+    made = 1 + max((entry.attempt for entry in outcomes.entries), default=-1)
     return replace(last, num_attempts=made + 1 - last.first)
 
 
@@ -227,12 +230,11 @@ class _Generator:
         book: ValueBook,
         examples: Sequence[WorkedExample],
         plan: Sequence[PlanItem],
-        reused: Reused,
-        validator: CallValidator,
+        verifier: Verifier,
         results: ToolResults,
-        journal: Journal[Outcome],
-        made_by_shards: Set[tuple[str, int]],
-        contamination: Contamination,
+        outcomes: Outcomes,
+        finishing: Finishing,
+        made_before: Set[tuple[str, int]],
         executor: Executor | None,
         backend: Callable[[], Backend],
         judge: Callable[[], Backend] | None,
@@ -240,15 +242,14 @@ class _Generator:
     ) -> None:
         self._config = config
         self._catalog = catalog
-        self._verifier = Verifier(catalog, validator, book)
+        self._verifier = verifier
         self._book = book
         self._examples = examples
         self._results = results
         self._plan = plan
-        self._reused = reused
-        self._journal = journal
-        self._made_by_shards = made_by_shards
-        self._contamination = contamination
+        self._outcomes = outcomes
+        self._finishing = finishing
+        self._made_before = made_before
         self._executor = executor
         self._on_progress = on_progress or (lambda done, total, kept: None)
         # It writes in every round: whoever has learned to answer requests with calls would answer where it is to write.
@@ -272,15 +273,15 @@ class _Generator:
         try:
             for attempt in now.attempts:
                 for chunk in self._chunks(attempt):
-                    done = {outcome.id for outcome in self._journal.records if outcome.attempt == attempt}
+                    done = {entry.id for entry in self._outcomes.entries if entry.attempt == attempt}
                     if all(item.id in done for item in chunk):
                         continue
                     self._open()
                     started = time.monotonic()
                     drafts = self._make(chunk, attempt)
                     seconds = (time.monotonic() - started) / len(chunk)
-                    outcomes = [self._outcome(draft, attempt, seconds) for draft in drafts if draft.item.id not in done]
-                    self._journal.append(outcomes)
+                    left = [draft for draft in drafts if draft.item.id not in done]
+                    self._outcomes.append(self._outcome(draft, attempt, seconds) for draft in left)
                     self._report()
         finally:
             for opened in filter(None, (self._judge, self._answerer, self._writer)):
@@ -304,23 +305,23 @@ class _Generator:
 
     def save_round(self, done: Round) -> None:
         """Keep the traces as they are at the end of a round."""
-        learned = read_jsonl(self._config.out / "traces.jsonl", Trace, "traces file")
+        learned = iter_jsonl(self._config.out / "traces.jsonl", Trace, "traces file")
         write_jsonl(self._config.out / _ROUND_TRACES.format(done.number), learned)
 
     def _chunks(self, attempt: int) -> Iterator[list[PlanItem]]:
         """The fixed chunks of an attempt: what earlier attempts left, items with one kind of prompt together."""
-        last = {outcome.id: outcome for outcome in self._journal.records if outcome.attempt < attempt}
-        checks = {} if self._config.shard else self._collected(last)[1]
+        last = self._outcomes.last(before=attempt)
+        refused = {} if self._config.shard else self._finishing.refused(last)
         pending = [
             item
             for item in self._plan
-            if (item.id, attempt) not in self._made_by_shards
+            if (item.id, attempt) not in self._made_before
             and (
                 item.id not in last
-                or last[item.id].failed is not None
+                or last[item.id].failed
                 # Another request may be written; a user's own does not change.
                 or item.source != "request_first"
-                and not all(check.ok for check in checks.get(item.id, ()))
+                and item.id in refused
             )
         ]
         groups: dict[tuple[str, str], list[PlanItem]] = {}
@@ -353,7 +354,7 @@ class _Generator:
             self._settle(drafts, attempt)
         for draft in drafts:
             if draft.failed is None:
-                draft.checks += self._executed(draft.answer)
+                draft.checks += execution_checks(self._executor, draft.answer.calls)
         return drafts
 
     def _write(self, drafts: Sequence[Draft], attempt: int) -> None:
@@ -418,9 +419,6 @@ class _Generator:
             if draft.item.id in verdicts:
                 draft.checks[-1] = verdicts[draft.item.id]
 
-    def _executed(self, answer: Message) -> list[Check]:
-        return [self._executor.check(answer.calls)] if self._executor is not None and answer.calls else []
-
     def _ask_back(self, drafts: Sequence[Draft], attempt: int) -> None:
         ask_back(
             drafts,
@@ -462,11 +460,11 @@ class _Generator:
 
     def _outcome(self, draft: Draft, attempt: int, seconds: float) -> Outcome:
         item = draft.item
-        trace = self._trace(
-            item.id,
-            item.system,
-            draft.turns or [Message(role="user", content=draft.request)],
-            draft.answer,
+        trace = Trace(
+            id=item.id,
+            messages=conversation(
+                item.system, draft.turns or [Message(role="user", content=draft.request)], draft.answer
+            ),
             tools=self._offered(item),
             split_group=calls_group(draft.answer.calls)
             if draft.answer.calls and item.calls and item.dialogue is None
@@ -490,21 +488,6 @@ class _Generator:
             votes=draft.tally.votes if draft.tally is not None and draft.tally.num_answers > 1 else None,
         )
 
-    def _trace(
-        self,
-        identity: str,
-        system: str,
-        turns: Sequence[Message],
-        answer: Message,
-        *,
-        tools: tuple[FunctionTool, ...],
-        split_group: str,
-        meta: TraceMeta,
-    ) -> Trace:
-        context = [Message(role="system", content=system)] if system else []
-        messages = (*context, *turns, answer)
-        return Trace(id=identity, messages=messages, tools=tools, split_group=split_group, meta=meta)
-
     def _offered(self, item: PlanItem) -> tuple[FunctionTool, ...]:
         """The tools that the prompt of an item shows."""
         if item.offered == "none":
@@ -513,157 +496,10 @@ class _Generator:
         return tuple(tool for tool in self._catalog.tools if tool.function.name not in lacking)
 
     def _report(self) -> None:
-        last = self._last_outcomes()
-        self._on_progress(len(last), len(self._plan), sum(outcome.failed is None for outcome in last.values()))
-
-    def _settled_plan(self, last: Mapping[str, Outcome]) -> list[PlanItem]:
-        """The plan, with the items whose places earlier traces took as those settle them."""
-        settled = self._reused.settled
-        return [settled[item.id] if last[item.id].attempt == REUSED else item for item in self._plan]
-
-    def _made_here(self) -> list[PlanItem]:
-        """The items whose planned calls are those of their traces."""
-        last = self._last_outcomes()
-        return [item for item in self._plan if last[item.id].attempt != REUSED]
-
-    def _last_outcomes(self) -> dict[str, Outcome]:
-        return {outcome.id: outcome for outcome in self._journal.records}
-
-    def finish(self, rounds: Sequence[Round]) -> GenerationStats:
-        """Judge all traces together, make more of those that stay, write the files, return the counts."""
-        last = self._last_outcomes()
-        collection, verdicts = self._collected(last)
-        candidates = [*self._given(), *(last[item.id].candidate for item in self._plan)]
-        judged = [(trace, verdicts.get(trace.id, [])) for trace in candidates]
-        for further in (self._varied, self._joined, self._clarified, self._steps):
-            made = list(further([trace for trace, checks in judged if _failed(trace, checks) is None]))
-            judged += [self._judged(trace, collection) for trace in made]
-        kept = [trace for trace, checks in judged if _failed(trace, checks) is None]
-        rejects = [
-            Reject(id=trace.id, check=failed.name, detail=failed.detail, candidate=trace)
-            for trace, checks in judged
-            if (failed := _failed(trace, checks)) is not None
-        ]
-        write_jsonl(self._config.out / "traces.jsonl", merge_groups(kept, _groups_of_steps))
-        write_jsonl(self._config.out / "rejects.jsonl", rejects)
-        further_checks = (check for _, checks in judged for check in checks)
-        kept_ids = {trace.id for trace in kept}
-        stats = count_generation(
-            [trace for trace, _ in judged],
-            kept,
-            Counter((check.name, check.ok) for check in (*self._checks_met(), *further_checks)),
-            self._journal.records,
-            count_cells(self._settled_plan(last), last, kept_ids, self._catalog),
-            self._catalog,
-            collection.report(),
-        )
-        stats = stats.model_copy(update={"rounds": count_rounds(rounds, self._journal.records, kept_ids)})
-        write_json(self._config.out / "stats.json", stats.model_dump(mode="json"))
-        return stats
-
-    def finish_shard(self, directory: Path, rounds: Sequence[Round]) -> GenerationStats:
-        """Write and return the counts of a shard, in which all that passed its own checks counts as kept."""
-        last = self._last_outcomes()
-        passed = {name for name, outcome in last.items() if outcome.failed is None}
-        candidates = [last[item.id].candidate for item in self._plan]
-        stats = count_generation(
-            candidates,
-            [trace for trace in candidates if trace.id in passed],
-            Counter((check.name, check.ok) for check in self._checks_met()),
-            self._journal.records,
-            count_cells(self._settled_plan(last), last, passed, self._catalog),
-            self._catalog,
-            dedupe=None,
-        )
-        stats = stats.model_copy(update={"rounds": count_rounds(rounds, self._journal.records, passed)})
-        write_json(directory / "stats.json", stats.model_dump(mode="json"))
-        return stats
-
-    def _checks_met(self) -> Iterator[Check]:
-        """The verdicts on all attempts."""
-        return (check for outcome in self._journal.records for check in outcome.candidate.meta.checks)
-
-    def _judged(self, trace: Trace, collection: Collection) -> tuple[Trace, list[Check]]:
-        """A trace that was made of others, and the verdicts on it that are still missing."""
-        checks = collection.check(trace)
-        executed = self._executed(trace.answer) if all(check.ok for check in checks) else []
-        meta = trace.meta.model_copy(update={"checks": (*trace.meta.checks, *executed)})
-        return trace.model_copy(update={"meta": meta}), checks + executed
-
-    def _varied(self, kept: Sequence[Trace]) -> Iterator[Trace]:
-        config = self._config
-        # Not the plan's seed, which would draw the plan's values again.
-        sampler = ArgumentSampler(
-            self._verifier.validator, self._verifier.book, seed=config.seed + 1, now=config.current_time
-        )
-        cut = {item.id: _without(item.calls[0], item.missing) for item in self._made_here() if item.missing}
-        return vary_traces(kept, self._verifier, sampler, count=config.num_varied, seed=config.seed, cut=cut)
-
-    def _joined(self, kept: Sequence[Trace]) -> Iterator[Trace]:
-        return join_traces(kept, self._verifier, count=self._config.num_joined, seed=self._config.seed)
-
-    def _clarified(self, kept: Sequence[Trace]) -> Iterator[Trace]:
-        config = self._config
-        return answer_questions(kept, self._made_here(), self._verifier, count=config.num_clarified, seed=config.seed)
-
-    def _steps(self, kept: Sequence[Trace]) -> Iterator[Trace]:
-        """The first calls of planned conversations, but where another trace has the same past."""
-        known = {conversation_key(trace) for trace in kept}
-        for step in (step for trace in kept if trace.meta.source == "multi_turn" for step in earlier_steps(trace)):
-            if (key := conversation_key(step)) not in known:
-                known.add(key)
-                yield step
-
-    def _given(self) -> Iterator[Trace]:
-        """Traces that no item of the plan stands for."""
-        yield from self._example_traces()
-        yield from self._reused.beside
-
-    def _example_traces(self) -> Iterator[Trace]:
-        """The team's worked examples are traces too: right by their authors' word, checked against the schemas."""
-        for example in self._examples:
-            answer = (
-                Message.calling(example.calls) if example.calls else Message(role="assistant", content=example.text)
-            )
-            meta = TraceMeta(
-                source="import",
-                category=example.category,
-                plan_cell=f"example/{example.category}",
-                teacher=ModelRef(model="worked example"),
-                checks=(Check(name="schema", ok=True),),
-            )
-            group = calls_group(example.calls) if example.calls else f"example-{example.id}"
-            turns = [Message(role="user", content=example.request)]
-            yield self._trace(
-                example.id, example.system, turns, answer, tools=self._catalog.tools, split_group=group, meta=meta
-            )
-
-    def _collected(self, last: Mapping[str, Outcome]) -> tuple[Collection, dict[str, list[Check]]]:
-        """All that passed their own checks, collected, and the collection's verdicts by trace id.
-
-        Of duplicates the one with the earliest attempt stays, so that another try never displaces a kept trace.
-        """
-        made = sorted((last[item.id] for item in self._plan if item.id in last), key=lambda outcome: outcome.attempt)
-        traces = [*self._given(), *(outcome.candidate for outcome in made if outcome.failed is None)]
-        near_duplicates = NearDuplicates(self._config.near_duplicate_jaccard)
-        collection = Collection(traces, self._contamination, near_duplicates)
-        return collection, {trace.id: collection.check(trace) for trace in traces}
-
-
-def _failed(trace: Trace, further: Sequence[Check]) -> Check | None:
-    return next((check for check in (*trace.meta.checks, *further) if not check.ok), None)
+        last = self._outcomes.last()
+        self._on_progress(len(last), len(self._plan), sum(not entry.failed for entry in last.values()))
 
 
 def _is_answered(item: PlanItem) -> bool:
     """Whether the teacher is asked for the calls of an item, and not for its request."""
     return item.source == "request_first" and item.category not in ("clarify", "irrelevance")
-
-
-def _without(call: ToolCall, name: str) -> ToolCall:
-    return ToolCall(name=call.name, arguments={key: value for key, value in call.arguments.items() if key != name})
-
-
-def _groups_of_steps(trace: Trace) -> list[str]:
-    """The split groups of a conversation's single steps, which other traces may have as their only one."""
-    is_planned = trace.meta.source == "multi_turn"
-    return [calls_group(message.calls) for message in trace.messages if message.calls] if is_planned else []

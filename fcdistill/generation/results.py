@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jsonschema.exceptions import SchemaError
-
 from fcdistill.catalog import Catalog
 from fcdistill.equality import same_value
 from fcdistill.errors import DataError
 from fcdistill.generation.parameters import property_schema, resolve_schema
 from fcdistill.generation.words import words_of
+from fcdistill.json_schema import SchemaError
 from fcdistill.records import ToolSpec
 from fcdistill.storage import read_json
 from fcdistill.validation import dialect_of

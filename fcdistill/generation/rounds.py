@@ -11,7 +11,8 @@ from pathlib import Path
 
 from fcdistill.backends.base import Backend, Completion, PromptFormat, Request
 from fcdistill.config import DecodeSettings
-from fcdistill.records import ModelRef, Outcome, RoundYield
+from fcdistill.generation.outcomes import Entry
+from fcdistill.records import ModelRef, RoundYield
 from fcdistill.storage import read_json, write_json
 
 __all__ = ["OnDemand", "Round", "count_rounds", "read_rounds", "write_rounds"]
@@ -52,22 +53,21 @@ def write_rounds(out: Path, rounds: Iterable[Round]) -> None:
     write_json(out / "rounds.json", [each.num_attempts for each in rounds])
 
 
-def count_rounds(rounds: Sequence[Round], outcomes: Sequence[Outcome], kept: Collection[str]) -> tuple[RoundYield, ...]:
+def count_rounds(rounds: Sequence[Round], entries: Sequence[Entry], kept: Collection[str]) -> tuple[RoundYield, ...]:
     """What each teacher was asked for in each round, and what of it was kept.
 
     Args:
         rounds: those that have begun.
-        outcomes: every attempt, in order.
+        entries: every attempt, in order.
         kept: ids of the traces that passed all checks.
     """
-    last = {outcome.id: outcome for outcome in outcomes}
+    last = {entry.id: entry for entry in entries}
     found = []
     for each in rounds:
         asked: dict[str, dict[str, bool]] = {}
-        for outcome in outcomes:
-            if outcome.attempt in each.attempts:
-                is_kept = outcome is last[outcome.id] and outcome.id in kept
-                asked.setdefault(outcome.candidate.meta.teacher.model, {})[outcome.id] = is_kept
+        for entry in entries:
+            if entry.attempt in each.attempts:
+                asked.setdefault(entry.teacher, {})[entry.id] = entry is last[entry.id] and entry.id in kept
         found += [
             RoundYield(round=each.number, teacher=teacher, asked=len(items), kept=sum(items.values()))
             for teacher, items in asked.items()

@@ -6,17 +6,19 @@ generation that takes the shards up, which gives such items the attempts that th
 prompt and seed in either, so that the outcome is that of a generation which was never cut.
 """
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fcdistill.errors import DataError
+from fcdistill.generation.outcomes import Outcomes
 from fcdistill.generation.plan import PlanItem
 from fcdistill.records import Outcome
-from fcdistill.storage import RunDirectory, iter_jsonl
+from fcdistill.storage import RunDirectory, read_json
 
-__all__ = ["JOURNAL", "Shard", "read_shards"]
+__all__ = ["JOURNAL", "Shard", "finished_journals", "is_complete", "merge_journals", "require_cut"]
 
 JOURNAL = "journal.jsonl"
 
@@ -51,8 +53,8 @@ class Shard:
         return out / f"shard-{self.number}-of-{self.count}"
 
 
-def read_shards(out: Path, opened: Callable[[Shard], RunDirectory]) -> list[Outcome]:
-    """The outcomes of all shards in the directory of a generation, earlier attempts first; none where it has no shards.
+def finished_journals(out: Path, opened: Callable[[Shard], RunDirectory]) -> list[Path]:
+    """The journals of all shards in the directory of a generation; none where it has no shards.
 
     Args:
         out: the directory of the generation.
@@ -64,21 +66,15 @@ def read_shards(out: Path, opened: Callable[[Shard], RunDirectory]) -> list[Outc
     """
     found = _find(out)
     counts = sorted({shard.count for shard in found})
-    if len(counts) > 1:
-        raise DataError(
-            f"{out} holds shards of several cuts: into {' and into '.join(map(str, counts))}",
-            required="the shards of one cut",
-            fix="delete the shard directories of the others",
-        )
-    outcomes: list[Outcome] = []
-    lacking = []
+    require_cut(out)
+    journals, lacking = [], []
     for shard in (Shard(count, number) for count in counts for number in range(1, count + 1)):
         if shard not in found:
             lacking.append((shard, "is missing"))
             continue
         with opened(shard) as run:
             if run.complete:
-                outcomes += iter_jsonl(shard.directory(out) / JOURNAL, Outcome, "journal")
+                journals.append(shard.directory(out) / JOURNAL)
             else:
                 lacking.append((shard, "is unfinished"))
     if lacking:
@@ -88,7 +84,38 @@ def read_shards(out: Path, opened: Callable[[Shard], RunDirectory]) -> list[Outc
             fix="; ".join(f"fcdistill generate CONFIG --shard {shard}" for shard, _ in lacking)
             + "; then run the same command again",
         )
-    return sorted(outcomes, key=lambda outcome: outcome.attempt)
+    return journals
+
+
+def merge_journals(journals: Iterable[Path]) -> Iterator[Outcome]:
+    """The outcomes of several journals, one at a time, earlier attempts first.
+
+    Raises:
+        DataError: one of them holds something else.
+    """
+    with contextlib.ExitStack() as opened:
+        found = [opened.enter_context(Outcomes(journal)) for journal in journals]
+        entries = [(entry, outcomes) for outcomes in found for entry in outcomes.entries]
+        for entry, outcomes in sorted(entries, key=lambda pair: pair[0].attempt):
+            yield outcomes.read(entry)
+
+
+def require_cut(out: Path, *counts: int) -> None:
+    """Raise `DataError` where a directory holds shards of another cut than one into so many."""
+    found = sorted({*counts, *(shard.count for shard in _find(out))})
+    if len(found) > 1:
+        raise DataError(
+            f"{out} holds shards of several cuts: into {' and into '.join(map(str, found))}",
+            required="the shards of one cut",
+            fix="delete the shard directories of the others",
+        )
+
+
+def is_complete(out: Path) -> bool:
+    """Whether the directory of a generation needs no shards any more."""
+    path = out / "manifest.json"
+    found = read_json(path, "manifest") if path.exists() else {}
+    return isinstance(found, dict) and found.get("status") == "complete"
 
 
 def _find(out: Path) -> set[Shard]:

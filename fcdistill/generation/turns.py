@@ -5,10 +5,17 @@ from typing import Any
 
 from scipy.cluster.hierarchy import DisjointSet
 
+from fcdistill.generation.spooling import Traces
 from fcdistill.generation.words import words_of
 from fcdistill.records import Check, Message, Trace
 
-__all__ = ["conversation_key", "earlier_steps", "has_one_request", "merge_groups", "user_texts"]
+__all__ = ["conversation", "conversation_key", "earlier_steps", "has_one_request", "merge_groups", "user_texts"]
+
+
+def conversation(system: str, turns: Sequence[Message], answer: Message) -> tuple[Message, ...]:
+    """The messages of a trace; without a system message where there is no context."""
+    context = [Message(role="system", content=system)] if system else []
+    return (*context, *turns, answer)
 
 
 def user_texts(trace: Trace) -> list[str]:
@@ -37,7 +44,7 @@ def earlier_steps(trace: Trace) -> Iterator[Trace]:
         yield trace.model_copy(update={"id": f"{trace.id}-step-{number}", "messages": messages, "meta": meta})
 
 
-def merge_groups(traces: Sequence[Trace], keys: Callable[[Trace], Iterable[str]]) -> Iterator[Trace]:
+def merge_groups(traces: Traces, keys: Callable[[Trace], Iterable[str]]) -> Iterator[Trace]:
     """The traces, with one split group for all that share a group or a key, through others too.
 
     Args:

@@ -21,6 +21,7 @@ from fcdistill.generation.dedupe import request_key, request_text
 from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.phrasing import plain_forms, spoken_forms
 from fcdistill.generation.plan import time_of_context
+from fcdistill.generation.spooling import Traces
 from fcdistill.generation.synthesize import add_typos
 from fcdistill.generation.times import moment
 from fcdistill.generation.turns import has_one_request
@@ -61,7 +62,7 @@ class _Slot:
 
 
 def vary_traces(
-    traces: Sequence[Trace],
+    traces: Traces,
     verifier: Verifier,
     sampler: ArgumentSampler,
     *,
@@ -80,14 +81,20 @@ def vary_traces(
         seed: the same traces, sampler and seed give the same result.
         cut: by trace id the call that a clarify request asks for, without the argument that it lacks.
     """
+    if count == 0:
+        return
     generator = random.Random(seed)
-    usable = [trace for trace in traces if (trace.answer.calls or trace.id in cut) and has_one_request(trace)]
-    known = {request_key(request_text(trace)) for trace in traces}
-    balance = _Balance([trace.answer.calls or (cut[trace.id],) for trace in usable])
+    usable: list[int] = []
+    known, balance = set(), _Balance()
+    for place, trace in enumerate(traces):
+        known.add(request_key(request_text(trace)))
+        if (trace.answer.calls or trace.id in cut) and has_one_request(trace):
+            usable.append(place)
+            balance.add(trace.answer.calls or (cut[trace.id],))
     made, fruitless = 0, 0
     while made < count and fruitless < _FRUITLESS_ROUNDS * len(usable):
         for index in balance.draw(generator):
-            trace = usable[index]
+            trace = traces[usable[index]]
             calls = trace.answer.calls or (cut[trace.id],)
             varied = _varied(trace, calls, verifier, sampler, generator, f"varied-{made + 1:05d}")
             fruitless += 1
@@ -103,10 +110,17 @@ def vary_traces(
 class _Balance:
     """Draws traces to vary, so that all pairs of a tool and the arguments given to it come to be equally many."""
 
-    def __init__(self, answers: Sequence[Sequence[ToolCall]]) -> None:
-        self._cells = [{(call.name, *sorted(call.arguments)) for call in calls} for calls in answers]
-        self._in_cell = Counter(cell for cells in self._cells for cell in cells)
+    def __init__(self) -> None:
+        self._cells: list[frozenset[tuple[str, ...]]] = []
+        self._known: dict[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]] = {}
+        self._in_cell = Counter[tuple[str, ...]]()
         self._tries = Counter[int]()
+
+    def add(self, calls: Sequence[ToolCall]) -> None:
+        """A trace with these calls may be drawn, by the next index."""
+        cells = frozenset((call.name, *sorted(call.arguments)) for call in calls)
+        self._cells.append(self._known.setdefault(cells, cells))
+        self._in_cell.update(cells)
 
     def draw(self, generator: random.Random) -> list[int]:
         """Some indices, rare cells and traces that were seldom drawn before others."""

@@ -338,6 +338,8 @@ class Report(Record):
     """Null where the template is."""
     decode_sha256: str | None
     """Null where saved predictions were scored."""
+    decode: dict[str, bool | int | float] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The settings that the hash is of, as the configuration names them."""
     default_equals_omitted: bool
     scorer_version: int
     official_accuracy: Rate | None = Field(default=None, exclude_if=lambda value: value is None)

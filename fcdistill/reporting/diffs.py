@@ -15,6 +15,8 @@ from fcdistill.records import EvalCase, Score, ScoreError, ToolCall
 
 __all__ = ["ArgumentDiff", "CallDiff", "diff_calls"]
 
+_AS_WRITTEN = json.JSONEncoder(ensure_ascii=False)
+
 Mark = Literal["same", "accepted", "differs", "missing", "extra"]
 """`accepted`: not equal, and right all the same; `missing` and `extra`: only expected, only got."""
 
@@ -44,7 +46,9 @@ class CallDiff:
 def diff_calls(case: EvalCase, calls: Sequence[ToolCall], score: Score) -> tuple[CallDiff, ...]:
     """The calls against the closest acceptable answer: expected order first, then surplus calls."""
     # Which answer is closest is asked before the verdict has a say, since its errors are about that answer only.
-    answer = min(case.expected, key=lambda answer: _num_marks(_against(answer, calls, case, None)))
+    answer = case.expected[0]
+    if len(case.expected) > 1:
+        answer = min(case.expected, key=lambda answer: _num_marks(_against(answer, calls, case, None)))
     return _against(answer, calls, case, score.errors)
 
 
@@ -62,7 +66,9 @@ def _against(
     for name in dict.fromkeys(call.name for call in answer):
         rows = [row for row, call in enumerate(answer) if call.name == name]
         columns = [column for column, call in enumerate(calls) if call.name == name]
-        if columns:
+        if len(rows) == len(columns) == 1:
+            pairs[rows[0]] = columns[0]
+        elif columns:
             costs = [
                 [_num_marks([_pair(answer[row], calls[column], case, None)])[1] for column in columns] for row in rows
             ]
@@ -132,4 +138,4 @@ def _is_forgiven(
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return _AS_WRITTEN.encode(value)

@@ -9,11 +9,11 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fcdistill.parallel import map_parts
 from fcdistill.records import (
     CALL_ERRORS,
     Distribution,
@@ -26,8 +26,8 @@ from fcdistill.records import (
     Score,
     ToolCall,
 )
-from fcdistill.reporting.diffs import diff_calls
-from fcdistill.reporting.wording import NOTHING, interval, percent, quantity, repeated_rates, visible
+from fcdistill.reporting.diffs import CallDiff, diff_calls
+from fcdistill.reporting.wording import NOTHING, decoding, interval, percent, quantity, repeated_rates, visible
 
 __all__ = ["render_html"]
 
@@ -70,6 +70,10 @@ def render_html(
         title: names the run in the heading and in the browser's tab.
     """
     by_id = {case.id: case for case in cases}
+
+    def failures(scores: Sequence[Score]) -> list[dict[str, Any]]:
+        return [_failure(score, by_id[score.id], predictions[score.id]) for score in scores]
+
     wrong = [score for score in scores if not score.correct and score.id in by_id]
     environment = Environment(
         loader=PackageLoader("fcdistill", "templates"),
@@ -89,7 +93,7 @@ def render_html(
         errors=_errors(report, wrong),
         distributions=_distributions(report),
         provenance=_provenance(report),
-        failures=[_failure(score, by_id[score.id], predictions[score.id]) for score in wrong],
+        failures=map_parts(failures, wrong),
         style=_source(environment, "report.css"),
         script=script,
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -155,6 +159,7 @@ def _provenance(report: Report) -> list[tuple[str, str]]:
         ("Tools SHA-256", report.tools_sha256 or NOTHING),
         ("Chat template SHA-256", report.template_sha256 or NOTHING),
         ("Tools in the prompt", report.tools_in_prompt or NOTHING),
+        ("Decoding", decoding(report)),
         ("Decode settings SHA-256", report.decode_sha256 or NOTHING),
         ("Default equals omitted", "yes" if report.default_equals_omitted else "no"),
         ("Scorer version", str(report.scorer_version)),
@@ -176,13 +181,17 @@ def _failure(score: Score, case: EvalCase, prediction: Prediction) -> dict[str, 
         "tools": list(tools),
         "messages": [{"role": message.role, "text": _cut(_text(message), _LONGEST_TEXT)} for message in case.messages],
         "wanted": _WANTED.get(case.behaviour, ""),
-        "calls": [asdict(call) for call in diff_calls(case, prediction.calls, score)],
+        "calls": [_diff(call) for call in diff_calls(case, prediction.calls, score)],
         "alternatives": len(case.expected) - 1,
         "output": _cut(prediction.text, _LONGEST_TEXT),
         "finish_reason": prediction.finish_reason,
         "figures": _case_figures(prediction),
     }
     return {name: _literal(value) for name, value in shown.items()}
+
+
+def _diff(call: CallDiff) -> dict[str, Any]:
+    return {**vars(call), "arguments": [vars(argument) for argument in call.arguments]}
 
 
 def _text(message: Message) -> str:

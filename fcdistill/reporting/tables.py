@@ -28,7 +28,16 @@ from fcdistill.records import (
 from fcdistill.reporting.coverage import render_cells
 from fcdistill.reporting.repetitions import render_repetitions
 from fcdistill.reporting.terminal import rich_table
-from fcdistill.reporting.wording import NOTHING, describe_error, interval, percent, quantity, repeated_rates, visible
+from fcdistill.reporting.wording import (
+    NOTHING,
+    decoding,
+    describe_error,
+    interval,
+    percent,
+    quantity,
+    repeated_rates,
+    visible,
+)
 
 __all__ = [
     "comparison_markdown",
@@ -75,6 +84,8 @@ def render_plain(report: Report, scores: Sequence[Score], *, max_failures: int) 
 def render_terminal(report: Report) -> Group:
     """The report as something that rich prints: headline, figures, and tables per category, tool and error."""
     parts: list[Text | Table] = [Text(render_headline(report), style="bold")]
+    if report.decode is not None and decoding(report) != "greedy":
+        parts.append(Text(f"Decoding: {decoding(report)}"))
     if report.num_unscored:
         parts.append(Text(_unscored_notice(report), style="bold red"))
     if report.gate is not None:
@@ -308,6 +319,7 @@ def _provenance(report: Report) -> _Rows:
         ("tools SHA-256", report.tools_sha256 or NOTHING),
         ("chat template SHA-256", report.template_sha256 or NOTHING),
         ("tools in the prompt", report.tools_in_prompt or NOTHING),
+        ("decoding", decoding(report)),
         ("decode settings SHA-256", report.decode_sha256 or NOTHING),
         ("default equals omitted", "yes" if report.default_equals_omitted else "no"),
         ("scorer version", str(report.scorer_version)),

@@ -4,7 +4,7 @@ import re
 
 from fcdistill.records import Rate, RepeatedRate, Report, ScoreError
 
-__all__ = ["NOTHING", "describe_error", "interval", "percent", "quantity", "repeated_rates", "visible"]
+__all__ = ["NOTHING", "decoding", "describe_error", "interval", "percent", "quantity", "repeated_rates", "visible"]
 
 NOTHING = "n/a"
 """Stands where there is no figure."""
@@ -42,6 +42,18 @@ def repeated_rates(report: Report) -> list[tuple[str, RepeatedRate]]:
     ]
 
 
+def decoding(report: Report) -> str:
+    """How the answers were drawn, where a model was asked; limits that say nothing of the drawing are left out."""
+    decode = report.decode
+    if decode is None:
+        return NOTHING
+    drawn = "greedy"
+    if decode["sampling_temperature"]:
+        nucleus = f", top_p {decode['top_p']:g}" if decode["top_p"] < 1 else ""
+        drawn = f"sampled at temperature {decode['sampling_temperature']:g}{nucleus}, seed {decode['seed']}"
+    return f"{drawn}, constrained to text and valid calls" if decode["constrained"] else drawn
+
+
 def describe_error(error: ScoreError) -> str:
     """One way in which an answer is wrong, in a line; an error of the whole answer names no place."""
     where = f"{error.code} {error.path}" if error.path else error.code
@@ -50,4 +62,6 @@ def describe_error(error: ScoreError) -> str:
 
 def visible(text: str) -> str:
     """The text with control and bidirectional characters replaced: they could hide or move what stands there."""
+    if text.isprintable():  # nearly all texts, and much faster than to search
+        return text
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))

@@ -236,10 +236,13 @@ def test_a_malformed_body_is_an_error_of_its_request_alone(serve: Serve, opened:
 
 
 def test_a_request_that_the_server_refuses_is_an_error_of_its_own(serve: Serve, opened: Open) -> None:
-    refusal = failure(400, "maximum context length is 4096 tokens", "context_length_exceeded")
-    server = serve(lambda body, earlier: refusal if question(body) == "long" else chat("x"))
-    by_id = {each.id: each for each in opened(server).complete([request("long"), request("good")], GREEDY)}
+    told = "maximum context length is 4096 tokens"
+    refusals = {"long": failure(400, told, "context_length_exceeded"), "other": Reply(422, b'{"detail": "no tools"}')}
+    server = serve(lambda body, earlier: refusals.get(question(body), chat("x")))
+    asked = [request("long"), request("other"), request("good")]
+    by_id = {each.id: each for each in opened(server).complete(asked, GREEDY)}
     assert "HTTP 400" in str(by_id["long"].error) and "4096" in str(by_id["long"].error)
+    assert "HTTP 422" in str(by_id["other"].error) and "no tools" in str(by_id["other"].error)
     assert by_id["good"].text == "x" and server.num_asked("long") == 1
 
 
@@ -250,6 +253,7 @@ def test_a_request_that_the_server_refuses_is_an_error_of_its_own(serve: Serve, 
         (failure(403), "refuses the key", "OPENAI_API_KEY"),
         (failure(404, "Not Found"), "knows no model 'm'", "/models"),
         (failure(400, "The model `m` does not exist", "model_not_found"), "knows no model 'm'", "/models"),
+        (Reply(400, b"{\"detail\": \"Server is pinned to '/a'; requested 'm'.\"}"), "pinned to '/a'", "/models"),
         (failure(429, "You exceeded your quota", "insufficient_quota"), "no quota left", "finished answers"),
     ],
 )

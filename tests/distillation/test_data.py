@@ -1,5 +1,3 @@
-import random
-
 import pytest
 from tokenizers import normalizers
 
@@ -10,7 +8,6 @@ from fcdistill.distillation.data import (
     call_validators,
     drop_long,
     drop_unseen_removals,
-    hold_out,
     length_statistics,
     render_traces,
     tools_of,
@@ -68,7 +65,7 @@ def test_alignment_statistics() -> None:
         Span(range(4, 5), range(2, 3), 9, 9),
     )
     alignment = Alignment((7, 8, 9), spans, (True, False, True), ((-1, -1),))
-    example = Example("a", "a", (1,), (1,), (1, 2, 3, 4, 5), (0,) * 5, 1, alignment)
+    example = Example("a", (1,), (1,), (1, 2, 3, 4, 5), (0,) * 5, 1, alignment)
     assert alignment_statistics([example, example]) == {"paired_fraction": 0.4, "tokens_per_span": 5 / 3}
 
 
@@ -98,24 +95,8 @@ def test_nothing_left_to_train_on_is_refused() -> None:
         drop_long([], 5)
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.3, 0.99])
-def test_groups_stay_on_one_side(fraction: float) -> None:
-    examples = random_examples(20)
-    train, held_out = hold_out(examples, fraction, seed=1)
-    assert sorted([*train, *held_out], key=lambda e: e.trace_id) == sorted(examples, key=lambda e: e.trace_id)
-    assert not {e.split_group for e in train} & {e.split_group for e in held_out}
-    assert len({e.split_group for e in held_out}) == (min(9, max(1, round(fraction * 10))) if fraction else 0)
-    shuffled = random.Random(0).sample(examples, len(examples))
-    assert set(hold_out(shuffled, fraction, seed=1)[1]) == set(held_out)
-
-
-def test_a_single_group_can_not_be_split() -> None:
-    with pytest.raises(DataError, match="a single split group"):
-        hold_out(random_examples(2), 0.5, seed=0)
-
-
 def test_length_statistics() -> None:
-    examples = [Example(f"{n}", "g", (1,) * n, (), (2, 3), (0, 0), 1) for n in (1, 2, 3, 4, 90)]
+    examples = [Example(f"{n}", (1,) * n, (), (2, 3), (0, 0), 1) for n in (1, 2, 3, 4, 90)]
     assert length_statistics(examples) == {
         "prompt_tokens": {"min": 1, "median": 3, "p95": 90, "max": 90, "total": 100},
         "completion_tokens": {"min": 2, "median": 2, "p95": 2, "max": 2, "total": 10},

@@ -164,7 +164,7 @@ def test_the_loss_is_that_of_plain_forward_passes_shifted_by_hand(tmp_path: Path
 
 def test_the_first_completion_token_is_distilled(tmp_path: Path) -> None:
     examples = [
-        Example("a", "a", e.student_prompt, e.teacher_prompt, e.completion[:1], e.classes[:1], e.num_request_tokens)
+        Example("a", e.student_prompt, e.teacher_prompt, e.completion[:1], e.classes[:1], e.num_request_tokens)
         for e in random_examples(4)
     ]
     trainer = make_trainer(tmp_path, objective=ObjectiveConfig(ce_weight=0, kd_weight=1))

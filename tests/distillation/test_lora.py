@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,16 @@ from tests.distillation.tiny_data import VOCABULARY, noisy_lora
 from tests.tiny import tiny_model
 
 IDS = torch.arange(24).view(2, 12)
+
+
+def tied_model(family: str, tied: bool) -> Any:
+    """A tiny model whose input and output embeddings are one matrix, or two."""
+    model = tiny_model(family, VOCABULARY)  # type: ignore[arg-type]
+    if tied:
+        model.config.tie_word_embeddings = True
+        model.tie_weights()
+        assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    return model
 
 
 def _gradients(model: nn.Module, autocast: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
@@ -55,6 +66,40 @@ def test_adapters_can_still_be_disabled_and_merged() -> None:
     assert not torch.allclose(adapted, plain, atol=1e-2)
     with model.disable_adapter():
         assert torch.allclose(model(IDS).logits, plain, atol=1e-6)
+    assert torch.allclose(model.merge_and_unload()(IDS).logits, adapted, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_trained_rows_compute_what_peft_computes(family: str, tied: bool) -> None:
+    model = noisy_lora(tied_model(family, tied), token_ids=[5, 20])
+    rows = {name: weight for name, weight in model.named_parameters() if "trainable_tokens" in name}
+    assert len(rows) == (1 if tied else 2) and all(weight.requires_grad for weight in rows.values())
+    for seed, weight in enumerate(rows.values()):
+        weight.data += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
+    logits, grads = _gradients(model)
+    assert fuse_lora(model) == 4 * 7 + 2
+    fused_logits, fused_grads = _gradients(model)
+    assert torch.allclose(fused_logits, logits, atol=1e-5)
+    assert fused_grads.keys() == grads.keys() >= rows.keys()
+    for name, value in grads.items():
+        assert value.norm() > 0 and torch.allclose(fused_grads[name], value, atol=1e-6, rtol=1e-4), name
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_trained_rows_are_disabled_and_merged_with_the_adapters(tied: bool) -> None:
+    base = tied_model("qwen2", tied)
+    plain = base(IDS).logits
+    model = noisy_lora(base, token_ids=[5, 20])
+    fuse_lora(model)
+    assert "trainable_tokens" in str([name for name, _ in model.named_parameters()])
+    for name, weight in model.named_parameters():
+        if "trainable_tokens" in name:
+            weight.data += 0.5
+    adapted = model(IDS).logits
+    with adapter_off(model):
+        assert torch.equal(model(IDS).logits, plain)
+    assert not torch.allclose(adapted[..., 5], plain[..., 5], atol=1e-2)
     assert torch.allclose(model.merge_and_unload()(IDS).logits, adapted, atol=1e-4)
 
 

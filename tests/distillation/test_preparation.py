@@ -7,6 +7,7 @@ from fcdistill.config import Divergence, TrainConfig, parse_config
 from fcdistill.distillation import preparation as module
 from fcdistill.distillation.preparation import prepare
 from fcdistill.errors import ConfigError
+from fcdistill.records import ModelRef
 from fcdistill.storage import write_jsonl
 from tests.distillation.tiny_data import tiny_traces
 
@@ -55,6 +56,25 @@ def test_the_aligned_layers_are_known_before_any_weights(
     assert prepared.teacher.vocabulary_size == len(prepared.teacher.tokenizer)
     assert prepared.teacher.string_pairs is None
     assert all(example.teacher_prompt for example in prepared.train)
+
+
+def test_a_trace_that_is_made_of_held_out_ones_is_left_out(
+    tmp_path: Path, tiny_models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = _config(tmp_path, tiny_models, teacher=None, held_out_fraction=0.3)
+    plain = prepare(config, signal=None)
+    mine, theirs = plain.train[0].trace_id, plain.held_out[0].trace_id
+    assert {mine, theirs} <= {trace.id for trace in tiny_traces(6)}
+    by_id = {trace.id: trace for trace in tiny_traces(6)}
+    joined = []
+    for name, parts in (("within", [mine]), ("across", [mine, theirs])):
+        meta = by_id[mine].meta.model_copy(update={"teacher": ModelRef(model="m", params={"from": parts})})
+        joined.append(by_id[mine].model_copy(update={"id": name, "meta": meta}))
+    write_jsonl(config.traces, [*tiny_traces(6), *joined])
+    found = prepare(config, signal=None)
+    assert [example.trace_id for example in found.held_out] == [example.trace_id for example in plain.held_out]
+    assert {example.trace_id for example in found.train} == {example.trace_id for example in plain.train} | {"within"}
+    assert "1 traces are made of training and of held-out ones" in caplog.text
 
 
 def test_without_a_teacher_none_is_looked_for(tmp_path: Path, tiny_models: Path) -> None:

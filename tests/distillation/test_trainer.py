@@ -138,6 +138,9 @@ def test_everything_together_writes_a_student_that_loads(world: Path, tmp_path: 
     assert [tool.function.name for tool in loaded.card.tools] == ["set_light", "set_timer"]
     assert loaded.model.config.use_cache
     assert not any("maps" in name for name in loaded.model.state_dict())
+    rows, base = loaded.model.get_input_embeddings().weight, load_model(str(world / "student"), dtype="float32").model
+    changed = (rows != base.get_input_embeddings().weight).any(dim=-1).nonzero().flatten().tolist()
+    assert [loaded.tokenizer.decode(index) for index in changed] == ["<tool_call>", "</tool_call>"]
     adapter = load_model(str(out / "adapter"), dtype="float32")
     ids = torch.tensor([[1, 2, 3, 4]])
     assert torch.allclose(adapter.model(ids).logits, loaded.model(ids).logits, atol=1e-5)
@@ -280,8 +283,9 @@ def test_every_epoch_draws_its_tools_anew_and_held_out_examples_keep_theirs(
 
 
 def test_an_augmented_run_teaches_across_tokenizers(world: Path, tmp_path: Path) -> None:
-    fields = {"teacher": str(world / "stranger"), "objective": EVERYTHING, "max_steps": 20, "epochs": 20}
-    run_training(_config(world, tmp_path / "run", **fields, **_augmented(tmp_path), save_steps=100))
+    # A random teacher contradicts the traces: it has to count enough to be followed beside them.
+    fields = {"teacher": str(world / "stranger"), "objective": EVERYTHING | {"kd_weight": 4.0}, "max_steps": 20}
+    run_training(_config(world, tmp_path / "run", **fields, **_augmented(tmp_path), epochs=20, save_steps=100))
     for name in ("ce", "kd", "hidden"):
         curve = _curve(tmp_path / "run", name)
         assert len(curve) == 20 and sum(curve[-5:]) < sum(curve[:5]), name

@@ -44,7 +44,6 @@ def random_examples(count: int, seed: int = 0) -> list[Example]:
         examples.append(
             Example(
                 trace_id=f"trace-{index}",
-                split_group=f"group-{index // 2}",
                 student_prompt=tools + request,
                 teacher_prompt=teacher_tools + request,
                 completion=completion,
@@ -55,9 +54,9 @@ def random_examples(count: int, seed: int = 0) -> list[Example]:
     return examples
 
 
-def noisy_lora(model: PreTrainedModel, **tuning: Any) -> Any:
+def noisy_lora(model: PreTrainedModel, token_ids: Sequence[int] = (), **tuning: Any) -> Any:
     """The model with adapters that already do something (fresh ones start at zero and have half their gradients)."""
-    adapted = apply_lora(model, LoraTuning(lora_rank=4, lora_alpha=8, **tuning))
+    adapted = apply_lora(model, LoraTuning(lora_rank=4, lora_alpha=8, **tuning), token_ids)
     generator = torch.Generator().manual_seed(5)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:

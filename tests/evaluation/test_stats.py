@@ -4,8 +4,9 @@ import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
+from fcdistill.evaluation import stats
 from fcdistill.evaluation.stats import clustered_interval, summarise, wilson_interval
 from fcdistill.records import ModelRef, Prediction, Report, Score
 
@@ -57,6 +58,10 @@ def test_known_intervals() -> None:
     }.items():
         assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
     assert wilson_interval(5, 10, 0.5)[0] > wilson_interval(5, 10, 0.95)[0]
+
+
+def test_the_usual_quantile_is_scipys() -> None:
+    assert stats._USUAL_QUANTILE == norm.isf((1 - 0.95) / 2)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (2, 1), (-1, 3)])

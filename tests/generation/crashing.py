@@ -13,7 +13,7 @@ from typing import Any
 from fcdistill.backends import ScriptedBackend
 from fcdistill.backends.base import Completion, Request
 from fcdistill.config import DecodeSettings, ExecutorConfig, GenerateConfig, ScriptedBackendConfig
-from fcdistill.generation import pipeline, rounds
+from fcdistill.generation import finishing, pipeline, rounds
 from fcdistill.records import ModelRef, ToolCall
 from fcdistill.storage import Journal, RunDirectory
 from fcdistill.toolcalls import render_calls
@@ -83,9 +83,9 @@ def _arm(instant: str) -> None:
         left[0] -= 1
         return left[0] == 0
 
-    append, write_jsonl, write_json = Journal.append, pipeline.write_jsonl, pipeline.write_json
+    append, write_jsonl, write_json = Journal.append, finishing.write_jsonl, finishing.write_json
 
-    def dying_append(journal: Journal[Any], records: Iterable[Any]) -> None:
+    def dying_append(journal: Journal[Any], records: Iterable[Any]) -> list[int]:
         listed = list(records)
         dies = now_it_is()
         if dies and name == "torn":
@@ -93,9 +93,10 @@ def _arm(instant: str) -> None:
             journal._file.write(data[: len(data) // 2])
         if dies and name in ("torn", "before_append"):
             _die()
-        append(journal, listed)
+        places = append(journal, listed)
         if dies:
             _die()
+        return places
 
     def dying_write(write: Any) -> Any:
         def written(path: Path, value: Any) -> None:
@@ -108,9 +109,9 @@ def _arm(instant: str) -> None:
     if name in ("torn", "before_append", "after_append"):
         Journal.append = dying_append  # type: ignore[method-assign]
     elif name == "records_written":
-        pipeline.write_jsonl = dying_write(write_jsonl)  # type: ignore[attr-defined]
+        pipeline.write_jsonl = finishing.write_jsonl = dying_write(write_jsonl)  # type: ignore[attr-defined]
     elif name == "json_written":
-        pipeline.write_json = rounds.write_json = dying_write(write_json)  # type: ignore[attr-defined]
+        finishing.write_json = rounds.write_json = dying_write(write_json)  # type: ignore[attr-defined]
     else:
         assert name == "before_complete"
         RunDirectory.mark_complete = lambda run: _die()  # type: ignore[method-assign]

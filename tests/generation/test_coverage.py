@@ -7,8 +7,9 @@ import pytest
 
 from fcdistill.generation.coverage import count_cells
 from fcdistill.generation.dialogues import Dialogue
+from fcdistill.generation.outcomes import Entry
 from fcdistill.generation.plan import PlanItem
-from fcdistill.records import CellCoverage, Check, Message, ModelRef, Outcome, ToolCall, Trace, TraceMeta
+from fcdistill.records import CellCoverage, ToolCall
 from fcdistill.storage import read_json
 
 from .home import EXAMPLES, catalog
@@ -24,16 +25,8 @@ def light(**arguments: Any) -> ToolCall:
     return ToolCall(name="set_light", arguments={"room": "office", "state": "on"} | arguments)
 
 
-def outcome(identity: str, *failed: str) -> Outcome:
-    checks = tuple(Check(name=name, ok=False) for name in failed)
-    meta = TraceMeta(source="call_first", category="simple", plan_cell="c", teacher=ModelRef(model="t"), checks=checks)
-    messages = (Message(role="user", content="x"), Message(role="assistant", content="y"))
-    trace = Trace(id=identity, messages=messages, tools=catalog().tools, split_group="g", meta=meta)
-    return Outcome(id=identity, attempt=0, candidate=trace)
-
-
 def counted(plan: list[PlanItem], failed: dict[str, str], kept: set[str]) -> tuple[CellCoverage, ...]:
-    last = {each.id: outcome(each.id, *filter(None, [failed.get(each.id)])) for each in plan}
+    last = {each.id: Entry(each.id, 0, failed.get(each.id, ""), "t", 0) for each in plan}
     return count_cells(plan, last, kept, catalog())
 
 

@@ -9,7 +9,7 @@ import pytest
 from fcdistill.backends.base import Completion, Request
 from fcdistill.config import AdaptationConfig, DecodeSettings, GenerateConfig, LocalBackendConfig
 from fcdistill.errors import BackendError, DataError
-from fcdistill.generation import pipeline, rounds
+from fcdistill.generation import finishing, pipeline, rounds
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.generation.rounds import OnDemand, Round, read_rounds, write_rounds
 from fcdistill.records import GenerationStats, ModelRef, Outcome, Reject, RoundYield, SeedRequest, ToolCall, Trace
@@ -26,6 +26,13 @@ SEEDS = {
     "c": ("bedroom light on right now", "bedroom"),
 }
 NUM_WRITTEN = 4
+WRITES = (
+    (pipeline, "write_jsonl"),
+    (finishing, "write_jsonl"),
+    (finishing, "write_json"),
+    (rounds, "write_json"),
+)
+"""Every function that writes a file of a generation, by the module that calls it."""
 
 
 class Teacher:
@@ -260,7 +267,7 @@ def test_a_run_that_stops_at_any_write_ends_with_the_same_files(
             return written
 
         with monkeypatch.context() as patch:
-            for module, name in ((pipeline, "write_jsonl"), (pipeline, "write_json"), (rounds, "write_json")):
+            for module, name in WRITES:
                 patch.setattr(module, name, stopping(getattr(module, name)))
             try:
                 world.run(2)

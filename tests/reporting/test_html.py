@@ -70,6 +70,12 @@ def test_the_page_shows_headline_breakdowns_and_provenance() -> None:
     assert "Gate" not in text and "Incomplete" not in text
 
 
+def test_the_page_says_how_answers_were_decoded() -> None:
+    decode = {"max_new_tokens": 256, "sampling_temperature": 0.0, "top_p": 1.0, "seed": 0, "constrained": True}
+    report = summarise(FOUR, [], cases_sha256="c" * 64, decode=decode)
+    assert "greedy, constrained to text and valid calls" in page(FOUR, report=report).text
+
+
 def test_repeated_cases_count_answers_and_show_their_reliability() -> None:
     scores = [*repeated("a", "111"), *repeated("b", "110"), *repeated("c", "000")]
     report = summarise(scores, [], repeat=3, cases_sha256="c" * 64)

@@ -119,6 +119,20 @@ def test_markdown_says_how_prompts_were_rendered() -> None:
     assert f"| chat template SHA-256 | {'9' * 64} |" in text and "| tools in the prompt | compact |" in text
 
 
+def test_how_answers_were_decoded_is_said_where_it_was_not_plainly() -> None:
+    greedy = {"max_new_tokens": 256, "sampling_temperature": 0.0, "top_p": 1.0, "seed": 0, "constrained": False}
+    for decode, said in (
+        (None, None),
+        (greedy, None),
+        (greedy | {"constrained": True}, "greedy, constrained to text and valid calls"),
+        (greedy | {"sampling_temperature": 0.7, "top_p": 0.9}, "sampled at temperature 0.7, top_p 0.9, seed 0"),
+    ):
+        report = report_of(FOUR).model_copy(update={"decode": decode})
+        assert (f"Decoding: {said}" in printed(render_terminal(report))) == (said is not None)
+        text = render_markdown(report, FOUR, {"d": Prediction(id="d")}, [case("d")])
+        assert f"| decoding | {(said or ('greedy' if decode else 'n/a')).replace('_', chr(92) + '_')} |" in text
+
+
 def test_markdown_limits_the_failures_and_says_so() -> None:
     wrong = [score(name, correct=False) for name in "abc"]
     predictions = {item.id: Prediction(id=item.id, text="x") for item in wrong}

@@ -1,0 +1,31 @@
+"""The grammars of a few formats are read when they are needed, and judge as ever."""
+
+import subprocess
+import sys
+
+import pytest
+
+GRAMMARS = ("rfc3986_validator", "rfc3987_syntax")
+JUDGE = """
+import sys
+from fcdistill.json_schema import Draft202012Validator
+assert not {grammars!r} & sys.modules.keys(), "read before any value was checked"
+schema = {{"format": {format!r}}}
+print(Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER).is_valid({value!r}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("format", "value", "valid"),
+    [
+        ("uri", "https://example.org/a?b#c", True),
+        ("uri", "no uri", False),
+        ("iri", "https://exämple.org/ä", True),
+        ("iri", "no iri", False),
+        ("iri-reference", "/ä", True),
+    ],
+)
+def test_a_grammar_is_read_for_the_value_that_needs_it(format: str, value: str, valid: bool) -> None:
+    code = JUDGE.format(grammars=set(GRAMMARS), format=format, value=value)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.stdout.strip(), ended.stderr) == (str(valid), "")

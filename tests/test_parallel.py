@@ -1,0 +1,65 @@
+import os
+from collections.abc import Sequence
+
+import pytest
+
+from fcdistill import parallel
+from fcdistill.parallel import map_parts
+
+
+@pytest.fixture(autouse=True)
+def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_num_cores", lambda: 3)
+
+
+def test_results_come_in_order_from_several_processes() -> None:
+    found = map_parts(lambda part: [(number, os.getpid()) for number in part], range(2000))
+    assert [number for number, _ in found] == list(range(2000))
+    assert len({process for _, process in found}) == 3
+
+
+@pytest.mark.parametrize("count", [0, 1, 999])
+def test_few_items_are_worked_on_here(count: int) -> None:
+    assert map_parts(lambda part: [os.getpid() for _ in part], range(count)) == [os.getpid()] * count
+
+
+def test_the_part_of_a_process_that_comes_to_nothing_is_done_here() -> None:
+    here = os.getpid()
+
+    def work(part: Sequence[int]) -> list[int]:
+        if os.getpid() != here:
+            raise MemoryError
+        return [2 * number for number in part]
+
+    assert map_parts(work, range(2000)) == [2 * number for number in range(2000)]
+
+
+def test_where_there_can_be_no_process_all_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "fork", refuse)
+    assert map_parts(lambda part: [os.getpid() for _ in part], range(2000)) == [os.getpid()] * 2000
+
+
+def test_an_error_is_raised_as_if_all_were_done_here(capfd: pytest.CaptureFixture[str]) -> None:
+    def work(part: Sequence[int]) -> list[float]:
+        return [1 / (number - 1999) for number in part]
+
+    with pytest.raises(ZeroDivisionError):
+        map_parts(work, range(2000))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_process_is_left_behind_when_the_work_here_is_interrupted() -> None:
+    here = os.getpid()
+
+    def work(part: Sequence[int]) -> list[int]:
+        if os.getpid() == here:
+            raise KeyboardInterrupt
+        return list(part)
+
+    with pytest.raises(KeyboardInterrupt):
+        map_parts(work, range(2000))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
