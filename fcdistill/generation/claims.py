@@ -3,14 +3,16 @@
 It counts and compares places of words; what they say was decided before.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fcdistill.generation.binding import is_mixed
 from fcdistill.generation.words import Word, format_number
 
-__all__ = ["FUNCTION_WORDS", "Claims", "are_mixed", "runs_on"]
+__all__ = ["FUNCTION_WORDS", "Claims", "are_listed", "are_mixed"]
+
+_LIST_WORDS = frozenset("and the a an in for or my".split())
 
 FUNCTION_WORDS = frozenset("a an and at by down for from in into no of off on or out over the to under up with".split())
 """Too common to mean a choice, even where one is said so: "on", "off"."""
@@ -62,11 +64,6 @@ class Claims:
         elif places:
             self.numbers.setdefault(value, {}).setdefault(path, set()).update(place.start for place in places)
 
-    def below(self, path: str) -> set[int]:
-        """Indices of the words that say a parameter or something inside of it."""
-        inside = (indices for name, indices in self.by_path.items() if f"{name}.".startswith(f"{path}."))
-        return set().union(*inside)
-
     def shared(self) -> Iterator[str]:
         """A 20 that is said once can't be a brightness and a volume, nor the 20 of 20 minutes and a brightness."""
         for value, places in self.numbers.items():
@@ -87,18 +84,19 @@ def are_mixed(parts: Sequence[Claims], words: Sequence[Word]) -> bool:
     return starts is not None and is_mixed(units, starts)
 
 
-def runs_on(part: Claims, following: Claims, paths: Iterable[str], words: Sequence[Word]) -> bool:
-    """Whether a list of one part may go on where the next part begins: nothing but "and" stands between their items.
+def are_listed(one: Claims, other: Claims, words: Sequence[Word]) -> bool:
+    """Whether two parts are named in one list: "the office and the hall".
+
+    The first value of the one follows the last of the other, of the same parameter, with nothing but a link between.
 
     Args:
-        part: the claims of one.
-        following: those of the next.
-        paths: parameters of both that hold lists.
+        one: the claims of a part.
+        other: those of another.
         words: of the request.
     """
-    for path in paths:
-        ends, begins = part.below(path), following.below(path)
-        if ends and begins and max(ends) == max(part.words) and min(begins) == min(following.words):
-            between = words[max(ends) + 1 : min(begins)]
-            return bool(between) and all(word.text in ("and", "plus") for word in between)
-    return False
+    first, second = one.certain - other.certain, other.certain - one.certain
+    if not first or not second or max(first) > min(second):
+        return False
+    end, start = max(first), min(second)
+    is_alike = any(end in places and start in other.by_path.get(path, ()) for path, places in one.by_path.items())
+    return is_alike and all(word.text in _LIST_WORDS for word in words[end + 1 : start])

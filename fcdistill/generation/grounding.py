@@ -6,7 +6,6 @@ objects of one list, must each have their words in a place of their own. Nothing
 """
 
 import functools
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -15,10 +14,10 @@ from typing import Any
 
 from fcdistill.catalog import Catalog
 from fcdistill.generation.binding import clause_starts
-from fcdistill.generation.claims import FUNCTION_WORDS, Claims, are_mixed, runs_on
+from fcdistill.generation.claims import FUNCTION_WORDS, Claims, are_listed, are_mixed
 from fcdistill.generation.money import in_other_currencies, money_forms
 from fcdistill.generation.parameters import resolve_schema
-from fcdistill.generation.phrasing import fixed_start, heard_forms
+from fcdistill.generation.phrasing import fixed_start, heard_forms, spoken_forms
 from fcdistill.generation.times import (
     WEEKDAY_CODES,
     WEEKDAY_SETS,
@@ -51,7 +50,8 @@ class Grounding:
         numbers: numbers of the request that no argument holds.
         choices: (path, value, phrase) of known values that the request says and no argument holds.
         shared: numbers that the request says less often than different arguments hold them, with these arguments.
-        unheard: quoted texts and days of the request that no argument holds, and numbers that a text has swallowed.
+        unheard: quoted texts and days of the request that no argument holds, numbers that a text has swallowed, and
+            what speaks against a value that is only implied.
         mixed: calls, and lists of objects, whose words stand among one another in the request.
     """
 
@@ -83,6 +83,7 @@ class Grounder:
         claims = Claims(starts)
         each: list[Claims] = []
         unsaid: list[tuple[int, str, Any]] = []
+        implied: list[tuple[str, Any]] = []
         for index, call in enumerate(calls):
             own = Claims(starts)
             parameters = self.catalog.by_name[call.name].parameters
@@ -93,6 +94,8 @@ class Grounder:
                 missing = self._claim(words, value, path, properties.get(name, {}), parameters, now, own)
                 if entry is None or not any(other in call.arguments for other in entry.implied_by):
                     unsaid += [(index, part, inner) for part, inner in missing]
+                elif missing:
+                    implied.append((path, value))
             claims.take(own)
             each.append(own)
         unsaid += self._echoes(words, calls, claims)
@@ -107,16 +110,36 @@ class Grounder:
             *unheard_quotes(request, words, claims.words),
             *unheard_days(words, calls, self.catalog, claims.words),
             *swallowed_numbers(calls, self.catalog),
+            *(text for path, value in implied for text in self._contradicting(words, path, value, claims.words)),
         ]
-        mixed = [" and ".join(dict.fromkeys(call.name for call in calls))] if are_mixed(each, words) else []
-        for (call, own), (other, following) in itertools.pairwise(zip(calls, each, strict=True)):
-            lists = [f"{call.name}.{name}" for name, value in call.arguments.items() if isinstance(value, list)]
-            if call.name == other.name and runs_on(own, following, lists, words):
-                mixed.append(f"{call.name}, whose list may go on")
+        is_mixed = are_mixed(each, words) or self._are_one_list(calls, each, words)
+        mixed = [" and ".join(dict.fromkeys(call.name for call in calls))] if is_mixed else []
         if len(calls) > 1 and _leaves_a_choice(words, claims.words):
             unheard.append("a choice ('or')")
         numbers = list(unheard_numbers(words, claims.words))
         return Grounding(unsaid, numbers, choices, list(claims.shared()), unheard, [*mixed, *claims.mixed])
+
+    def _are_one_list(self, calls: Sequence[ToolCall], each: Sequence[Claims], words: Sequence[Word]) -> bool:
+        """Whether calls of one tool are said as one list that need not be cut where they cut it.
+
+        "Clean the office and the hallway quietly" says of both how, and one call could hold both.
+        """
+        return any(
+            calls[one].name == calls[other].name
+            and (calls[one].arguments.keys() != calls[other].arguments.keys() or _holds_a_list(calls[one]))
+            and are_listed(each[one], each[other], words)
+            for one in range(len(calls))
+            for other in range(len(calls))
+        )
+
+    def _contradicting(self, words: Sequence[Word], path: str, implied: Any, claimed: set[int]) -> Iterator[str]:
+        """What speaks for another value than the one that other arguments imply: "off" beside a brightness."""
+        for entry in self.book.entries.get(path, ()):
+            if entry.value == implied:
+                continue
+            for form in spoken_forms(entry.value, path, {}, self.book, None):
+                if any(not claimed.intersection(place) for place in find(words_of(form), words, self._distinct)):
+                    yield f"{form!r} ({path})"
 
     def said_parameters(self, request: str, tool: str, now: datetime | None) -> set[str]:
         """Names of a tool's parameters for which a request may say a value, by kind where nothing lists the values."""
@@ -313,3 +336,7 @@ def _leaves_a_choice(words: Sequence[Word], claimed: Set[int]) -> bool:
     texts = [word.text for word in words]
     is_left = any(text == "or" and index not in claimed for index, text in enumerate(texts))
     return is_left and not {"which", "whether"} & set(texts)
+
+
+def _holds_a_list(call: ToolCall) -> bool:
+    return any(isinstance(value, list) for value in call.arguments.values())

@@ -14,14 +14,15 @@ _MAX_WORDS = 60
 _ASSISTANT_START = re.compile(
     r"(i'm (sorry|starting|setting|going|not sure|turning|locking|playing|sending|adding)|i am (sorry|an ai)"
     r"|i('ll| will|'ve) |sure[,.! ]|of course|okay[,.! ]|here('s| is| are) |starting |certainly|as an ai|ringing "
-    r"|yes[,.! ]|you've (already )?\w+ed |you('ve| have) already |i can't (assist|help) "
-    r"|i can (?!almost |already |barely |feel |finally |hardly |hear |never |not |only |see |smell |still |tell )"
+    r"|yes[,.! ]|you've (already )?\w+ed |you('ve| have) already |i can't (assist|do|help) "
+    r"|i can (?!almost |already |also |barely |feel |finally |hardly |hear |never |not |only |see |smell |still |tell )"
     r"|do you (need|want) )"
 )
 _ASSISTANT_ANYWHERE = re.compile(
     r"\b(would you (like|prefer|need)|do you want me|let me know (if|why)|how (can|may) i (help|assist)"
     r"|i can't do (that|this|it)|anything else i can|i can \w+[^.!?]* for you)\b"
 )
+_DECLINES = re.compile(r"(no need|do not|don't (?!let|forget)|i (don't|do not) need)\b")
 _TWICE = re.compile(r"\S ([a-z]{3,})(?: the| a)? \1\b")
 _CLAUSE_END = re.compile(r"[,;:!?]\s|[.!?]+(?:\s|$)|\s[-–—]\s|\b(?:because|since|while)\b")
 _COMMAND = re.compile(
@@ -64,6 +65,8 @@ def request_problem(text: str, *, asks: bool) -> str:
         return f"the request has {len(words)} words; at most {_MAX_WORDS} are allowed"
     if _ASSISTANT_START.match(plain) or _ASSISTANT_ANYWHERE.search(plain):
         return "the request speaks as the assistant"
+    if asks and _DECLINES.match(plain):
+        return "the request asks for something not to be done"
     if twice is not None:
         return f"the request says {twice[1]!r} twice in a row"
     if asks and _only_states(plain):

@@ -426,7 +426,12 @@ def test_calls_with_words_of_their_own_are_not_mixed(
         (
             "put limes and mint and milk on the list",
             (shopping(("limes", None)), shopping(("mint", None), ("milk", None))),
-            "add_shopping_items, whose list may go on",
+            "add_shopping_items",
+        ),
+        (
+            "quietly clean the office and the garage",
+            (("start_vacuum", {"rooms": ["office"], "mode": "quiet"}), ("start_vacuum", {"rooms": ["garage"]})),
+            "start_vacuum",
         ),
         ("limes and two tomatoes", (shopping(("limes", 2), ("tomatoes", None)),), "add_shopping_items.items"),
     ],
@@ -451,6 +456,12 @@ def test_a_choice_between_calls_is_unheard() -> None:
         ("play “jazz”", MUSIC, []),
         ("shopping list: mint, 4 limes", shopping(("mint", None), ("4 limes", None)), ["'4 limes'"]),
         ("7 am tomorrow", alarm("07:00"), []),
+        (
+            "turn off the purple kitchen light",
+            light(room="kitchen", state="on", color="purple"),
+            ["'off' (set_light.state)"],
+        ),
+        ("purple light in the kitchen", light(room="kitchen", state="on", color="purple"), []),
     ],
 )
 def test_quotes_and_swallowed_numbers_are_unheard(

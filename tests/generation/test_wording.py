@@ -25,6 +25,9 @@ ASSISTANT = "as the assistant"
         ("You've already put 15 tuna on your shopping list, and cooking oil too", ASSISTANT),
         ("pause the music in the hall, I can't do that", ASSISTANT),
         ("Lock the door. Is there anything else I can help you with?", ASSISTANT),
+        ("Yes, I can unlock it for you. Is there anything else I can help you with?", ASSISTANT),
+        ("No need to change the light, it's already set to 8.", "not to be done"),
+        ("Do not go to the nursery, vacuum the rooms", "not to be done"),
         ("Please ring every every Wednesday", "twice in a row"),
         ("start film music, shuffle the shuffle", "twice in a row"),
     ],
@@ -51,6 +54,7 @@ def test_what_nobody_asks_with_is_refused(text: str, said: str) -> None:
         "Read me the headlines from this morning's paper.",
         "Order 255917 can be refunded completely",
         "Knock knock!",
+        "Don't let me forget to call the bank at 9 am",
     ],
 )
 def test_what_people_ask_with_passes(text: str) -> None:
