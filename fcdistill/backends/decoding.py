@@ -94,7 +94,7 @@ class Decoder:
 
     def _agrees_with_plain_forward(self) -> bool:
         """Compare a few positions with the model's own forward pass: a layer that is not plain would show here."""
-        num_ids = self._model.get_input_embeddings().num_embeddings
+        num_ids = self._model.config.get_text_config().vocab_size
         ids = [(7 * index + 3) % num_ids for index in range(32)]
         prompts = [ids[20:25], ids[24:32]]
         try:
