@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from importlib import metadata
+from importlib import import_module, metadata
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -195,6 +195,7 @@ def _both(categories: Sequence[str], seed: int, number: int) -> dict[str, Any]:
     def theirs() -> list[bool]:
         return [_official(suite, answer) for suite, answers in work for answer in answers]
 
+    import_module("scipy.optimize")  # the scorer imports it when it is first needed, which is no part of a verdict
     measured: dict[str, Any] = {}
     verdicts = {}
     judges = {"ours": ours, "theirs": theirs}
