@@ -56,7 +56,9 @@ def random_examples(count: int, seed: int = 0) -> list[Example]:
 
 def noisy_lora(model: PreTrainedModel, token_ids: Sequence[int] = (), **tuning: Any) -> Any:
     """The model with adapters that already do something (fresh ones start at zero and have half their gradients)."""
-    adapted = apply_lora(model, LoraTuning(lora_rank=4, lora_alpha=8, **tuning), token_ids)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        adapted = apply_lora(model, LoraTuning(lora_rank=4, lora_alpha=8, **tuning), token_ids)
     generator = torch.Generator().manual_seed(5)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
