@@ -72,7 +72,7 @@ def _start(function: Callable[[Sequence[T]], list[R]], part: Sequence[T]) -> tup
 def _received(pipe: BinaryIO) -> list[Any] | None:
     """The results of a process, None where it ended without any."""
     try:
-        found: list[Any] = pickle.load(pipe)
+        found: list[Any] = pickle.load(pipe)  # written by this program's own fork, through a pipe that no other has
     except (EOFError, pickle.UnpicklingError):
         return None
     return found
