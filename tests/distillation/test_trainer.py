@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 from tokenizers import decoders
 from torch import Tensor
 
-from fcdistill import models
 from fcdistill.backends.base import Request
 from fcdistill.backends.local import LocalBackend
 from fcdistill.config import AdaptConfig, TrainConfig, parse_config
@@ -31,7 +30,7 @@ from fcdistill.distillation.on_policy import is_on_policy
 from fcdistill.distillation.preparation import prepare
 from fcdistill.distillation.trainer import TrainResult, run_training
 from fcdistill.errors import CatalogError, ConfigError, DataError, ModelError
-from fcdistill.models import load_model, shared_vocabulary
+from fcdistill.models import load_model, loading, shared_vocabulary
 from fcdistill.prompts import render_example, render_prompt, stop_token_ids, template_sha256
 from fcdistill.records import (
     FunctionTool,
@@ -380,7 +379,7 @@ def test_a_quantised_student_is_merged_into_the_weights_as_they_are(
         return load_model(ref, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(models, "bits_and_bytes", lambda *_: None)
+        patch.setattr(loading, "bits_and_bytes", lambda *_: None)
         patch.setattr(preparation, "require_quantization", lambda *_: None)
         for part in (module, preparation):
             patch.setattr(part, "load_model", load)
