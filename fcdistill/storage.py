@@ -34,6 +34,7 @@ __all__ = [
     "describe_validation_error",
     "find_run",
     "iter_jsonl",
+    "iter_unique_jsonl",
     "loads_strict",
     "read_json",
     "read_jsonl",
@@ -44,6 +45,7 @@ __all__ = [
     "write_bytes",
     "write_json",
     "write_jsonl",
+    "write_parts",
     "write_text",
 ]
 
@@ -258,14 +260,24 @@ def _iter_places(path: Path, record_type: type[T], what: str) -> Iterator[tuple[
             )
 
 
+def iter_unique_jsonl(path: Path, record_type: type[T], what: str = "file") -> Iterator[T]:
+    """The records of a JSONL file, one at a time; of those before it, memory holds their ids.
+
+    Raises like `iter_jsonl`, and `DataError` where two records share an id.
+    """
+    known: set[str] = set()
+    for record in iter_jsonl(path, record_type, what):
+        identity = getattr(record, "id", None)
+        if identity is not None:
+            if identity in known:
+                raise DataError(f"{what} {path} holds id {identity!r} twice", required="unique ids", fix="rename one")
+            known.add(identity)
+        yield record
+
+
 def read_jsonl(path: Path, record_type: type[T], what: str = "file") -> list[T]:
-    """All records of a JSONL file. Raises like `iter_jsonl`, and `DataError` where two records share an id."""
-    records = list(iter_jsonl(path, record_type, what))
-    identities = Counter(record.id for record in records if hasattr(record, "id"))
-    for identity, count in identities.most_common(1):
-        if count > 1:
-            raise DataError(f"{what} {path} holds id {identity!r} twice", required="unique ids", fix="rename one")
-    return records
+    """All records of a JSONL file. Raises like `iter_unique_jsonl`."""
+    return list(iter_unique_jsonl(path, record_type, what))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -274,10 +286,11 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         StorageError: the disk refused.
     """
-    _write_parts(path, (data,))
+    write_parts(path, (data,))
 
 
-def _write_parts(path: Path, parts: Iterable[bytes]) -> None:
+def write_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a whole file atomically, one part at a time. Raises like `write_bytes`, and what `parts` raises."""
     with storage_errors(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -307,7 +320,7 @@ def write_json(path: Path, value: object) -> None:
 
 def write_jsonl(path: Path, records: Iterable[BaseModel]) -> None:
     """Write records as JSONL atomically, one at a time. Raises like `write_bytes`, and what `records` raises."""
-    _write_parts(path, map(_line_of, records))
+    write_parts(path, map(_line_of, records))
 
 
 def _line_of(record: BaseModel) -> bytes:

@@ -21,6 +21,7 @@ from fcdistill.storage import (
     StrictJsonError,
     find_run,
     iter_jsonl,
+    iter_unique_jsonl,
     loads_strict,
     read_json,
     read_jsonl,
@@ -175,6 +176,10 @@ def test_two_records_of_one_id_are_refused(tmp_path: Path) -> None:
     assert len(list(iter_jsonl(path, SeedRequest))) == 3
     with pytest.raises(DataError, match="holds id '1' twice"):
         read_jsonl(path, SeedRequest)
+    records = iter_unique_jsonl(path, SeedRequest)
+    assert [next(records), next(records)] == [seed(1), seed(2)]
+    with pytest.raises(DataError, match="holds id '1' twice"):
+        next(records)
 
 
 # --- whole files
