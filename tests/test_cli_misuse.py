@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -193,6 +194,14 @@ def without_ray(_: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setitem(sys.modules, "ray", None)
 
 
+def with_ray_at(address: str) -> Prepare:
+    def prepare(_: Path, patch: pytest.MonkeyPatch) -> None:
+        patch.setitem(sys.modules, "ray", ModuleType("ray"))  # nothing can be asked of it
+        patch.setenv("RAY_ADDRESS", address)
+
+    return prepare
+
+
 GENERATE_ROWS = [
     Misuse("constrained script", ("constrained works with backend local only, not with scripted",), ("constrained=true",)),
     Misuse("constrained tool that no grammar enforces", ("tool 'set_light', /properties/room: not is not enforced",), ("constrained=true", "teacher=no-such-model"), {"tools.json": NOT_ENFORCED}),
@@ -254,6 +263,9 @@ GENERATE_ROWS = [
     Misuse("ray and one shard", ("shard is 1/2, but ray is 2, and Ray works at all shards: unset one",), ("shard=1/2", "ray=2")),
     Misuse("no shard for ray", ("ray: Input should be greater than or equal to 1 (found 0)",), ("ray=0",)),
     Misuse("ray is not installed", ("the package ray can't be imported", "pip install 'fcdistill[ray]', or run the shards yourself with --shard i/n"), ("ray=2",), prepare=without_ray),
+    Misuse("no cluster of ray", ("no Ray cluster answers at RAY_ADDRESS 127.0.0.1:1: ", "host:port of a running cluster's head", "unset it to work on this machine"), ("ray=2",), prepare=with_ray_at("127.0.0.1:1"), code=3),
+    Misuse("no server for clients of ray", ("no Ray cluster answers at RAY_ADDRESS ray://127.0.0.1:1: ",), ("ray=2",), prepare=with_ray_at("ray://127.0.0.1:1"), code=3),
+    Misuse("address of ray without a port", ("RAY_ADDRESS is 'head', which names no host and port", "ray://host:port of its server for clients"), ("ray=2",), prepare=with_ray_at("head")),
     Misuse("out holds a foreign manifest", ("manifest runs/traces/manifest.json is not one", "choose another output directory"), prepare=wrong_manifest("runs/traces"), leaves=("runs/traces/.lock",)),
     Misuse("all candidates are rejected", ("no trace was kept of 6 that were planned", "read the reasons in runs/traces/rejects.jsonl"), ("examples=null",), {"answers.jsonl": json_lines([{"request": "x", "text": "y"}])}, code=3, leaves=("runs/traces/*",)),
 ]  # fmt: skip

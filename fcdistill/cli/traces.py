@@ -1,6 +1,8 @@
 """The commands `traces check`, `traces export`, `traces import` and `traces split`."""
 
 import enum
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -11,6 +13,7 @@ from fcdistill.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fcdistill.generation.exporting import RowLayout
+    from fcdistill.records import Trace
 
 __all__ = ["traces_check", "traces_export", "traces_import", "traces_split"]
 
@@ -93,9 +96,7 @@ def traces_export(
     ] = None,
 ) -> None:
     """Write traces in the layout of another trainer."""
-    from fcdistill.generation.exporting import export_rows, preference_rows, read_failed, write_rows
-    from fcdistill.records import Trace
-    from fcdistill.storage import read_jsonl
+    from fcdistill.generation.exporting import Counted, export_rows, preference_rows, read_failed, write_rows
 
     if (layout is _ExportFormat.TRL_DPO) != (rejects is not None):
         raise ConfigError(
@@ -105,9 +106,7 @@ def traces_export(
         )
     if out.resolve() in {path.resolve() for path in (file, rejects) if path}:
         raise ConfigError(f"--out {out} is an input", required="another file", fix="choose another --out")
-    traces = read_jsonl(file, Trace, "traces file")
-    if not traces:
-        raise DataError(f"traces file {file} is empty", required="at least one trace", fix="generate some first")
+    traces = Counted(_some_traces(file))
     if layout is not _ExportFormat.TRL_DPO:
         count = write_rows(out, export_rows(traces, cast("RowLayout", layout.value)))
         print(f"{count} traces: {out}")
@@ -115,15 +114,29 @@ def traces_export(
             print(f"OpenAI takes no fine-tuning file with fewer than {_OPENAI_FEWEST} examples.")
         return
     assert rejects is not None
-    failed = read_failed(rejects)
-    rows = list(preference_rows(traces, failed))
-    if not rows:
+    failed = Counted(read_failed(rejects))
+    rows = preference_rows(traces, failed)
+    first = next(rows, None)
+    if first is None:
         raise DataError(
-            f"no pair: none of {len(failed)} rejects gives another answer to the request of a kept trace",
+            f"no pair: none of {failed.count} rejects gives another answer to the request of a kept trace",
             required="at least one reject with the same messages and tools as a kept trace",
             fix="give the journal.jsonl of a run that asked for several attempts, or another rejects file",
         )
-    print(f"{write_rows(out, rows)} pairs from {len(traces)} traces and {len(failed)} rejects: {out}")
+    count = write_rows(out, chain((first,), rows))
+    print(f"{count} pairs from {traces.count} traces and {failed.count} rejects: {out}")
+
+
+def _some_traces(file: Path) -> "Iterator[Trace]":
+    """The traces of a file, of which there must be one; all but the first are read when they are asked for."""
+    from fcdistill.records import Trace
+    from fcdistill.storage import iter_unique_jsonl
+
+    traces = iter_unique_jsonl(file, Trace, "traces file")
+    first = next(traces, None)
+    if first is None:
+        raise DataError(f"traces file {file} is empty", required="at least one trace", fix="generate some first")
+    return chain((first,), traces)
 
 
 def traces_import(

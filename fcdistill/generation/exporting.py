@@ -7,21 +7,36 @@ that one row lacks with nulls. What the layouts say in words of ShareGPT is writ
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from fcdistill.backends.openai_wire import wire_messages, wire_tools
 from fcdistill.conversations.hermes import write_turns
 from fcdistill.equality import same_calls
 from fcdistill.errors import DataError
-from fcdistill.records import Outcome, Reject, Trace
-from fcdistill.storage import iter_jsonl, read_jsonl, sha256_json, write_text
+from fcdistill.records import Message, Outcome, Reject, Trace
+from fcdistill.storage import iter_jsonl, iter_unique_jsonl, sha256_json, write_parts
 
-__all__ = ["RowLayout", "export_rows", "preference_rows", "read_failed", "write_rows"]
+__all__ = ["Counted", "RowLayout", "export_rows", "preference_rows", "read_failed", "write_rows"]
+
+T = TypeVar("T")
 
 RowLayout = Literal["trl", "sharegpt", "openai-finetune"]
 
 _WRONG_ANSWER = frozenset({"parse", "tool", "schema", "count", "grounding", "agreement", "question"})
 """The checks that judge an answer. The others judge its request, or its neighbours: the answer may well be right."""
+
+
+class Counted(Generic[T]):
+    """What passes by, to be looped over once, and how much of it did so far, in `count`."""
+
+    def __init__(self, passing: Iterable[T]) -> None:
+        self._passing = passing
+        self.count = 0
+
+    def __iter__(self) -> Iterator[T]:
+        for each in self._passing:
+            self.count += 1
+            yield each
 
 
 def export_rows(traces: Iterable[Trace], layout: RowLayout) -> Iterator[Any]:
@@ -37,47 +52,47 @@ def preference_rows(traces: Iterable[Trace], failed: Iterable[Reject]) -> Iterat
     """TRL's preference rows: a kept answer beside each different answer to the same prompt that failed a check.
 
     The prompt is the same where all messages and tools are. Rejects whose request, not whose answer, was refused make
-    no pair.
+    no pair. All rejects are looked through first, and memory holds their answers; traces pass one at a time.
     """
-    by_prompt: dict[str, list[Trace]] = {}
+    by_prompt: dict[str, list[Message]] = {}
     for reject in failed:
         answer = reject.candidate.answer
         if reject.check in _WRONG_ANSWER and (answer.calls or answer.content.strip()):
-            by_prompt.setdefault(_prompt_key(reject.candidate), []).append(reject.candidate)
+            by_prompt.setdefault(_prompt_key(reject.candidate), []).append(answer)
     for trace in traces:
-        paired = [trace]
-        for candidate in by_prompt.get(_prompt_key(trace), ()):
-            if any(_same_answer(candidate, other) for other in paired):
+        paired = [trace.answer]
+        for answer in by_prompt.get(_prompt_key(trace), ()):
+            if any(_same_answer(answer, other) for other in paired):
                 continue
-            paired.append(candidate)
+            paired.append(answer)
             yield {
                 "prompt": _messages(trace)[:-1],
                 "chosen": _messages(trace)[-1:],
-                "rejected": _messages(candidate)[-1:],
+                "rejected": [answer.model_dump(mode="json")],
                 "tools": wire_tools(trace.specs),
             }
 
 
-def read_failed(path: Path) -> list[Reject]:
+def read_failed(path: Path) -> Iterator[Reject]:
     """The rejects in `rejects.jsonl`, or in a run's `journal.jsonl`, which also holds the failed tries before the last.
 
     Raises:
         DataError: the file is missing, or a line is no such record.
     """
     if path.name != "journal.jsonl":
-        return read_jsonl(path, Reject, "rejects file")
-    return [
+        return iter_unique_jsonl(path, Reject, "rejects file")
+    return (
         Reject(id=outcome.id, check=outcome.failed.name, detail=outcome.failed.detail, candidate=outcome.candidate)
         for outcome in iter_jsonl(path, Outcome, "journal")
         if outcome.failed is not None
-    ]
+    )
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows as JSONL atomically; how many there are. Raises `StorageError`."""
-    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
-    write_text(path, "".join(lines))
-    return len(lines)
+    """Write rows as JSONL atomically, one at a time; how many there are. Raises like `write_parts`."""
+    written = Counted(rows)
+    write_parts(path, (json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n" for row in written))
+    return written.count
 
 
 def _messages(trace: Trace) -> list[dict[str, Any]]:
@@ -88,8 +103,8 @@ def _prompt_key(trace: Trace) -> str:
     return sha256_json([_messages(trace)[:-1], wire_tools(trace.specs)])
 
 
-def _same_answer(one: Trace, other: Trace) -> bool:
-    return same_calls(one.answer.calls, other.answer.calls) and one.answer.content == other.answer.content
+def _same_answer(one: Message, other: Message) -> bool:
+    return same_calls(one.calls, other.calls) and one.content == other.content
 
 
 def _trl(trace: Trace) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from fcdistill.generation.dedupe import request_key, request_text
 from fcdistill.generation.parameters import property_schema
 from fcdistill.generation.plan import PlanItem
 from fcdistill.records import ToolCall, Trace
-from fcdistill.storage import read_jsonl
+from fcdistill.storage import iter_unique_jsonl
 from fcdistill.validation import CallValidator
 
 __all__ = ["REUSED", "Reused", "place_traces", "read_reusable"]
@@ -46,14 +46,14 @@ class Reused:
 
 
 def read_reusable(paths: Sequence[Path], catalog: Catalog, validator: CallValidator) -> list[Trace]:
-    """The traces of earlier generations that needed a teacher.
+    """The traces of earlier generations that needed a teacher, with the catalogue's own tools.
 
     Raises:
         DataError: a file can't be read, or a trace does not fit the catalogue.
     """
-    found = []
+    found, tools = [], {tool.function.name: tool for tool in catalog.tools}
     for path in paths:
-        for trace in read_jsonl(path, Trace, "traces file"):
+        for trace in iter_unique_jsonl(path, Trace, "traces file"):
             calls = [call for message in trace.messages for call in message.calls]
             problems = [
                 f"{call.name}{bad.pointer}: {bad.detail}" for call in calls for bad in validator.check_call(call)
@@ -67,7 +67,8 @@ def read_reusable(paths: Sequence[Path], catalog: Catalog, validator: CallValida
                     fix=f"fcdistill traces check {path} --tools CATALOGUE --repair DIR, then reuse DIR/traces.jsonl",
                 )
             if trace.meta.source not in _MADE_ANEW and not trace.meta.plan_cell.startswith(_EXAMPLES):
-                found.append(trace)
+                # Read from the file, the same tools would fill most of the memory once more for each trace.
+                found.append(trace.model_copy(update={"tools": tuple(tools[spec.name] for spec in trace.specs)}))
     return found
 
 

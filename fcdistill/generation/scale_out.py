@@ -7,17 +7,20 @@ a shared file system. What the work on a shard is, and how shards come together,
 
 import importlib
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fcdistill.config import GenerateConfig
-from fcdistill.errors import FcdistillError, InfrastructureError, MissingDependencyError
+from fcdistill.errors import ConfigError, FcdistillError, InfrastructureError, MissingDependencyError
 from fcdistill.generation.sharding import Shard, is_complete, require_cut
 
-__all__ = ["run_shards"]
+__all__ = ["require_listener", "run_shards"]
 
 _MAX_RETRIES = 3
+_LISTENER_TIMEOUT_S = 3.0
 
 
 def run_shards(
@@ -38,6 +41,7 @@ def run_shards(
         MissingDependencyError: the package ray is not installed.
         FcdistillError: what a shard ended with.
         DataError: the output directory holds shards of another cut.
+        ConfigError: RAY_ADDRESS names no place.
         InfrastructureError: Ray can't be reached, or the worker of a shard was killed again and again.
     """
     assert config.ray is not None
@@ -63,6 +67,45 @@ def run_shards(
         ray.shutdown()
 
 
+def require_listener(address: str) -> None:
+    """Raise within seconds where nobody listens at the host and port that an address of Ray names.
+
+    Ray itself keeps trying for minutes. An address without a place is Ray's own to read, which it does at once.
+
+    Args:
+        address: as in RAY_ADDRESS: `host:port` of a cluster's head, `ray://host:port` of its server for clients,
+            `auto`, `local`, nothing, or another scheme.
+
+    Raises:
+        ConfigError: it is of a form with host and port, and one of them is missing or impossible.
+        InfrastructureError: nobody accepts a connection there.
+    """
+    scheme, _, place = address.rpartition("://")
+    if address in ("", "auto", "local") or scheme not in ("", "ray"):
+        return
+    required = "host:port of a running cluster's head, or ray://host:port of its server for clients"
+    try:
+        named = urlsplit(f"//{place}")
+        host, port = named.hostname, named.port
+    except ValueError:
+        host = port = None
+    if not host or not port:
+        raise ConfigError(
+            f"RAY_ADDRESS is {address!r}, which names no host and port",
+            required=required,
+            fix="correct RAY_ADDRESS, or unset it to work on this machine",
+        )
+    try:
+        socket.create_connection((host, port), _LISTENER_TIMEOUT_S).close()
+    except (OSError, UnicodeError) as error:  # the second where a name can't be one of DNS
+        raise InfrastructureError(
+            f"no Ray cluster answers at RAY_ADDRESS {address}: {error}",
+            required=required,
+            fix="start the cluster, correct RAY_ADDRESS, or unset it to work on this machine, then run the same "
+            "command again; finished work is kept",
+        ) from None
+
+
 def _require_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone who was not asked for
     try:
@@ -76,6 +119,7 @@ def _require_ray() -> Any:
 
 
 def _connect(ray: Any) -> None:
+    require_listener(os.environ.get("RAY_ADDRESS", ""))
     try:
         # A cluster is named by RAY_ADDRESS; without it, Ray starts its processes here.
         ray.init(include_dashboard=False, configure_logging=False, log_to_driver=False)
@@ -83,7 +127,8 @@ def _connect(ray: Any) -> None:
         raise InfrastructureError(
             f"Ray can't be reached or started: {error}",
             required="a cluster at RAY_ADDRESS, or, where that is not set, room for Ray's processes on this machine",
-            fix="correct or unset RAY_ADDRESS, then run the same command again; finished work is kept",
+            fix="correct or unset RAY_ADDRESS, or set RAY_AUTH_MODE=token where the cluster asks for one, then run the "
+            "same command again; finished work is kept",
         ) from error
 
 

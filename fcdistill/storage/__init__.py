@@ -4,11 +4,11 @@ What is written here survives a kill at any instant: whole files appear by renam
 was being written, and the next open cuts such a torn line off. It knows nothing of what the records mean.
 """
 
-from fcdistill.storage.files import read_json, storage_errors, write_bytes, write_json, write_text
+from fcdistill.storage.files import read_json, storage_errors, write_bytes, write_json, write_parts, write_text
 from fcdistill.storage.findings import describe_validation_error
 from fcdistill.storage.hashes import sha256_bytes, sha256_file, sha256_json
 from fcdistill.storage.journal import Journal
-from fcdistill.storage.jsonl import iter_jsonl, read_jsonl, write_jsonl
+from fcdistill.storage.jsonl import iter_jsonl, iter_unique_jsonl, read_jsonl, write_jsonl
 from fcdistill.storage.run_directory import RunDirectory, find_run
 from fcdistill.storage.strict_json import MAX_DEPTH, StrictJsonError, loads_strict
 
@@ -20,6 +20,7 @@ __all__ = [
     "describe_validation_error",
     "find_run",
     "iter_jsonl",
+    "iter_unique_jsonl",
     "loads_strict",
     "read_json",
     "read_jsonl",
@@ -30,5 +31,6 @@ __all__ = [
     "write_bytes",
     "write_json",
     "write_jsonl",
+    "write_parts",
     "write_text",
 ]

@@ -1,6 +1,5 @@
 """JSONL: one record a line, read in constant memory; an error names its line."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +11,7 @@ from fcdistill.storage.files import require_file, storage_errors, write_parts
 from fcdistill.storage.findings import describe_validation_error
 from fcdistill.storage.strict_json import StrictJsonError, loads_strict
 
-__all__ = ["iter_jsonl", "iter_places", "line_of", "read_jsonl", "write_jsonl"]
+__all__ = ["iter_jsonl", "iter_places", "iter_unique_jsonl", "line_of", "read_jsonl", "write_jsonl"]
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -50,14 +49,24 @@ def iter_places(path: Path, record_type: type[T], what: str) -> Iterator[tuple[i
             )
 
 
+def iter_unique_jsonl(path: Path, record_type: type[T], what: str = "file") -> Iterator[T]:
+    """The records of a JSONL file, one at a time; of those before it, memory holds their ids.
+
+    Raises like `iter_jsonl`, and `DataError` where two records share an id.
+    """
+    known: set[str] = set()
+    for record in iter_jsonl(path, record_type, what):
+        identity = getattr(record, "id", None)
+        if identity is not None:
+            if identity in known:
+                raise DataError(f"{what} {path} holds id {identity!r} twice", required="unique ids", fix="rename one")
+            known.add(identity)
+        yield record
+
+
 def read_jsonl(path: Path, record_type: type[T], what: str = "file") -> list[T]:
-    """All records of a JSONL file. Raises like `iter_jsonl`, and `DataError` where two records share an id."""
-    records = list(iter_jsonl(path, record_type, what))
-    identities = Counter(record.id for record in records if hasattr(record, "id"))
-    for identity, count in identities.most_common(1):
-        if count > 1:
-            raise DataError(f"{what} {path} holds id {identity!r} twice", required="unique ids", fix="rename one")
-    return records
+    """All records of a JSONL file. Raises like `iter_unique_jsonl`."""
+    return list(iter_unique_jsonl(path, record_type, what))
 
 
 def write_jsonl(path: Path, records: Iterable[BaseModel]) -> None:

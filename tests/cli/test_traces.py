@@ -53,6 +53,21 @@ def test_misused_exports_write_nothing(run: Run, arguments: list[str], says: str
     assert files_below(Path()) == before
 
 
+@pytest.mark.parametrize(
+    ("broken", "text", "says"),
+    [
+        ("traces.jsonl", "", "traces file traces.jsonl is empty"),
+        ("traces.jsonl", TRACES[0].model_dump_json() + "\n{", "traces file traces.jsonl, line 2"),
+        ("rejects.jsonl", "{", "rejects file rejects.jsonl, line 1"),
+    ],
+)
+def test_an_input_that_is_empty_or_torn_leaves_no_file(run: Run, broken: str, text: str, says: str) -> None:
+    Path(broken).write_text(text)
+    ended = run("export", "traces.jsonl", "--format", "trl-dpo", "--rejects", "rejects.jsonl", "--out", "pairs.jsonl")
+    assert ended.code == 2 and says in ended.err and "Traceback" not in ended.err, ended
+    assert not Path("pairs.jsonl").exists()
+
+
 def test_no_pair_is_an_error_that_says_where_more_are(run: Run) -> None:
     Path("rejects.jsonl").write_text("")
     ended = run("export", "traces.jsonl", "--format", "trl-dpo", "--rejects", "rejects.jsonl", "--out", "pairs.jsonl")

@@ -147,10 +147,29 @@ def test_the_index_finds_what_comparing_everything_finds(
     for number, words in enumerate(texts):
         index.add(str(number), " ".join(words))
     found = {each.id: each.jaccard for each in index.find(" ".join(asked))}
-    assert found == {
-        str(number): jaccard for number, words in enumerate(texts) if (jaccard := compared(words, asked)) >= least
-    }
+    similarities = {str(number): compared(words, asked) for number, words in enumerate(texts)}
+    assert found.items() <= {(number, jaccard) for number, jaccard in similarities.items() if jaccard >= least}
+    # One in a thousand may be missed of those at the threshold, and none in practice of those well above it.
+    assert found.keys() >= {number for number, jaccard in similarities.items() if jaccard >= min(least + 0.2, 1)}
     assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+@pytest.mark.parametrize(("least", "num_shared", "num_own"), [(0.5, 8, 3), (0.7, 16, 3), (0.9, 20, 1)])
+def test_of_texts_at_the_threshold_hardly_one_in_a_thousand_is_missed(
+    least: float, num_shared: int, num_own: int
+) -> None:
+    index = WordingIndex(least)
+    pairs = []
+    for number in range(1000):
+        letters = "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        shared, one, other = (
+            " ".join(f"{name}{chr(ord('a') + place)}{letters}q" for place in range(num))
+            for name, num in (("sh", num_shared), ("on", num_own), ("ot", num_own))
+        )
+        index.add(str(number), f"{shared} {one}")
+        pairs.append(f"{shared} {other}")
+    missed = [number for number, text in enumerate(pairs) if [each.id for each in index.find(text)] != [str(number)]]
+    assert len(missed) <= 4 and compared(f"{shared} {one}".split(), pairs[-1].split()) == least
 
 
 def compared(one: list[str], other: list[str]) -> float:

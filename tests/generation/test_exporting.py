@@ -285,3 +285,17 @@ def test_a_journal_gives_the_failed_tries(tmp_path: Path) -> None:
     (failed,) = read_failed(tmp_path / "journal.jsonl")
     assert (failed.check, failed.detail) == ("grounding", "no tea")
     assert len(list(preference_rows(TRACES, [failed]))) == 1
+
+
+def test_pairs_are_made_as_traces_pass() -> None:
+    traces = iter(TRACES)
+    failed = iter([reject(trace("a", TRACES[0].messages[0], Message.calling([LIGHT])))])
+    first = next(preference_rows(traces, failed))
+    assert first["rejected"][0]["tool_calls"] and list(failed) == [] and list(traces) == TRACES[1:]
+
+
+def test_rows_that_end_with_an_error_leave_no_file(tmp_path: Path) -> None:
+    silent = trace("bad", said("a"), Message(role="assistant"))
+    with pytest.raises(DataError, match="trace 'bad'"):
+        write_rows(tmp_path / "rows.jsonl", export_rows([TRACES[0], silent], "openai-finetune"))
+    assert list(tmp_path.iterdir()) == []

@@ -84,6 +84,15 @@ def test_a_larger_plan_asks_only_for_what_is_missing(earlier: Path, tmp_path: Pa
     assert old <= {request_text(trace) for trace in kept}, "a trace without a place in the plan was lost"
 
 
+def test_what_is_reused_shares_the_tools_of_the_catalogue(earlier: Path) -> None:
+    tools = catalog()
+    found = read_reusable((earlier / "traces.jsonl",), tools, CallValidator(tools.specs))
+    by_id = {trace.id: trace for trace in traces(earlier)}
+    assert len(found) > 40 and all(trace == by_id[trace.id] for trace in found)
+    own = {id(tool) for tool in tools.tools}
+    assert {id(tool) for trace in found for tool in trace.tools} <= own
+
+
 def test_the_run_that_reuses_goes_on_where_it_was_killed(earlier: Path, tmp_path: Path) -> None:
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     fields = {"num_call_first": 90, "reuse": (earlier / "traces.jsonl",)}

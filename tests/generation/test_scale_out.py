@@ -1,15 +1,17 @@
 """Tests of `fcdistill.generation.scale_out`: shards as tasks of Ray, with workers on this machine."""
 
+import socket
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from fcdistill.config import GenerateConfig
-from fcdistill.errors import BackendError, DataError, InfrastructureError, MissingDependencyError
+from fcdistill.errors import BackendError, ConfigError, DataError, InfrastructureError, MissingDependencyError
 from fcdistill.generation import pipeline
 from fcdistill.generation.pipeline import run_generation
-from fcdistill.generation.scale_out import run_shards
+from fcdistill.generation.scale_out import require_listener, run_shards
 
 from . import crashing, ray_work
 from .crashing import FitfulTeacher, config_for
@@ -33,6 +35,41 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(MissingDependencyError, match="the package ray can't be imported") as missing:
         run_shards(scaled(tmp_path / "out"), ray_work.refuse)
     assert "pip install 'fcdistill[ray]'" in missing.value.fix and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "localhost:{}", "ray://127.0.0.1:{}"])
+def test_a_cluster_that_is_gone_is_named_at_once(form: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = form.format(server.getsockname()[1])
+        require_listener(address)
+    with pytest.raises(
+        InfrastructureError, match=f"no Ray cluster answers at RAY_ADDRESS {address}: .*refused"
+    ) as gone:
+        require_listener(address)
+    assert "ray://host:port" in gone.value.required and "unset it" in gone.value.fix
+
+
+@pytest.mark.parametrize(
+    "address", ["head", "head:", ":6379", "head:six", "head:70000", "ray://head", "[::1:6379", "head:0"]
+)
+def test_an_address_without_host_and_port_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match="which names no host and port"):
+        require_listener(address)
+
+
+@pytest.mark.parametrize("address", ["", "auto", "local", "http://127.0.0.1:8265", "anyscale://cluster"])
+def test_addresses_that_name_no_place_are_left_to_ray(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", None)
+    require_listener(address)
+
+
+def test_an_unreachable_cluster_ends_the_command_before_ray_looks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))  # whoever uses it fails with another message
+    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:1")
+    with pytest.raises(InfrastructureError, match="no Ray cluster answers at RAY_ADDRESS ray://127.0.0.1:1"):
+        run_shards(scaled(tmp_path / "out"), ray_work.refuse)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import pytest
 
 from fcdistill.errors import DataError
 from fcdistill.records import SeedRequest
-from fcdistill.storage import iter_jsonl, read_jsonl, write_jsonl
+from fcdistill.storage import iter_jsonl, iter_unique_jsonl, read_jsonl, write_jsonl
 from tests.storage.support import seed
 
 
@@ -39,3 +39,7 @@ def test_two_records_of_one_id_are_refused(tmp_path: Path) -> None:
     assert len(list(iter_jsonl(path, SeedRequest))) == 3
     with pytest.raises(DataError, match="holds id '1' twice"):
         read_jsonl(path, SeedRequest)
+    records = iter_unique_jsonl(path, SeedRequest)
+    assert [next(records), next(records)] == [seed(1), seed(2)]
+    with pytest.raises(DataError, match="holds id '1' twice"):
+        next(records)
