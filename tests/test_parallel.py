@@ -1,10 +1,11 @@
 import os
+import time
 from collections.abc import Sequence
 
 import pytest
 
 from fcdistill import parallel
-from fcdistill.parallel import map_parts
+from fcdistill.parallel import beside, map_parts
 
 
 @pytest.fixture(autouse=True)
@@ -61,5 +62,36 @@ def test_no_process_is_left_behind_when_the_work_here_is_interrupted() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         map_parts(work, range(2000))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_what_goes_on_beside_the_block_runs_in_another_process() -> None:
+    with beside(os.getpid) as process:
+        assert process() != os.getpid()
+
+
+def test_a_result_of_nothing_is_one() -> None:
+    here, made_here = os.getpid(), []
+    with beside(lambda: made_here.append(1) if os.getpid() == here else None) as result:
+        assert result() is None
+    assert not made_here
+
+
+def test_where_there_is_one_core_the_work_is_done_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_num_cores", lambda: 1)
+    with beside(os.getpid) as process:
+        assert process() == os.getpid()
+
+
+def test_an_error_beside_the_block_is_raised_where_the_result_is_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
+    with beside(lambda: 1 // 0) as result, pytest.raises(ZeroDivisionError):
+        result()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_work_that_nobody_waits_for_ends_with_the_block() -> None:
+    with pytest.raises(KeyError), beside(lambda: time.sleep(60)):
+        raise KeyError
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

@@ -29,7 +29,7 @@ from fcdistill.errors import FcdistillError, MissingDependencyError
 from fcdistill.evaluation.bfcl import BfclSuite, read_bfcl
 from fcdistill.evaluation.bfcl_official import load_ast_checker, official_verdict
 from fcdistill.evaluation.comparators import expected_alternatives, parse_rule
-from fcdistill.evaluation.predictions import read_predictions
+from fcdistill.evaluation.predictions import predictions_of_suite, read_predictions
 from fcdistill.evaluation.scoring import Scorer
 from fcdistill.evaluation.stats import summarise
 from fcdistill.evaluation.suites import read_suite
@@ -145,9 +145,10 @@ def _scoring(work: Path, number: int) -> dict[str, float]:
     """From the file of predictions to the report's figures; the suite was read before."""
     suite = read_suite(work / "cases.jsonl", _TOOLS)
     specs = next(iter(suite.specs.values()))
-    gc.set_threshold(500_000, 20, 20)  # as the command does
+    gc.disable()  # as the command does
     started = _clock()
-    answers = read_predictions(work / "predictions.jsonl", frozenset(case.id for case in suite.cases), {})
+    saved = read_predictions(work / "predictions.jsonl")
+    answers = predictions_of_suite(work, saved, {case.id for case in suite.cases}, suite.safe_names)
     scorer = Scorer(specs)
     scores = [scorer.score(case, answers[case.id, 0]) for case in suite.cases]
     summarise(scores, answers.values(), cases_sha256="")

@@ -1,10 +1,11 @@
 """The command `eval`."""
 
+import contextlib
 import gc
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,22 +122,20 @@ def evaluate(
         if gate:
             flags["gate"] = gate
         settings = parse_config(flags, "eval", "the given options")
-    # The many records of a large suite live until the end: to look for garbage among them costs a fifth of the time.
-    gc.set_threshold(500_000, 20, 20)
-    if settings.model is not None:
-        check_inputs(settings)
-    answering = None if settings.model is None else opened(settings.model)
-    try:
+    with contextlib.ExitStack() as held:
+        if settings.model is None:
+            answering = None
+            held.enter_context(_uncollected())
+        else:
+            check_inputs(settings)
+            answering = held.enter_context(contextlib.closing(opened(settings.model)))
         with progress("answers") as update:
             evaluation = run_eval(settings, answering, lambda done, total: update(done, total, ""))
-    finally:
-        if answering is not None:
-            answering.close()
+        report = evaluation.report
+        judged = (report, evaluation.scores, evaluation.predictions, evaluation.suite.cases)
+        markdown, html, junit = write_reports(settings.out, *judged)
     if evaluation.suite.note:
         print(f"fcdistill: note: {evaluation.suite.note}", file=sys.stderr)
-    report = evaluation.report
-    judged = (report, evaluation.scores, evaluation.predictions, evaluation.suite.cases)
-    markdown, html, junit = write_reports(settings.out, *judged)
     _write_step_summary(render_markdown(*judged, max_failures=20))
     print_rich(render_terminal(report))
     print(f"Report: {markdown}, {settings.out / 'report.json'}, {html}, {junit}")
@@ -150,6 +149,18 @@ def evaluate(
         assert report.gate is not None
         broken = "; ".join(check.detail for check in report.gate.checks if not check.passed)
         fail(f"the gate failed: {broken}", code)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage is looked for: the records of a suite live until the end, and to look costs a tenth of the time."""
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def _option(field: str) -> str:

@@ -17,8 +17,6 @@ from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any
 
-import numpy
-
 from fcdistill.equality import same_value
 from fcdistill.evaluation.defaults import MISSING, Defaults
 
@@ -166,7 +164,8 @@ def assign(costs: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     is_right_once = len(costs) - len(rows_left) == len(right) == len(costs[0]) - len(columns_left)
     if is_right_once and len(rows_left) <= 1 and len(columns_left) <= 1:
         return sorted([*right, *zip(rows_left, columns_left, strict=False)])  # nothing is left to choose
-    from scipy.optimize import linear_sum_assignment  # slow to import, and seldom needed
+    import numpy  # slow to import like scipy, and seldom needed
+    from scipy.optimize import linear_sum_assignment
 
     table = numpy.array(costs, dtype=float)
     # One wrong pair more outweighs every sum of costs, so that the number of right pairs comes first.

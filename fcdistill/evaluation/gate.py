@@ -10,7 +10,6 @@ power are those of single answers. How a verdict is shown is not known here (`re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy
 from pydantic import ValidationError
 
 from fcdistill.config import GateConfig
@@ -159,7 +158,8 @@ def gate_power(num_cases: int, drop: float, *, max_drop: float, alpha: float, ch
     Raises:
         ValueError: a share is outside its range.
     """
-    from scipy.stats import binom  # slow to import, and most runs have no baseline
+    import numpy  # slow to import like scipy, and most runs have no baseline
+    from scipy.stats import binom
 
     changed_share = drop + 2 * churn
     if num_cases < 1 or min(drop, churn) < 0 or changed_share > 1:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
 
-import numpy
-
 from fcdistill.errors import DataError
 from fcdistill.evaluation.repeats import by_case, case_verdict
 from fcdistill.records import PairedComparison, Score
@@ -131,7 +129,8 @@ def _sign_flip(rises: Counter[Fraction]) -> tuple[float, float]:
     Where the two are equally good, each case's rise is as likely as its opposite. Of single answers, the rises are 1
     and -1, and the sum of those with flipped signs is binomial: that is McNemar's test.
     """
-    from scipy.stats import binom  # slow to import, and most runs are compared with none
+    import numpy  # slow to import like scipy, and most runs are compared with none
+    from scipy.stats import binom
 
     unit = lcm(*(rise.denominator for rise in rises))
     sizes: Counter[int] = Counter()
@@ -159,6 +158,8 @@ def _bootstrap_interval(rises: Counter[Fraction]) -> tuple[float, float]:
 
     Drawing cases with replacement draws the counts of the different rises from a multinomial.
     """
+    import numpy
+
     found = sorted(rises)
     counts = numpy.array([rises[rise] for rise in found])
     drawn = numpy.random.default_rng(_SEED).multinomial(counts.sum(), counts / counts.sum(), size=_NUM_RESAMPLES)

@@ -6,7 +6,7 @@ an answer is worth is not known here (`scoring`).
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from fcdistill.records import FinishReason, ParseError, Prediction, SavedPredict
 from fcdistill.storage import StrictJsonError, iter_jsonl, loads_strict
 from fcdistill.toolcalls import parse_output
 
-__all__ = ["prediction_from_text", "read_predictions"]
+__all__ = ["prediction_from_text", "predictions_of_suite", "read_predictions"]
 
 _MAX_NESTING = 64
 _FINISH_REASONS: dict[str | None, FinishReason] = {
@@ -72,28 +72,17 @@ def prediction_from_text(
     )
 
 
-def read_predictions(
-    path: Path, known_ids: frozenset[str], safe_names: Mapping[str, str], *, repeat: int = 1
-) -> dict[tuple[str, int], Prediction]:
-    """Saved answers by case id and repetition.
+def read_predictions(path: Path, *, repeat: int = 1) -> dict[tuple[str, int], Prediction]:
+    """Saved answers by case id and repetition, of whatever suite they are.
 
     Args:
         path: JSONL of `{id, text}`, `{id, tool_calls}`, or an earlier eval's predictions.jsonl.
-        known_ids: ids of all cases of the suite.
-        safe_names: a tool's original name to its name in the catalogue, where the two differ.
         repeat: answers to each case: an id may stand in as many lines.
 
     Raises:
-        DataError: a line is malformed, or an id stands in more lines than that or belongs to no case.
+        DataError: a line is malformed, or an id stands in more lines than that.
     """
     saved = list(iter_jsonl(path, SavedPrediction, "predictions"))
-    unknown = [line.id for line in saved if line.id not in known_ids]
-    if unknown:
-        raise DataError(
-            f"predictions {path}: {len(unknown)} of {len(saved)} ids belong to no case, the first is {unknown[0]!r}",
-            required="ids of the suite's cases",
-            fix="give the predictions of this suite, or remove the others",
-        )
     numbered = _numbered(saved)
     for case_id, repetition in numbered:
         if repetition >= repeat:
@@ -111,9 +100,36 @@ def read_predictions(
         )
 
     def read(lines: Sequence[tuple[tuple[str, int], SavedPrediction]]) -> list[Prediction]:
-        return [_prediction(line, repetition, safe_names) for (_, repetition), line in lines]
+        return [_prediction(line, repetition) for (_, repetition), line in lines]
 
     return dict(zip(numbered, map_parts(read, list(numbered.items())), strict=True))
+
+
+def predictions_of_suite(
+    path: Path,
+    saved: Mapping[tuple[str, int], Prediction],
+    known_ids: Collection[str],
+    safe_names: Mapping[str, str],
+) -> dict[tuple[str, int], Prediction]:
+    """Saved answers as answers to a suite, with its names for the tools.
+
+    Args:
+        path: where they were read.
+        saved: the answers by case id and repetition.
+        known_ids: ids of all cases of the suite.
+        safe_names: a tool's original name to its name in the catalogue, where the two differ.
+
+    Raises:
+        DataError: an id belongs to no case.
+    """
+    unknown = [case_id for case_id, _ in saved if case_id not in known_ids]
+    if unknown:
+        raise DataError(
+            f"predictions {path}: {len(unknown)} of {len(saved)} ids belong to no case, the first is {unknown[0]!r}",
+            required="ids of the suite's cases",
+            fix="give the predictions of this suite, or remove the others",
+        )
+    return {key: _with_safe_names(prediction, safe_names) for key, prediction in saved.items()}
 
 
 def _numbered(saved: Sequence[SavedPrediction]) -> dict[tuple[str, int], SavedPrediction]:
@@ -126,7 +142,7 @@ def _numbered(saved: Sequence[SavedPrediction]) -> dict[tuple[str, int], SavedPr
     return found
 
 
-def _prediction(line: SavedPrediction, repetition: int, safe_names: Mapping[str, str]) -> Prediction:
+def _prediction(line: SavedPrediction, repetition: int) -> Prediction:
     prediction = prediction_from_text(
         line.id,
         line.text or "",
@@ -146,10 +162,14 @@ def _prediction(line: SavedPrediction, repetition: int, safe_names: Mapping[str,
         calls, unstorable = _storable(tuple(item for item in read if isinstance(item, ToolCall)))
         parse_errors = tuple(item for item in read if isinstance(item, ParseError))
         prediction = prediction.model_copy(update={"calls": calls, "parse_errors": (*parse_errors, *unstorable)})
-    if safe_names:
-        renamed = [call.model_copy(update={"name": safe_names.get(call.name, call.name)}) for call in prediction.calls]
-        prediction = prediction.model_copy(update={"calls": tuple(renamed)})
     return prediction
+
+
+def _with_safe_names(prediction: Prediction, safe_names: Mapping[str, str]) -> Prediction:
+    if not safe_names:
+        return prediction
+    renamed = [call.model_copy(update={"name": safe_names.get(call.name, call.name)}) for call in prediction.calls]
+    return prediction.model_copy(update={"calls": tuple(renamed)})
 
 
 def _read_call(item: Any) -> ToolCall | ParseError:

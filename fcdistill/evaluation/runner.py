@@ -6,7 +6,9 @@ report is shown is not known here (`reporting`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,12 @@ from fcdistill.errors import DataError
 from fcdistill.evaluation.bfcl import BfclSuite, read_bfcl
 from fcdistill.evaluation.bfcl_official import load_ast_checker, official_verdict
 from fcdistill.evaluation.gate import judge, read_baseline, require_comparable
-from fcdistill.evaluation.predictions import prediction_from_text, read_predictions
+from fcdistill.evaluation.predictions import prediction_from_text, predictions_of_suite, read_predictions
 from fcdistill.evaluation.repeats import by_case, case_verdict
 from fcdistill.evaluation.scoring import SCORER_VERSION, Scorer
 from fcdistill.evaluation.stats import summarise
 from fcdistill.evaluation.suites import Suite, read_suite
-from fcdistill.parallel import map_parts
+from fcdistill.parallel import beside, map_parts
 from fcdistill.records import Baseline, EvalCase, Prediction, Report, Score
 from fcdistill.storage import Journal, RunDirectory, sha256_json, write_json, write_jsonl
 
@@ -111,15 +113,17 @@ def run_eval(
     """
     if (backend is None) == (config.predictions is None):
         raise ValueError("run_eval needs a backend exactly where config.predictions is not given")
-    whole_suite, bfcl = open_suite(config)
-    suite = whole_suite.first(config.limit)
-    conditions = _conditions(config, suite, None if backend is None else backend.prompt_format)
-    _require_baseline(config, conditions)
-    saved = None
-    if config.predictions is not None:
+    path = config.predictions
+    with nullcontext(dict) if path is None else beside(partial(read_predictions, path, repeat=config.repeat)) as read:
+        whole_suite, bfcl = open_suite(config)
+        suite = whole_suite.first(config.limit)
+        conditions = _conditions(config, suite, None if backend is None else backend.prompt_format)
+        _require_baseline(config, conditions)
+        saved = read()
+    if path is not None:
         set_aside = () if bfcl is None else bfcl.unsatisfiable
-        known_ids = frozenset([*(case.id for case in whole_suite.cases), *set_aside])
-        saved = read_predictions(config.predictions, known_ids, suite.safe_names, repeat=config.repeat)
+        known_ids = {*(case.id for case in whole_suite.cases), *set_aside}
+        saved = predictions_of_suite(path, saved, known_ids, suite.safe_names)
     files = () if bfcl is None else bfcl.files
     inputs = [path for path in (config.cases, config.tools, config.predictions, *files) if path is not None]
     with RunDirectory(
@@ -134,18 +138,18 @@ def run_eval(
     ) as run:
         if run.complete:
             run.reopen()
-        if saved is not None:
+        if backend is None:
             answers = saved
             if on_progress is not None:
                 asked = _asked(suite, config.repeat)
                 on_progress(sum(key in answers for key in asked), len(asked))
         else:
-            assert backend is not None
             answers = _ask(config, backend, suite, run.path / "predictions.jsonl", on_progress)
         evaluation = with_verdict(_evaluate(config, backend, suite, answers, conditions, bfcl), config.gate)
-        write_jsonl(run.path / "predictions.jsonl", _ordered(answers, whole_suite))
-        write_jsonl(run.path / "scores.jsonl", evaluation.answer_scores)
-        write_json(run.path / "report.json", evaluation.report.model_dump(mode="json"))
+        with beside(lambda: write_jsonl(run.path / "predictions.jsonl", _ordered(answers, whole_suite))) as written:
+            write_jsonl(run.path / "scores.jsonl", evaluation.answer_scores)
+            write_json(run.path / "report.json", evaluation.report.model_dump(mode="json"))
+            written()
         if not evaluation.report.num_unscored:
             run.mark_complete()
     return evaluation

@@ -6,9 +6,7 @@ cases exist and who answered them is told by the caller.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import sqrt
-
-import numpy
+from math import fsum, sqrt
 
 from fcdistill.evaluation.repeats import agreement, by_case, case_verdict, pass_hat
 from fcdistill.evaluation.scoring import SCORER_VERSION
@@ -74,8 +72,8 @@ def clustered_interval(shares: Sequence[float], num_answers: int, confidence: fl
     2019 (J. Surv. Stat. Methodol. 7); the four cases after Agresti and Coull 1998. Cases as the unit: Miller 2024,
     section 3 (arXiv:2411.00640).
     """
-    padded = numpy.array([*shares, *_ADDED_FOR_VARIANCE])
-    mean, square = float(padded.mean()), float((padded**2).mean())
+    padded = [*shares, *_ADDED_FOR_VARIANCE]
+    mean, square = _mean(padded), _mean([share * share for share in padded])
     certainty = min((mean - mean**2) / (square - mean**2), num_answers / len(shares))
     return wilson_interval(sum(shares) * certainty, len(shares) * certainty, confidence)
 
@@ -196,7 +194,7 @@ def _repeat_figures(cases: Sequence[Sequence[Score]]) -> RepeatFigures:
 
     def repeated(figures: Sequence[float]) -> RepeatedRate:
         low, high = clustered_interval(figures, len(cases) * repeat)
-        value = float(numpy.mean(figures))
+        value = _mean(figures)
         return RepeatedRate(value=value, low=min(low, value), high=max(high, value))
 
     return RepeatFigures(
@@ -206,6 +204,10 @@ def _repeat_figures(cases: Sequence[Sequence[Score]]) -> RepeatFigures:
         consistency=repeated([agreement(right, n) for right, n in counts]),
         pass_hat=tuple(repeated([pass_hat(right, n, drawn) for right, n in counts]) for drawn in range(1, repeat + 1)),
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fsum(values) / len(values)
 
 
 def _ratio(part: int, whole: int) -> float | None:
@@ -224,8 +226,10 @@ def _distribution(values: Iterable[float | None]) -> Distribution:
     given = [value for value in values if value is not None]
     if not given:
         return Distribution(n=0, mean=None, p50=None, p95=None)
+    import numpy  # slow to import, and saved answers seldom say how long they took
+
     p50, p95 = numpy.percentile(given, (50, 95))
-    return Distribution(n=len(given), mean=float(numpy.mean(given)), p50=float(p50), p95=float(p95))
+    return Distribution(n=len(given), mean=_mean(given), p50=float(p50), p95=float(p95))
 
 
 def _call_confusion(scores: Iterable[Score]) -> CallConfusion:

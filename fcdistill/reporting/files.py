@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fcdistill.parallel import beside
 from fcdistill.records import EvalCase, Prediction, Report, Score
 from fcdistill.reporting.html import render_html
 from fcdistill.reporting.junit import render_junit
@@ -36,7 +37,12 @@ def write_reports(
     """
     judged = (report, scores, predictions, cases)
     markdown, html, junit = out / "report.md", out / "report.html", out / "junit.xml"
-    write_text(markdown, render_markdown(*judged, max_failures=_SHOWN_FAILURES))
-    write_text(html, render_html(*judged, title=out.resolve().name))
-    write_text(junit, render_junit(*judged, finished_at=datetime.now(UTC)))
+
+    def write_html() -> None:
+        write_text(html, render_html(*judged, title=out.resolve().name))
+
+    with beside(write_html) as written:
+        write_text(markdown, render_markdown(*judged, max_failures=_SHOWN_FAILURES))
+        write_text(junit, render_junit(*judged, finished_at=datetime.now(UTC)))
+        written()
     return markdown, html, junit

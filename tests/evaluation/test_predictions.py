@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fcdistill.errors import DataError
-from fcdistill.evaluation.predictions import prediction_from_text, read_predictions
+from fcdistill.evaluation.predictions import prediction_from_text, predictions_of_suite, read_predictions
 from fcdistill.records import Prediction, ToolCall
 from fcdistill.storage import write_jsonl
 
@@ -18,7 +18,8 @@ def write(path: Path, *lines: object) -> Path:
 
 
 def read(path: Path, *lines: object, names: dict[str, str] | None = None) -> dict[str, Prediction]:
-    found = read_predictions(write(path / "predictions.jsonl", *lines), frozenset("abc"), names or {})
+    saved = write(path / "predictions.jsonl", *lines)
+    found = predictions_of_suite(saved, read_predictions(saved), set("abc"), names or {})
     assert all(key == (answer.id, answer.repetition) == (answer.id, 0) for key, answer in found.items())
     return {answer.id: answer for answer in found.values()}
 
@@ -115,7 +116,7 @@ def test_an_earlier_evals_predictions_are_read_as_they_are(tmp_path: Path) -> No
         Prediction(id="c", error="time-out"),
     ]
     write_jsonl(tmp_path / "saved.jsonl", saved)
-    assert list(read_predictions(tmp_path / "saved.jsonl", frozenset("abc"), {}).values()) == saved
+    assert list(read_predictions(tmp_path / "saved.jsonl").values()) == saved
 
 
 def test_original_tool_names_become_the_catalogues(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_unusable_files_are_refused(tmp_path: Path, lines: list[Any], found: str
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
-        read_predictions(tmp_path / "none.jsonl", frozenset(), {})
+        read_predictions(tmp_path / "none.jsonl")
 
 
 def test_several_answers_to_a_case_are_numbered(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_several_answers_to_a_case_are_numbered(tmp_path: Path) -> None:
         {"id": "a", "text": "one", "repetition": 1},
     ]
     saved = write(tmp_path / "saved.jsonl", *lines)
-    found = read_predictions(saved, frozenset("ab"), {}, repeat=3)
+    found = read_predictions(saved, repeat=3)
     assert {key: answer.text for key, answer in found.items()} == {
         ("a", 0): "zero",
         ("a", 1): "one",
@@ -165,11 +166,11 @@ def test_several_answers_to_a_case_are_numbered(tmp_path: Path) -> None:
     }
     assert all(key == (answer.id, answer.repetition) for key, answer in found.items())
     with pytest.raises(DataError, match="case '[ab]' has an answer number 3, and repeat is 2") as caught:
-        read_predictions(saved, frozenset("ab"), {}, repeat=2)
+        read_predictions(saved, repeat=2)
     assert "--repeat 3" in caught.value.fix
 
 
 def test_a_repetition_stands_once(tmp_path: Path) -> None:
     saved = write(tmp_path / "saved.jsonl", *[{"id": "a", "text": "x", "repetition": 1}] * 2)
     with pytest.raises(DataError, match="repetition 1 of case 'a' stands there twice"):
-        read_predictions(saved, frozenset("a"), {}, repeat=2)
+        read_predictions(saved, repeat=2)
