@@ -31,6 +31,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/studies/cached_signal"))
     parser.add_argument("--teacher", default="smollm2-135m-instruct", help="one that shares the student's vocabulary")
     parser.add_argument("--top-k", nargs="+", type=int, default=[8, 32, 128])
+    parser.add_argument(
+        "--kd-temperature", type=float, default=2.0, help="a higher one leaves more beyond the k likeliest"
+    )
     parser.add_argument("--steps", type=int, default=16)
     arguments = parser.parse_args()
     out: Path = arguments.out
@@ -45,6 +48,7 @@ def main() -> int:
     for top_k in arguments.top_k:
         arms[f"k = {top_k}"] = ["signal=cached", f"cache.dir={out}/cache-{top_k}", f"cache.top_k={top_k}"]
     shared = [f"traces={out}/traces.jsonl", f"teacher={arguments.teacher}", f"examples_per_step={EXAMPLES_PER_STEP}"]
+    shared.append(f"objective.kd_temperature={arguments.kd_temperature}")
     curves = {}
     for name, fields in arms.items():
         run = out / name.replace(" = ", "-")
