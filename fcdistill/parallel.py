@@ -84,6 +84,7 @@ def _start(work: Callable[[], Any]) -> tuple[int, BinaryIO] | None:
         os.close(writing)
         return pid, open(reading, "rb")
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # work that is given up clears away what it began
         with open(writing, "wb") as pipe:
             pickle.dump((work(),), pipe, pickle.HIGHEST_PROTOCOL)
     finally:
@@ -93,7 +94,7 @@ def _start(work: Callable[[], Any]) -> tuple[int, BinaryIO] | None:
 def _end(started: Sequence[tuple[int, BinaryIO] | None]) -> None:
     for pid, pipe in filter(None, started):
         pipe.close()
-        os.kill(pid, signal.SIGKILL)  # one that has not ended has nothing more to say
+        os.kill(pid, signal.SIGTERM)  # one that has not ended has nothing more to say
         os.waitpid(pid, 0)
 
 

@@ -1,11 +1,13 @@
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from fcdistill import parallel
 from fcdistill.parallel import beside, map_parts
+from fcdistill.storage import write_parts
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +97,15 @@ def test_work_that_nobody_waits_for_ends_with_the_block() -> None:
         raise KeyError
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_file_that_is_given_up_leaves_nothing_behind(tmp_path: Path) -> None:
+    def parts() -> Iterator[bytes]:
+        yield b"begun"
+        time.sleep(60)
+
+    with pytest.raises(KeyError), beside(lambda: write_parts(tmp_path / "file", parts())):
+        while not list(tmp_path.iterdir()):
+            time.sleep(0.01)
+        raise KeyError
+    assert not list(tmp_path.iterdir())
