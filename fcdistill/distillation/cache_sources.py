@@ -19,6 +19,7 @@ from fcdistill.backends.openai_client import OpenAIClient
 from fcdistill.backends.openai_scoring import score_texts
 from fcdistill.config import CacheConfig, TrainConfig
 from fcdistill.distillation.alignment import token_logprobs
+from fcdistill.distillation.chunks import row_chunks
 from fcdistill.distillation.collation import Layout, lay_out_side, to_device
 from fcdistill.distillation.data import Example, HiddenPositions
 from fcdistill.distillation.preparation import PreparedTeacher, load_teacher, teacher_layout
@@ -31,9 +32,6 @@ __all__ = ["SignalsOf", "loaded_teacher", "served_signals", "served_teacher"]
 
 SignalsOf = Callable[[Sequence[Example]], Iterator[tuple[str, TraceSignals]]]
 """The signals of examples by trace id, in any order."""
-
-_CHUNK_ROWS = 512
-"""Rows whose [rows, V] float32 log-probabilities exist at the same time."""
 
 
 def loaded_teacher(
@@ -77,9 +75,7 @@ def _signals(
     targets_N = torch.tensor([token for example in pack for token in example.teacher_completion], device=device)
     chunks = [
         (*top_k_signals(chunk_NV, cache.top_k, cache.temperatures, chunk_N), token_logprobs(chunk_NV, chunk_N))
-        for chunk_NV, chunk_N in zip(
-            torch.split(rows.logits_NV, _CHUNK_ROWS), torch.split(targets_N, _CHUNK_ROWS), strict=True
-        )
+        for chunk_NV, chunk_N in row_chunks(rows.logits_NV, targets_N)
     ]
     kept = [torch.cat(parts).cpu() for parts in zip(*chunks, strict=True)]
     hidden_MH = {layer: values_MH.to(torch.bfloat16).cpu() for layer, values_MH in rows.hidden_MH.items()}

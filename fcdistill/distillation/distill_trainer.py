@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from fcdistill.config import ObjectiveConfig
 from fcdistill.distillation.best_student import BestStudent
 from fcdistill.distillation.checkpoints import checkpoint_of, seal
+from fcdistill.distillation.chunks import row_chunks
 from fcdistill.distillation.collation import Collator
 from fcdistill.distillation.data import Example
 from fcdistill.distillation.forward import forward_rows
@@ -278,8 +279,9 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
                 batch["student_logit_rows_N"],
                 autocast=self._student.autocast,
             )
-            sums[0] += cross_entropy(found.logits_NV, batch["targets_N"])
-            sums[1] += (found.logits_NV.argmax(-1) == batch["targets_N"]).sum()
+            for logits_NV, targets_N in row_chunks(found.logits_NV, batch["targets_N"]):
+                sums[0] += cross_entropy(logits_NV, targets_N)
+                sums[1] += (logits_NV.argmax(-1) == targets_N).sum()
             num_tokens += len(batch["targets_N"])
         self.model.train(was_training)
         ce, right = (sums / num_tokens).tolist()

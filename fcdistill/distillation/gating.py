@@ -17,12 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fcdistill.config import KdGate
+from fcdistill.distillation.chunks import row_chunks
 from fcdistill.distillation.losses import TopK
 
 __all__ = ["row_gate", "span_gates"]
-
-_CHUNK_ROWS = 512
-"""Rows whose [rows, V] float32 intermediates exist at the same time."""
 
 
 @torch.no_grad()
@@ -83,8 +81,7 @@ def span_gates(
     if isinstance(teacher, TopK):
         gate_U = row_gate(kd_gate, teacher, targets_U, target_logprobs_U)
     else:
-        chunks = zip(torch.split(teacher, _CHUNK_ROWS), torch.split(targets_U, _CHUNK_ROWS), strict=True)
-        gate_U = torch.cat([row_gate(kd_gate, *chunk) for chunk in chunks])
+        gate_U = torch.cat([row_gate(kd_gate, *chunk) for chunk in row_chunks(teacher, targets_U)])
     gate_Q = gate_U.new_ones(len(spans["span_weights_Q"]))
     gate_J = gate_U[spans["span_tokens_teacher_J"]]
     return gate_U[spans["paired_teacher_P"]], gate_Q.scatter_reduce(0, spans["span_teacher_J"], gate_J, "prod")

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fcdistill.config import Divergence, ObjectiveConfig
 from fcdistill.distillation.alignment import VocabularyMap, shared_string_kl, span_kl, span_logprobs, token_logprobs
+from fcdistill.distillation.chunks import row_chunks
 from fcdistill.distillation.forward import ModelRows
 from fcdistill.distillation.gating import row_gate, span_gates
 from fcdistill.distillation.layers import LayerPair
@@ -46,9 +47,6 @@ __all__ = ["RowSums", "SpanRows", "StepTotals", "compiled_row_sums", "components
 
 RowSums = Callable[..., Tensor]
 """The sums of a chunk's rows, see `compiled_row_sums`."""
-
-_CHUNK_ROWS = 512
-"""Rows whose [rows, V] float32 intermediates exist at the same time."""
 
 _TINY = 1e-8
 
@@ -291,7 +289,7 @@ def _by_chunks(sums: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     All terms of a chunk are computed together, so that the logits get one gradient, not one per term. A single chunk
     is not computed twice: its intermediates wait for a backward pass that would need as much memory anyway.
     """
-    if len(rows[0]) <= _CHUNK_ROWS:
+    chunks = list(row_chunks(*rows))
+    if len(chunks) == 1:
         return sums(*rows)
-    chunks = zip(*(torch.split(tensor, _CHUNK_ROWS) for tensor in rows), strict=True)
     return torch.stack([checkpoint(sums, *chunk, use_reentrant=False) for chunk in chunks]).sum(0)

@@ -23,10 +23,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from fcdistill.config import Dtype, Quantization
+from fcdistill.distillation.chunks import CHUNK_ROWS
 from fcdistill.quantization import quantized_bytes
 
 __all__ = [
-    "CHUNK_ROWS",
     "DTYPE_BYTES",
     "ModelShapes",
     "available_bytes",
@@ -42,8 +42,8 @@ __all__ = [
 
 DTYPE_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
-CHUNK_ROWS = 512
-"""Rows that `objective` and `cache_sources` compare at once."""
+_LOGIT_BYTES = DTYPE_BYTES | {"float16": DTYPE_BYTES["float32"]}
+"""Bytes of one of the student's logits: accelerate widens what a model that is trained in float16 gives."""
 
 _CHUNK_COPIES = 5
 """[rows, V] float32 tensors of a chunk that exist at once: both sides' log-probabilities, what the divergence keeps of
@@ -133,7 +133,7 @@ def teacher_activation_bytes(shapes: ModelShapes, num_tokens: int, dtype: Dtype,
 
 def logits_bytes(num_rows: int, vocabulary_size: int, dtype: Dtype) -> int:
     """Bytes of the loss over N rows: the student's logits, their gradient, and a chunk of them; the teacher's aside."""
-    return 2 * num_rows * vocabulary_size * DTYPE_BYTES[dtype] + chunk_bytes(num_rows, vocabulary_size)
+    return 2 * num_rows * vocabulary_size * _LOGIT_BYTES[dtype] + chunk_bytes(num_rows, vocabulary_size)
 
 
 def chunk_bytes(num_rows: int, vocabulary_size: int) -> int:

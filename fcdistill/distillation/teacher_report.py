@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from fcdistill.config import CLASS_NAMES, TrainConfig
+from fcdistill.distillation.chunks import row_chunks
 from fcdistill.distillation.collation import Layout, lay_out_side, to_device
 from fcdistill.distillation.data import Example
 from fcdistill.distillation.gating import row_gate
@@ -45,9 +46,6 @@ A call has some 20 structure tokens, which say nothing about the request: at thi
 one call in seven as the student has to (exp(-20 * 0.1)). One that knows the dialect is unsure only whether another
 argument follows.
 """
-
-_CHUNK_ROWS = 512
-"""Rows whose [rows, V] float32 intermediates exist at the same time."""
 
 _Token = tuple[float, bool | None]
 """Of a token what `Heard` has of all."""
@@ -129,7 +127,7 @@ def online_heard(
         batch, _ = lay_out_side("teacher", layout, chosen, "completion")
         logits_UV = teacher.rows(to_device(batch, device)).logits_NV
         targets_U = torch.tensor([token for example in chosen for token in example.teacher_completion], device=device)
-        chunks = list(zip(torch.split(logits_UV, _CHUNK_ROWS), torch.split(targets_U, _CHUNK_ROWS), strict=True))
+        chunks = list(row_chunks(logits_UV, targets_U))
         nll_U = torch.cat([F.cross_entropy(rows.float(), targets, reduction="none") for rows, targets in chunks])
         agrees_U = torch.cat([row_gate("agree", *chunk) for chunk in chunks]).bool()
         lengths = [len(example.teacher_completion) for example in chosen]

@@ -11,11 +11,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from fcdistill.config import CLASS_NAMES, ObjectiveConfig
+from fcdistill.distillation import chunks, distill_trainer
 from fcdistill.distillation.attention import training_attention
 from fcdistill.distillation.collation import Layout
 from fcdistill.distillation.data import Example
 from fcdistill.distillation.distill_trainer import DistillTrainer
 from fcdistill.distillation.lora import fuse_lora
+from fcdistill.distillation.losses import cross_entropy
 from fcdistill.distillation.signals import OnlineTeacher
 from fcdistill.records import MetricsLine
 from tests.distillation.tiny_data import (
@@ -363,6 +365,22 @@ def test_held_out_evaluation_counts_tokens_without_class_weights(tmp_path: Path)
         count += len(targets)
     assert metrics["held_out_ce"] == pytest.approx(ce / count, rel=1e-5)
     assert metrics["held_out_token_accuracy"] == pytest.approx(right / count)
+
+
+def test_held_out_logits_are_read_a_chunk_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_out = random_examples(5, seed=3)
+    trainer = make_trainer(tmp_path, objective=ObjectiveConfig(), held_out=held_out, per_device_train_batch_size=5)
+    whole = trainer.evaluate()
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 3)
+    sizes: list[int] = []
+
+    def counted(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+        sizes.append(len(logits_NV))
+        return cross_entropy(logits_NV, targets_N)
+
+    monkeypatch.setattr(distill_trainer, "cross_entropy", counted)
+    assert trainer.evaluate() == pytest.approx(whole, rel=1e-6)
+    assert max(sizes) == 3 and len(sizes) > 3
 
 
 def test_a_step_whose_class_weights_are_all_zero_trains_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fcdistill.config import KdGate
-from fcdistill.distillation import gating as module
+from fcdistill.distillation import chunks
 from fcdistill.distillation.gating import row_gate, span_gates
 from fcdistill.distillation.losses import TopK
 
@@ -63,7 +63,7 @@ def test_gates_are_ordered_and_those_of_a_top_k_are_the_same(seed: int, k: int) 
 @pytest.mark.parametrize("chunk", [512, 2])
 def test_a_span_is_gated_by_the_teachers_own_tokens_of_it(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """Teacher tokens 0 and 4 are pairs; 1 and 2 form the first longer span, 3 the second."""
-    monkeypatch.setattr(module, "_CHUNK_ROWS", chunk)
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", chunk)
     teacher_UV = torch.cat([LOGITS_NV, LOGITS_NV[:1]])
     spans = {
         "teacher_targets_U": torch.tensor([1, 1, 1, 2, 0]),

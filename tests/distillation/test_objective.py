@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fcdistill.config import Divergence, KdGate, ObjectiveConfig
+from fcdistill.distillation import chunks
 from fcdistill.distillation import objective as module
 from fcdistill.distillation.alignment import VocabularyMap, shared_string_kl
 from fcdistill.distillation.forward import ModelRows
@@ -114,7 +115,7 @@ def test_chunks_give_the_loss_and_gradients_of_all_rows_at_once(
     config = _config(divergence, ce_weight=2.0, hidden_weight=5.0, kd_temperature=2.0)
     whole, loss, gradient = _loss(config, 20, num_cached)
     for size in (1, 7, 19):
-        monkeypatch.setattr(module, "_CHUNK_ROWS", size)
+        monkeypatch.setattr(chunks, "CHUNK_ROWS", size)
         chunked, chunked_loss, chunked_gradient = _loss(config, 20, num_cached)
         assert chunked == pytest.approx(whole, rel=1e-6) and chunked_loss == pytest.approx(loss, rel=1e-6)
         assert torch.allclose(chunked_gradient, gradient, atol=1e-7)
@@ -206,7 +207,7 @@ def test_chunks_do_not_change_the_loss_between_two_tokenizers(monkeypatch: pytes
     config = ObjectiveConfig(ce_weight=0, kd_weight=1, kd_temperature=2.0)
     loss, gradient = _aligned_loss(config, 20)
     for size in (1, 3, 9):
-        monkeypatch.setattr(module, "_CHUNK_ROWS", size)
+        monkeypatch.setattr(chunks, "CHUNK_ROWS", size)
         chunked, chunked_gradient = _aligned_loss(config, 20)
         assert chunked == pytest.approx(loss, rel=1e-6)
         assert torch.allclose(chunked_gradient, gradient, atol=1e-7)
@@ -335,7 +336,7 @@ def _gated(kd_gate: KdGate, num_cached: int | None, **extra: Any) -> tuple[dict[
 def test_a_gated_row_gets_no_gradient_and_leaves_the_others_theirs(
     num_cached: int | None, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_CHUNK_ROWS", chunk)
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", chunk)
     second_N = _ten_rows()[1].softmax(-1).topk(2).values[:, 1]
     gate_N = {"agree": torch.zeros(10), "prob": second_N}
     weights_N = torch.linspace(1, 2, 10)
@@ -442,7 +443,7 @@ def test_float32_intermediates_of_all_rows_never_exist_together(
 ) -> None:
     rows, columns = 8, 4096
     chunk_bytes = 4 * rows * columns
-    monkeypatch.setattr(module, "_CHUNK_ROWS", rows)
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", rows)
     single, _ = _float32_bytes(_config(divergence, kd_gate=kd_gate), rows, columns, num_cached)
     assert single.largest == chunk_bytes
     two, _ = _float32_bytes(_config(divergence, kd_gate=kd_gate), 2 * rows, columns, num_cached)
@@ -458,7 +459,7 @@ def test_float32_intermediates_of_all_rows_never_exist_together(
 def test_a_cached_teacher_that_knows_all_tokens_gives_the_loss_and_gradients_of_one_that_runs(
     divergence: Divergence, monkeypatch: pytest.MonkeyPatch, chunk: int, kd_gate: KdGate
 ) -> None:
-    monkeypatch.setattr(module, "_CHUNK_ROWS", chunk)
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", chunk)
     config = _config(divergence, ce_weight=2.0, hidden_weight=5.0, kd_temperature=2.0, kd_gate=kd_gate)
     online, online_loss, online_gradient = _loss(config, 20)
     cached, cached_loss, cached_gradient = _loss(config, 20, 11)

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from fcdistill.config import LoraTuning
-from fcdistill.distillation import cache_sources, objective, recomputation, sizing
+from fcdistill.distillation import recomputation
+from fcdistill.distillation.chunks import CHUNK_ROWS
 from fcdistill.distillation.sizing import (
     ModelShapes,
     logits_bytes,
@@ -69,11 +70,8 @@ def test_activations_are_the_formula_of_the_docstring() -> None:
 
 def test_logits_have_a_gradient_on_the_students_side_and_a_chunk_in_float32() -> None:
     assert logits_bytes(7, 50, "bfloat16") == 7 * 2 * 2 * 50 + 5 * 4 * 7 * 50
-    assert logits_bytes(1000, 50, "bfloat16") == 1000 * 2 * 2 * 50 + 5 * 4 * 512 * 50
-
-
-def test_constants_are_those_of_the_code_that_they_describe() -> None:
-    assert sizing.CHUNK_ROWS == objective._CHUNK_ROWS == cache_sources._CHUNK_ROWS
+    assert logits_bytes(1000, 50, "bfloat16") == 1000 * 2 * 2 * 50 + 5 * 4 * CHUNK_ROWS * 50
+    assert logits_bytes(7, 50, "float16") == logits_bytes(7, 50, "float32") == 7 * 2 * 4 * 50 + 5 * 4 * 7 * 50
 
 
 @pytest.mark.parametrize("lean", [True, False])
