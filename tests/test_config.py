@@ -323,11 +323,27 @@ def test_augmentation_needs_tools_in_the_prompt_and_a_teacher_that_runs(write: A
     assert load_config(write(train + "  signal: cached\n"), "train").augmentation.is_on
 
 
-def test_samples_are_not_drawn_for_renamed_tools(write: Any) -> None:
+def test_samples_are_not_drawn_for_tools_that_the_traces_lack(write: Any) -> None:
     train = TRAIN + "  teacher: big\n  objective: {kd_weight: 1.0}\n  on_policy_fraction: 0.5\n  augmentation: "
     assert load_config(write(train + "{shuffle_tools: true}\n"), "train").on_policy_fraction == 0.5
     with pytest.raises(ConfigError, match="rename_probability and on_policy_fraction are both set, .*: set one"):
         load_config(write(train + "{rename_probability: 0.5}\n"), "train")
+    with pytest.raises(ConfigError, match="num_distractors and on_policy_fraction are both set, .*: set one"):
+        load_config(write(train + "{distractor_catalogue: c.json, num_distractors: 1}\n"), "train")
+
+
+@pytest.mark.parametrize(
+    ("fields", "num_examples", "num_steps"),
+    [
+        ("epochs: 3", 200, 39),
+        ("epochs: 0.5", 10, 1),
+        ("epochs: 1.5\n  examples_per_pack: 2\n  examples_per_step: 2", 7, 6),
+        ("epochs: 3\n  max_steps: 1000", 200, 39),
+        ("epochs: 3\n  max_steps: 5", 200, 5),
+    ],
+)
+def test_a_training_ends_with_its_epochs_or_before(write: Any, fields: str, num_examples: int, num_steps: int) -> None:
+    assert load_config(write(TRAIN + f"  {fields}\n"), "train").num_steps(num_examples) == num_steps
 
 
 def test_nothing_is_augmented_unless_asked_for(write: Any) -> None:

@@ -37,8 +37,8 @@ class ObjectiveConfig(ConfigModel):
     kd_weight: StrictFloat = Field(0.0, ge=0, description="Weight of the divergence from the teacher's distribution.")
     kd_divergence: Divergence = Field(
         "forward_kl",
-        description="How the student's distribution is compared with the teacher's; reverse_kl needs signal online, a "
-        "teacher of another tokenizer forward_kl.",
+        description="How the student's distribution is compared with the teacher's; reverse_kl needs a "
+        "signal that is not cached, a teacher of another tokenizer forward_kl.",
     )
     jsd_beta: StrictFloat = Field(0.5, gt=0, lt=1, description="jsd: the teacher's share of the mixture.")
     skew_alpha: StrictFloat = Field(

@@ -1,5 +1,6 @@
 """The sections `train` and `adapt`."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -121,7 +122,9 @@ class _TrainingSettings(ConfigModel):
     """What every training has, whoever learns and whatever from."""
 
     epochs: StrictFloat = Field(3.0, gt=0, description="Passes over the traces.")
-    max_steps: StrictInt | None = Field(None, ge=1, description="Stop after so many optimizer steps.")
+    max_steps: StrictInt | None = Field(
+        None, ge=1, description="Stop after so many optimizer steps, where the epochs have more."
+    )
     examples_per_step: StrictInt = Field(16, ge=1, description="Traces per optimizer step.")
     examples_per_pack: StrictInt = Field(16, ge=1, description="Traces per forward pass; divides examples_per_step.")
     pack_tokens: StrictInt = Field(4096, ge=64, description="Longest packed row; what does not fit opens another row.")
@@ -142,9 +145,13 @@ class _TrainingSettings(ConfigModel):
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     compile_loss: StrictBool = Field(
-        False, description="Compile the loss over rows of logits: less memory and time, but the first steps wait."
+        False,
+        description="Compile CE and the divergence over rows of logits (between two tokenizers, CE alone); the first "
+        "steps wait.",
     )
-    gradient_checkpointing: StrictBool = Field(False, description="Less memory, a third more time.")
+    gradient_checkpointing: StrictBool = Field(
+        False, description="Less memory, more time: layers are computed again on the way back."
+    )
     save_steps: StrictInt = Field(50, ge=1, description="Optimizer steps between checkpoints.")
     log_steps: StrictInt = Field(5, ge=1, description="Optimizer steps between lines of metrics.jsonl.")
     report_to: tuple[Reporter, ...] = Field(
@@ -155,6 +162,11 @@ class _TrainingSettings(ConfigModel):
     )
     merge: StrictBool = Field(True, description="Also write merged weights beside a LoRA adapter.")
     seed: StrictInt = 0
+
+    def num_steps(self, num_examples: int) -> int:
+        """Optimizer steps of a training on so many examples; the last one of an epoch may have fewer of them."""
+        steps = math.ceil(self.epochs * math.ceil(num_examples / self.examples_per_step))
+        return steps if self.max_steps is None else min(steps, self.max_steps)
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> Self:
@@ -321,11 +333,12 @@ class TrainConfig(_TrainingSettings, _Files):
                 "augmentation draws other texts in every epoch, but signal is cached and a cache is of fixed texts: "
                 "set signal to online, or remove augmentation"
             )
-        if self.augmentation.rename_probability and self.on_policy_fraction:
-            raise ValueError(
-                "augmentation.rename_probability and on_policy_fraction are both set, but what the student samples is "
-                "validated against the tools of the traces: set one of them to 0"
-            )
+        for name in ("rename_probability", "num_distractors"):
+            if getattr(self.augmentation, name) and self.on_policy_fraction:
+                raise ValueError(
+                    f"augmentation.{name} and on_policy_fraction are both set, but what the student samples is "
+                    "validated against the tools of the traces: set one of them to 0"
+                )
         return self
 
 

@@ -6,7 +6,6 @@ The arithmetic is `sizing`'s; how the report is shown is not known here.
 """
 
 import dataclasses
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -192,7 +191,10 @@ def run_check(config: TrainConfig, *, num_processes: int = 1) -> CheckReport:
         skeleton = load_skeleton(described.teacher)
         teacher_shapes = shapes_of(skeleton)
         teacher = _teacher_need(config, skeleton, _has_weights(described.teacher))
-    packs = _packs(config, prepared.train)
+    packs = _packs(config, prepared.train, config.examples_per_pack)
+    teacher_packs = packs
+    if config.signal == "cached" and config.cache is not None:
+        teacher_packs = _packs(config, [*prepared.train, *prepared.held_out], config.cache.examples_per_pack)
     work = _Workload(
         config=config,
         prepared=prepared,
@@ -201,7 +203,7 @@ def run_check(config: TrainConfig, *, num_processes: int = 1) -> CheckReport:
         student_batches=[_batch(config, "student", pack, student_shapes) for pack in packs],
         teacher_batches=[]
         if teacher_shapes is None
-        else [_batch(config, "teacher", pack, teacher_shapes) for pack in packs],
+        else [_batch(config, "teacher", pack, teacher_shapes) for pack in teacher_packs],
     )
     devices = _devices(work, student, teacher, num_processes)
     return CheckReport(
@@ -257,11 +259,11 @@ def _teacher_need(config: TrainConfig, skeleton: PreTrainedModel, weights_are_he
     )
 
 
-def _packs(config: TrainConfig, examples: Sequence[Example]) -> list[list[Example]]:
-    """The examples of sampled micro batches."""
+def _packs(config: TrainConfig, examples: Sequence[Example], size: int) -> list[list[Example]]:
+    """The examples of sampled micro batches, so many in each."""
     shuffled = random.Random(config.seed).sample(list(examples), len(examples))
-    starts = range(0, len(shuffled), config.examples_per_pack)
-    return [shuffled[start : start + config.examples_per_pack] for start in starts[:_SAMPLED_BATCHES]]
+    starts = range(0, len(shuffled), size)
+    return [shuffled[start : start + size] for start in starts[:_SAMPLED_BATCHES]]
 
 
 def _batch(config: TrainConfig, side: Side, pack: Sequence[Example], shapes: ModelShapes) -> _Batch:
@@ -278,7 +280,6 @@ def _batch(config: TrainConfig, side: Side, pack: Sequence[Example], shapes: Mod
 def _token_figures(work: _Workload) -> TokenFigures:
     config, prepared, batches = work.config, work.prepared, work.student_batches
     packs_per_step = config.examples_per_step / config.examples_per_pack
-    steps_per_epoch = math.ceil(len(prepared.train) / config.examples_per_step)
     mean_length = sum(len(example.student_ids) for example in prepared.train) / len(prepared.train)
     return TokenFigures(
         train_examples=len(prepared.train),
@@ -289,7 +290,7 @@ def _token_figures(work: _Workload) -> TokenFigures:
         unpacked_tokens_per_step=config.examples_per_step * mean_length,
         largest_batch_tokens=max(batch.num_tokens for batch in batches),
         largest_batch_rows=max(batch.num_rows for batch in batches),
-        steps=config.max_steps or math.ceil(config.epochs * steps_per_epoch),
+        steps=config.num_steps(len(prepared.train)),
     )
 
 
@@ -417,9 +418,14 @@ def _warnings(work: _Workload, models: Sequence[ModelNeed], devices: Sequence[De
     for device in devices:
         if device.fits is False:
             largest = sorted(device.bytes_of, key=lambda name: -device.bytes_of[name])
-            remedies = [f"{name}: {_REMEDIES[name]}" for name in largest if name in _REMEDIES][:3]
+            remedies = [f"{name}: {_remedy(name, device.phase)}" for name in largest if name in _REMEDIES][:3]
             found.append(
                 f"{device.phase} does not fit on {device.device}; what helps, the largest part first: "
                 + "; ".join(remedies)
             )
     return found
+
+
+def _remedy(part: str, phase: str) -> str:
+    remedy = _REMEDIES[part]
+    return remedy.replace("examples_per_pack", "cache.examples_per_pack") if phase == "caching" else remedy

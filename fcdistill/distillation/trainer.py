@@ -140,7 +140,7 @@ def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None
     require_reporters(config.report_to)
     prepared = prepare(training, signal=training.signal if training.objective.needs_teacher else None)
     require_strategy(training, prepared.teacher)
-    args = _arguments(training, config.out / "checkpoints", has_held_out=bool(prepared.held_out))
+    args = _arguments(training, config.out / "checkpoints", prepared)
     processes = Processes(args)
     if not processes.is_main:
         report = _unheard
@@ -327,7 +327,7 @@ def _train(
     return processes.from_main(finish)
 
 
-def _arguments(config: TrainConfig, checkpoints: Path, *, has_held_out: bool) -> TrainingArguments:
+def _arguments(config: TrainConfig, checkpoints: Path, prepared: Prepared) -> TrainingArguments:
     if config.device.startswith("cuda:"):
         if num_processes() > 1:
             raise ConfigError(
@@ -340,8 +340,7 @@ def _arguments(config: TrainConfig, checkpoints: Path, *, has_held_out: bool) ->
     args = TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=config.examples_per_pack,
-        num_train_epochs=config.epochs,
-        max_steps=config.max_steps or -1,
+        max_steps=config.num_steps(len(prepared.train)),
         learning_rate=config.learning_rate,
         lr_scheduler_type=schedule,
         warmup_steps=config.warmup_fraction,
@@ -352,7 +351,7 @@ def _arguments(config: TrainConfig, checkpoints: Path, *, has_held_out: bool) ->
         save_steps=config.save_steps,
         # One more than needed: the newest one is sealed only after the Trainer has removed old ones. The best stays.
         save_total_limit=3 if config.monitor.enabled else 2,
-        eval_strategy="steps" if has_held_out else "no",
+        eval_strategy="steps" if prepared.held_out else "no",
         eval_steps=config.save_steps,
         seed=config.seed,
         fp16=config.dtype == "float16",

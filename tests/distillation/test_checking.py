@@ -110,6 +110,19 @@ def test_the_cache_parts_the_teacher_from_the_student(tiny_models: Path, tmp_pat
     assert _part(report, "student weights", "caching") == 0
 
 
+def test_the_cache_is_written_in_packs_of_its_own(tiny_models: Path, tmp_path: Path) -> None:
+    def parts(**cache: int) -> dict[str, int]:
+        config = _config(tiny_models, tmp_path, signal="cached", cache={"dir": tmp_path / "cache", **cache})
+        return {need.phase: need.bytes_of.get("teacher logits", 0) for need in run_check(config).devices}
+
+    small, large = parts(examples_per_pack=1), parts(examples_per_pack=8)
+    assert large["caching"] > 3 * small["caching"] > 0 == small["training"] == large["training"]
+    large_teacher = _described(tmp_path / "large")
+    config = _config(tiny_models, tmp_path, teacher=large_teacher, signal="cached", cache={"dir": tmp_path / "cache"})
+    (advice,) = [text for text in run_check(config).warnings if "caching does not fit" in text]
+    assert "teacher activations: a lower cache.examples_per_pack or pack_tokens" in advice
+
+
 def test_a_student_that_teaches_itself_brings_passes_but_no_weights(tiny_models: Path, tmp_path: Path) -> None:
     report = run_check(_config(tiny_models, tmp_path, signal="self", teacher=None))
     assert report.teacher is not None and report.teacher.weight_bytes == 0 == _part(report, "teacher weights")

@@ -111,7 +111,7 @@ def _assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None
 
 def test_everything_together_writes_a_student_that_loads(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    config = _config(world, out, objective=EVERYTHING, held_out_fraction=0.2)
+    config = _config(world, out, objective=EVERYTHING, held_out_fraction=0.2, max_steps=1000)
     result = run_training(config)
     assert (result.steps, result.examples, result.directory) == (4, 8, out)
     lines = [line for line in _lines(out) if line.loss is not None]
