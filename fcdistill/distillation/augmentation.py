@@ -21,7 +21,6 @@ is drawn from 0 on, so that a prompt without them, as an evaluation has it, tell
 Examples that are held out are shown as they are, as an evaluation would show them.
 """
 
-import dataclasses
 import functools
 import logging
 import random
@@ -33,7 +32,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from fcdistill.catalog import read_catalog
 from fcdistill.config import AugmentationConfig, TrainConfig
-from fcdistill.distillation.data import Example
+from fcdistill.distillation.data import Example, stretched
 from fcdistill.distillation.renaming import draw_renaming
 from fcdistill.errors import ConfigError
 from fcdistill.records import FunctionTool, Trace
@@ -130,7 +129,7 @@ class AugmentedExamples(Dataset[Example]):
             examples[by_length[-1]].num_tokens,
             min(max_example_tokens, int(_SAMPLE_MARGIN * longest.num_tokens)),
         )
-        self.longest = _stretched(longest, self._max_tokens)
+        self.longest = stretched(longest, self._max_tokens)
         self._warned = False
 
     def __len__(self) -> int:
@@ -224,16 +223,3 @@ def _read_distractors(config: AugmentationConfig, traces: Sequence[Trace]) -> tu
             fix="lower augmentation.num_distractors, or name another distractor_catalogue",
         )
     return tools
-
-
-def _stretched(example: Example, num_tokens: int) -> Example:
-    """An example of exactly so many tokens on each side, its prompts cut or repeated."""
-
-    def to_length(ids: tuple[int, ...], length: int) -> tuple[int, ...]:
-        return (ids * (length // len(ids) + 1))[:length] if ids else ids
-
-    return dataclasses.replace(
-        example,
-        student_prompt=to_length(example.student_prompt, num_tokens - len(example.completion)),
-        teacher_prompt=to_length(example.teacher_prompt, num_tokens - len(example.teacher_completion)),
-    )

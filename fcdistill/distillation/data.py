@@ -5,6 +5,7 @@ where they have one tokenizer. Where they have not, `spans` says which tokens be
 models and losses are not known here.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -31,6 +32,7 @@ __all__ = [
     "drop_unseen_removals",
     "length_statistics",
     "render_traces",
+    "stretched",
     "tools_of",
 ]
 
@@ -71,6 +73,11 @@ class Example:
     def teacher_ids(self) -> tuple[int, ...]:
         """What the teacher reads."""
         return self.teacher_prompt + self.teacher_completion[:-1]
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Length of the longer prompt."""
+        return max(len(self.student_prompt), len(self.teacher_prompt))
 
     @property
     def num_tokens(self) -> int:
@@ -171,6 +178,19 @@ def _common_suffix(first: Sequence[int], second: Sequence[int], limit: int) -> i
     while same < min(limit, len(second)) and first[-1 - same] == second[-1 - same]:
         same += 1
     return same
+
+
+def stretched(example: Example, num_tokens: int) -> Example:
+    """An example of exactly so many tokens on each side, its prompts cut or repeated."""
+
+    def to_length(ids: tuple[int, ...], length: int) -> tuple[int, ...]:
+        return (ids * (length // len(ids) + 1))[:length] if ids else ids
+
+    return dataclasses.replace(
+        example,
+        student_prompt=to_length(example.student_prompt, num_tokens - len(example.completion)),
+        teacher_prompt=to_length(example.teacher_prompt, num_tokens - len(example.teacher_completion)),
+    )
 
 
 def drop_long(examples: Sequence[Example], max_example_tokens: int) -> tuple[list[Example], list[str]]:

@@ -160,7 +160,7 @@ class OnPolicy:
             Row(
                 str(index),
                 list(example.student_prompt),
-                min(longest, self._config.max_example_tokens - _num_prompt_tokens(example)),
+                min(longest, self._config.max_example_tokens - example.num_prompt_tokens),
                 random.Random(f"{self._config.seed}/{step}/{example.trace_id}"),
             )
             for index, example in enumerate(examples)
@@ -213,10 +213,6 @@ class OnPolicy:
             encoded = _encoded_text(self._tokenizer, body)
             answered = _aligned(answered, encoded, is_cut, self._pairs, self._teacher_tokenizer)
         return Sample(answered, is_valid_answer(text, self._validators[example.trace_id], is_cut=is_cut))
-
-
-def _num_prompt_tokens(example: Example) -> int:
-    return max(len(example.student_prompt), len(example.teacher_prompt))
 
 
 def _aligned(

@@ -23,6 +23,7 @@ from fcdistill.distillation.data import (
     drop_long,
     drop_unseen_removals,
     render_traces,
+    stretched,
     tools_of,
 )
 from fcdistill.distillation.forward import choose_packing
@@ -30,7 +31,7 @@ from fcdistill.distillation.layers import LayerPair, pair_layers
 from fcdistill.distillation.placement import teacher_place
 from fcdistill.distillation.signals import OnlineTeacher
 from fcdistill.distillation.token_strings import StringPairs, pair_strings, token_strings
-from fcdistill.errors import ConfigError
+from fcdistill.errors import ConfigError, DataError
 from fcdistill.models import (
     ModelShape,
     card_of,
@@ -88,10 +89,15 @@ class Prepared:
     validators: Mapping[str, CallValidator] = field(default_factory=dict)
     """Per trace id, what judges calls of its tools; none where the student samples no answers."""
 
+    longest_answered: Example | None = None
+    """As long as any trace with an answer of the student's own, where it samples some."""
+
     @property
     def samples(self) -> list[Example]:
-        """Examples as long as those that are trained on."""
-        return [*self.train, self.augmented.longest] if self.augmented else self.train
+        """Examples as long as those that the models read while the student is trained."""
+        drawn = [self.augmented.longest] if self.augmented else []
+        answered = [self.longest_answered] if self.longest_answered else []
+        return [*self.train, *self.held_out, *drawn, *answered]
 
 
 def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) -> Prepared:
@@ -147,9 +153,34 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
     train = [example for example in kept if example.trace_id not in held_out_ids]
     held_out = [example for example in kept if example.trace_id in held_out_ids]
     held_out_traces = [trace for trace in split.held_out if trace.id in kept_ids]
+    _require_both_sides(config, train, held_out)
     augmented = augmented_examples(config, traces, train, render) if config.augmentation.is_on else None
-    validators = call_validators(traces) if config.on_policy_fraction else {}
-    return Prepared(tokenizer, teacher, train, held_out, held_out_traces, left_out, tools, augmented, validators)
+    prepared = Prepared(tokenizer, teacher, train, held_out, held_out_traces, left_out, tools, augmented)
+    if not config.on_policy_fraction:
+        return prepared
+    return dataclasses.replace(
+        prepared, validators=call_validators(traces), longest_answered=_longest_answered(config, prepared.samples)
+    )
+
+
+def _require_both_sides(config: TrainConfig, train: Sequence[Example], held_out: Sequence[Example]) -> None:
+    """Where traces are held out, one side can lose all of its traces by their length."""
+    if train and (held_out or not config.monitor.enabled):
+        return
+    side, wanted = ("held-out ", "monitor.steps asks the student") if train else ("training ", "training needs")
+    raise DataError(
+        f"no {side}trace is left: the others have more than max_example_tokens {config.max_example_tokens} tokens, or "
+        "are made of traces of both sides",
+        required=f"at least one {side}trace, which {wanted}",
+        fix="raise max_example_tokens, or change held_out_fraction or seed",
+    )
+
+
+def _longest_answered(config: TrainConfig, examples: Sequence[Example]) -> Example:
+    """An example as long as the longest prompt with the longest answer that the student may give."""
+    longest = max(examples, key=lambda example: example.num_prompt_tokens)
+    answered = longest.num_prompt_tokens + config.on_policy.max_new_tokens
+    return stretched(longest, max(longest.num_tokens, min(answered, config.max_example_tokens)))
 
 
 def require_devices(config: TrainConfig, *, needs_teacher: bool) -> None:

@@ -6,8 +6,8 @@ import pytest
 from fcdistill.config import Divergence, TrainConfig, parse_config
 from fcdistill.distillation import preparation as module
 from fcdistill.distillation.preparation import prepare
-from fcdistill.errors import ConfigError
-from fcdistill.records import ModelRef
+from fcdistill.errors import ConfigError, DataError
+from fcdistill.records import Message, ModelRef
 from fcdistill.storage import write_jsonl
 from tests.distillation.tiny_data import tiny_traces
 
@@ -97,7 +97,7 @@ def test_what_a_prompt_without_tools_can_not_tell_apart_is_left_out(
 def test_augmented_examples_are_those_that_are_trained_on(tmp_path: Path, tiny_models: Path) -> None:
     fields = {"max_example_tokens": 4000, "held_out_fraction": 0.4, "teacher": None}
     plain = prepare(_config(tmp_path, tiny_models, **fields), signal=None)
-    assert plain.augmented is None and plain.samples == plain.train
+    assert plain.augmented is None and plain.samples == [*plain.train, *plain.held_out]
     augmentation = {"rename_probability": 1.0}
     prepared = prepare(_config(tmp_path, tiny_models, augmentation=augmentation, **fields), signal=None)
     assert (prepared.train, prepared.held_out) == (plain.train, plain.held_out)
@@ -105,7 +105,49 @@ def test_augmented_examples_are_those_that_are_trained_on(tmp_path: Path, tiny_m
     fetched = [prepared.augmented[index] for index in range(len(prepared.augmented))]
     assert [example.trace_id for example in fetched] == [example.trace_id for example in plain.train]
     assert all(new.student_prompt != old.student_prompt for new, old in zip(fetched, plain.train, strict=True))
-    assert prepared.samples == [*plain.train, prepared.augmented.longest]
+    assert prepared.samples == [*plain.train, *plain.held_out, prepared.augmented.longest]
+
+
+def test_samples_are_as_long_as_the_students_own_answers(tmp_path: Path, tiny_models: Path) -> None:
+    fields = {"objective": {"kd_weight": 1.0}, "on_policy": {"max_new_tokens": 300}}
+    plain = prepare(_config(tmp_path, tiny_models, **fields), signal="online")
+    prompt = max(example.num_prompt_tokens for example in plain.train)
+    longest = max(example.num_tokens for example in plain.train)
+    for limit, num_tokens in ((4096, prompt + 300), (longest + 7, longest + 7)):
+        config = _config(tmp_path, tiny_models, max_example_tokens=limit, on_policy_fraction=0.5, **fields)
+        sample = prepare(config, signal="online").samples[-1]
+        assert len(sample.student_ids) == len(sample.teacher_ids) == num_tokens - 1
+
+
+@pytest.mark.parametrize(
+    ("long_side", "monitor", "message"),
+    [
+        ("held_out", {}, None),
+        ("held_out", {"steps": 1}, "no held-out trace is left: .* than max_example_tokens"),
+        ("train", {}, "no training trace is left: .* than max_example_tokens"),
+    ],
+)
+def test_a_side_of_a_split_may_lose_all_traces_by_their_length(
+    tmp_path: Path, tiny_models: Path, long_side: str, monitor: dict[str, int], message: str | None
+) -> None:
+    config = _config(tmp_path, tiny_models, teacher=None, held_out_fraction=0.3, monitor=monitor)
+    split = prepare(config, signal=None)
+    longest = max(example.num_tokens for example in split.samples)
+    config = config.model_copy(update={"max_example_tokens": longest})
+    ids = {example.trace_id for example in getattr(split, long_side)}
+    lengthened = Message(role="user", content="lamp " * longest)
+    write_jsonl(
+        config.traces,
+        [
+            trace.model_copy(update={"messages": (lengthened, *trace.messages[1:])}) if trace.id in ids else trace
+            for trace in tiny_traces(6)
+        ],
+    )
+    if message is None:
+        assert prepare(config, signal=None).held_out == []
+        return
+    with pytest.raises(DataError, match=message):
+        prepare(config, signal=None)
 
 
 def _foreign(directory: Path, models: Path, **objective: Any) -> TrainConfig:
