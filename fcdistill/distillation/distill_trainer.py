@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 
 from fcdistill.config import ObjectiveConfig
 from fcdistill.distillation.best_student import BestStudent
-from fcdistill.distillation.checkpoints import checkpoint_of, seal
+from fcdistill.distillation.checkpoints import checkpoint_of, remove_older, seal
 from fcdistill.distillation.collation import Collator
 from fcdistill.distillation.data import Example
 from fcdistill.distillation.forward import forward_rows
@@ -327,6 +327,8 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             checkpoint = checkpoint_of(Path(self.args.output_dir), self.state.global_step)
             best = self.best_checkpoint
             seal(checkpoint, *([] if best is None or best == checkpoint else [best]))
+            # The Trainer itself would remove older ones before this one is sealed.
+            remove_older(checkpoint.parent)
 
     @property
     def best_checkpoint(self) -> Path | None:
