@@ -30,6 +30,7 @@ from fcdistill.distillation.losses import cross_entropy
 from fcdistill.distillation.monitoring import CallMonitor
 from fcdistill.distillation.objective import RowSums, SpanRows, StepTotals, components, total_loss
 from fcdistill.distillation.on_policy import OnPolicy
+from fcdistill.distillation.progress import LinesBeforeCheckpoints
 from fcdistill.distillation.sharding import sharded_loader
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
 from fcdistill.students import weight_storage_errors
@@ -127,6 +128,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         if monitor is not None:
             self.add_callback(monitor)
             self.add_callback(BestStudent(monitor.config))
+        self.add_callback(LinesBeforeCheckpoints())
         self._sums: dict[str, Tensor] = {}
         self._sample_sums: dict[str, Tensor] = {}
         self._since: tuple[int, float] | None = None

@@ -108,7 +108,6 @@ def _measure(
         if control.should_save:
             saved.append(step)
         if control.should_training_stop:
-            assert control.should_log
             return state.best_global_step, step, saved
     return state.best_global_step, None, saved
 
@@ -167,7 +166,7 @@ def test_a_run_that_no_longer_improves_stops_and_saves_its_best_student(
     assert any("the student of step 4 is saved" in line for line in reported)
     lines = list(iter_jsonl(out / "metrics.jsonl", MetricsLine))
     assert result.held_out_ce == next(line.held_out_ce for line in lines if line.step == 4)
-    assert [line.step for line in lines if line.loss is not None] == [10]
+    assert [line.step for line in lines if line.loss is not None] == list(range(1, 11))
     best = load_file(tmp_path / "copy" / "adapter_model.safetensors")
     best |= load_file(tmp_path / "copy" / "projectors.safetensors")
     assert _equal(_weights(out), best)
