@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import decoders
 from torch import Tensor
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from fcdistill.backends.base import Request
 from fcdistill.backends.local import LocalBackend
@@ -452,11 +454,24 @@ def test_a_compiled_loss_follows_the_curve_of_the_plain_one(world: Path, tmp_pat
 
 
 def test_gradient_checkpointing_changes_nothing(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = Counter[str]()
+    attend = LlamaAttention.forward
+
+    def count(self: LlamaAttention, *args: Any, **kwargs: Any) -> Any:
+        passes[out.name] += 1
+        return attend(self, *args, **kwargs)
+
+    monkeypatch.setattr(LlamaAttention, "forward", count)
     fields = {"objective": EVERYTHING, "max_steps": 6}
-    run_training(_config(world, tmp_path / "on", **fields, gradient_checkpointing=True))
-    run_training(_config(world, tmp_path / "recomputing", **fields))
+    out = tmp_path / "on"
+    run_training(_config(world, out, **fields, gradient_checkpointing=True))
+    out = tmp_path / "recomputing"
+    run_training(_config(world, out, **fields))
     monkeypatch.setattr(module, "recompute_cheap_parts", lambda model: 0)
-    run_training(_config(world, tmp_path / "off", **fields))
+    out = tmp_path / "off"
+    run_training(_config(world, out, **fields))
+    # Each of the student's three layers once more for each of the ten micro batches.
+    assert passes["on"] - 3 * 10 == passes["recomputing"] == passes["off"] > 3 * 10
     _assert_equal(_weights(tmp_path / "on"), _weights(tmp_path / "off"))
     # Sums in another order; Adam makes much of gradients that are nearly zero, so weights are no measure here.
     for name in ("loss", "grad_norm"):
