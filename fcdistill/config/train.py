@@ -153,7 +153,11 @@ class _TrainingSettings(ConfigModel):
         False, description="Less memory, more time: layers are computed again on the way back."
     )
     save_steps: StrictInt = Field(50, ge=1, description="Optimizer steps between checkpoints.")
-    log_steps: StrictInt = Field(5, ge=1, description="Optimizer steps between lines of metrics.jsonl.")
+    log_steps: StrictInt = Field(
+        5,
+        ge=1,
+        description="Optimizer steps between lines of metrics.jsonl; checkpoints and evaluations have one too.",
+    )
     report_to: tuple[Reporter, ...] = Field(
         (), description="Experiment trackers that receive the same lines; each needs its package of the same name."
     )

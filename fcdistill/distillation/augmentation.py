@@ -140,7 +140,9 @@ class AugmentedExamples(Dataset[Example]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Example]:
-        """The examples of a pack."""
+        """The examples of a pack; none where a process has run out of them (`sharding`)."""
+        if not indices:
+            return []
         found = self._drawn(indices)
         for place, example in enumerate(found):
             if example.num_tokens > self._max_tokens:

@@ -48,7 +48,6 @@ class BestStudent(TrainerCallback):  # type: ignore[misc]
             control.should_save |= self._keeps_best
         elif self._patience is not None and self._measurements_since_best(state) >= self._patience:
             control.should_training_stop = True
-            control.should_log = True  # the losses since the last line
             # A run that was resumed from here would train another step before it stopped.
             control.should_save = False
             log.warning("call accuracy has not risen in %d measurements: training stops", self._patience)

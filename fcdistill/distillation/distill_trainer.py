@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 
 from fcdistill.config import ObjectiveConfig
 from fcdistill.distillation.best_student import BestStudent
-from fcdistill.distillation.checkpoints import checkpoint_of, seal
+from fcdistill.distillation.checkpoints import checkpoint_of, remove_older, seal
 from fcdistill.distillation.chunks import row_chunks
 from fcdistill.distillation.collation import Collator
 from fcdistill.distillation.data import Example
@@ -31,6 +31,7 @@ from fcdistill.distillation.losses import cross_entropy
 from fcdistill.distillation.monitoring import CallMonitor
 from fcdistill.distillation.objective import RowSums, SpanRows, StepTotals, components, total_loss
 from fcdistill.distillation.on_policy import OnPolicy
+from fcdistill.distillation.progress import LinesBeforeCheckpoints
 from fcdistill.distillation.sharding import sharded_loader
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
 from fcdistill.students import weight_storage_errors
@@ -128,6 +129,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         if monitor is not None:
             self.add_callback(monitor)
             self.add_callback(BestStudent(monitor.config))
+        self.add_callback(LinesBeforeCheckpoints())
         self._sums: dict[str, Tensor] = {}
         self._sample_sums: dict[str, Tensor] = {}
         self._since: tuple[int, float] | None = None
@@ -329,6 +331,8 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             checkpoint = checkpoint_of(Path(self.args.output_dir), self.state.global_step)
             best = self.best_checkpoint
             seal(checkpoint, *([] if best is None or best == checkpoint else [best]))
+            # The Trainer itself would remove older ones before this one is sealed.
+            remove_older(checkpoint.parent)
 
     @property
     def best_checkpoint(self) -> Path | None:

@@ -17,7 +17,7 @@ from transformers import ProgressCallback, TrainerCallback, TrainerControl, Trai
 from fcdistill.records import MetricsLine
 from fcdistill.storage import Journal, iter_jsonl, write_jsonl
 
-__all__ = ["GracefulStop", "MetricsLog", "ProgressBar", "step_of", "to_stderr"]
+__all__ = ["GracefulStop", "LinesBeforeCheckpoints", "MetricsLog", "ProgressBar", "step_of", "to_stderr"]
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +59,6 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Begin to measure how long a step takes."""
         self._began = (state.global_step, time.monotonic())
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Have the last steps logged, however few they are."""
-        if state.global_step >= state.max_steps:
-            control.should_log = True
 
     def on_log(
         self,
@@ -164,6 +159,21 @@ class GracefulStop(TrainerCallback):  # type: ignore[misc]
         if self.requested:
             control.should_save = True
             control.should_training_stop = True
+
+
+class LinesBeforeCheckpoints(TrainerCallback):  # type: ignore[misc]
+    """Has the losses logged at each step that is or may be saved, the last one included, however few steps they are of.
+
+    Means begin anew where a killed run goes on. With this they do so in an uninterrupted one too, and both have the
+    same lines; only a checkpoint of Ctrl-C has a line that an uninterrupted run lacks. An evaluation may have a
+    checkpoint written (`best_student`) when it is too late for a line.
+
+    It comes after whatever else asks for checkpoints and evaluations, in every process: they add up what is logged.
+    """
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Ask the Trainer for a line."""
+        control.should_log |= control.should_save or control.should_evaluate
 
 
 def step_of(checkpoint: Path | None) -> int:

@@ -349,8 +349,6 @@ def _arguments(config: TrainConfig, checkpoints: Path, prepared: Prepared) -> Tr
         logging_steps=config.log_steps,
         logging_nan_inf_filter=False,
         save_steps=config.save_steps,
-        # One more than needed: the newest one is sealed only after the Trainer has removed old ones. The best stays.
-        save_total_limit=3 if config.monitor.enabled else 2,
         eval_strategy="steps" if prepared.held_out else "no",
         eval_steps=config.save_steps,
         seed=config.seed,

@@ -5,21 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch.utils.data import DataLoader
 from transformers import TrainerControl, TrainerState
 
 from fcdistill.catalog import Catalog, read_catalog
 from fcdistill.config import AugmentationConfig, ObjectiveConfig, ToolsInPrompt
 from fcdistill.distillation.augmentation import AugmentedExamples, EpochOfDraws, augment_trace
+from fcdistill.distillation.collation import Collator
 from fcdistill.distillation.data import Example, render_traces
 from fcdistill.distillation.packing import pack_tree
+from fcdistill.distillation.sharding import sharded_loader
 from fcdistill.distillation.spans import cut_text
 from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.prompts import prepare_tokenizer
 from fcdistill.records import Message, ModelRef, Trace, TraceMeta
 from fcdistill.validation import CallValidator
 from tests.distillation.test_renaming import BOOK, HOME, HOME_CALLS, OLD, SAID, TESTS_NAMES
-from tests.distillation.tiny_data import make_trainer, tiny_traces
+from tests.distillation.tiny_data import PACKED, make_trainer, tiny_traces
 from tests.tiny import TokenizerKind, tiny_model, tiny_tokenizer
 
 HOME_CATALOG = read_catalog(Path(__file__).parents[2] / "schemas" / "smart_home.json")
@@ -202,6 +205,15 @@ def test_a_draw_depends_on_seed_epoch_and_the_packs_first_trace_alone() -> None:
     again.epoch = 1
     assert again.__getitems__([0, 1]) == second
     assert examples_of(TRACES, seed=1).__getitems__([0, 1]) != first[0]
+
+
+def test_a_process_without_a_pack_gets_no_examples() -> None:
+    examples = examples_of(TRACES[:3])
+    collator = Collator(PACKED, None, {}, "completion", filler=renderer(TRACES[:1])[0])
+    loader = sharded_loader(
+        examples, collator, batch_size=2, num_processes=3, process_index=2, place=torch.device("cpu")
+    )
+    assert [int(batch["num_examples"]) for batch in loader] == [0]
 
 
 def test_worker_processes_fetch_the_same_examples() -> None:

@@ -26,17 +26,21 @@ from tests.tiny import tiny_model, tiny_tokenizer
 
 ACCURACIES = {2: 0.25, 4: 0.75, 6: 0.5, 8: 0.75, 10: 0.5}
 """Call accuracy by step: with a patience of 3 the run ends after step 10 with the student of step 4."""
+LATE = {2: 0.25, 4: 0.125, 6: 0.125, 8: 0.125, 10: 0.75}
+"""With a patience of 4 it ends after step 18 with the student of step 10."""
 
 
 class ScriptedMonitor(CallMonitor):
-    """Measures what `ACCURACIES` say."""
+    """Measures what it is told."""
+
+    accuracies = ACCURACIES
 
     def is_due(self, state: TrainerState) -> bool:
         self.step = state.global_step
         return super().is_due(state)
 
     def call_accuracy(self, accelerator: Accelerator) -> float:
-        return ACCURACIES.get(self.step, 0.0)
+        return self.accuracies.get(self.step, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +108,6 @@ def _measure(
         if control.should_save:
             saved.append(step)
         if control.should_training_stop:
-            assert control.should_log
             return state.best_global_step, step, saved
     return state.best_global_step, None, saved
 
@@ -162,8 +165,8 @@ def test_a_run_that_no_longer_improves_stops_and_saves_its_best_student(
     assert "call accuracy has not risen in 3 measurements" in caplog.text
     assert any("the student of step 4 is saved" in line for line in reported)
     lines = list(iter_jsonl(out / "metrics.jsonl", MetricsLine))
-    assert result.held_out_ce == next(line.held_out_ce for line in lines if line.step == 4)
-    assert [line.step for line in lines if line.loss is not None] == [10]
+    assert result.held_out_ce == next(line.held_out_ce for line in lines if line.step == 4 and line.held_out_ce)
+    assert [line.step for line in lines if line.loss is not None] == list(range(1, 11))
     best = load_file(tmp_path / "copy" / "adapter_model.safetensors")
     best |= load_file(tmp_path / "copy" / "projectors.safetensors")
     assert _equal(_weights(out), best)
@@ -193,10 +196,26 @@ def test_the_last_student_is_saved_where_the_best_is_not_kept(
     assert not _equal(_weights(tmp_path / "last"), _weights(tmp_path / "kept"))
 
 
-@pytest.mark.parametrize(("killed_at", "left"), [(4, [2, 3, 4]), (5, [3, 4, 5]), (9, [4, 8, 9])])
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "ends", "killed_at", "left"),
+    [
+        (ACCURACIES, 3, (10, 4), 4, [2, 3, 4]),
+        (ACCURACIES, 3, (10, 4), 5, [2, 3, 4, 5]),
+        (LATE, 4, (18, 10), 10, [2, 8, 9, 10]),
+    ],
+    ids=["new-best", "after-a-new-best", "new-best-long-after-the-last"],
+)
 def test_a_killed_run_ends_with_the_best_student_of_an_uninterrupted_one(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int, left: list[int]
+    world: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    accuracies: dict[int, float],
+    patience: int,
+    ends: tuple[int, int],
+    killed_at: int,
+    left: list[int],
 ) -> None:
+    """It is killed when all of a checkpoint is written but its seal."""
     program = (
         "import os, signal, sys\n"
         "from fcdistill.config import TrainConfig\n"
@@ -207,9 +226,11 @@ def test_a_killed_run_ends_with_the_best_student_of_an_uninterrupted_one(
         "    real(path, *needed)\n"
         "real, distill_trainer.seal = distill_trainer.seal, kill\n"
         "trainer.CallMonitor = ScriptedMonitor\n"
+        f"ScriptedMonitor.accuracies = {accuracies}\n"
         "trainer.run_training(TrainConfig.model_validate_json(sys.stdin.read()))\n"
     )
-    config = _config(world, tmp_path / "killed")
+    monitor = {"steps": 2, "patience": patience}
+    config = _config(world, tmp_path / "killed", monitor=monitor)
     process = subprocess.run(
         [sys.executable, "-c", program], input=config.model_dump_json(), text=True, capture_output=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -218,8 +239,12 @@ def test_a_killed_run_ends_with_the_best_student_of_an_uninterrupted_one(
     checkpoints = tmp_path / "killed" / "checkpoints"
     assert sorted(checkpoints.iterdir()) == sorted(checkpoints / f"checkpoint-{step}" for step in left)
     monkeypatch.setattr(module, "CallMonitor", ScriptedMonitor)
-    found, expected = run_training(config), run_training(_config(world, tmp_path / "whole"))
-    assert (found.steps, found.best_step) == (expected.steps, expected.best_step) == (10, 4)
+    monkeypatch.setattr(ScriptedMonitor, "accuracies", accuracies)
+    reported: list[str] = []
+    found = run_training(config, reported.append)
+    expected = run_training(_config(world, tmp_path / "whole", monitor=monitor))
+    assert f"going on from {checkpoints / f'checkpoint-{killed_at - 1}'}" in reported
+    assert (found.steps, found.best_step) == (expected.steps, expected.best_step) == ends
     assert found.held_out_ce == pytest.approx(expected.held_out_ce, rel=1e-6)
     for name, value in _weights(tmp_path / "whole").items():
         assert torch.allclose(_weights(tmp_path / "killed")[name], value, atol=1e-6), name

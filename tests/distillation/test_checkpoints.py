@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fcdistill.distillation.checkpoints import checkpoint_of, last_sealed, seal
+from fcdistill.distillation.checkpoints import checkpoint_of, last_sealed, remove_older, seal
 
 
 def _checkpoint(directory: Path, step: int, *, sealed: bool = True) -> Path:
@@ -37,6 +37,7 @@ def _flip(path: Path) -> None:
     [
         lambda path: (path / "sealed.json").unlink(),
         lambda path: (path / "sealed.json").write_text("{"),
+        lambda path: (path / "sealed.json").write_text("1"),
         lambda path: (path / "weights").unlink(),
         lambda path: (path / "weights").write_bytes(b"w"),
         lambda path: _flip(path / "weights"),
@@ -79,3 +80,31 @@ def test_the_checkpoint_of_a_step(tmp_path: Path) -> None:
     assert last_sealed(tmp_path) is None
     _checkpoint(tmp_path, 7)
     assert checkpoint_of(tmp_path, 7) == last_sealed(tmp_path)
+
+
+def test_the_newest_two_stay_with_those_that_they_need(tmp_path: Path) -> None:
+    """Whichever of the newest two is damaged, the other one is whole with its best."""
+    old, best, *_ = (_checkpoint(tmp_path, step) for step in (4, 5, 9))
+    for step, needed in ((10, best), (100, old)):
+        seal(_checkpoint(tmp_path, step, sealed=False), needed)
+    (tmp_path / "notes").mkdir()
+    remove_older(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-10",
+        "checkpoint-100",
+        "checkpoint-4",
+        "checkpoint-5",
+        "notes",
+    ]
+    new_best = _checkpoint(tmp_path, 200)
+    remove_older(tmp_path)
+    assert sorted(tmp_path.glob("checkpoint-*")) == sorted([old, tmp_path / "checkpoint-100", new_best])
+    _flip(new_best / "weights")
+    assert last_sealed(tmp_path) == tmp_path / "checkpoint-100"
+
+
+def test_a_damaged_seal_needs_nothing(tmp_path: Path) -> None:
+    paths = [_checkpoint(tmp_path, step) for step in (1, 2, 3)]
+    (paths[1] / "sealed.json").write_text("{")
+    remove_older(tmp_path)
+    assert sorted(tmp_path.iterdir()) == paths[1:]

@@ -11,10 +11,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from fcdistill.config import CLASS_NAMES, ObjectiveConfig
-from fcdistill.distillation import chunks, distill_trainer
+from fcdistill.distillation import attention, chunks, distill_trainer
 from fcdistill.distillation.attention import training_attention
 from fcdistill.distillation.collation import Layout
-from fcdistill.distillation.data import Example
+from fcdistill.distillation.data import Example, HiddenPositions, Side
 from fcdistill.distillation.distill_trainer import DistillTrainer
 from fcdistill.distillation.lora import fuse_lora
 from fcdistill.distillation.losses import cross_entropy
@@ -59,15 +59,23 @@ def _assert_same(found: tuple[float, dict[str, Tensor]], expected: tuple[float, 
     ids=["ce", "kd", "hidden-request", "hidden-mse", "all"],
 )
 def test_packed_rows_give_the_loss_and_gradients_of_unpacked_rows(
-    tmp_path: Path, family: str, lora: bool, objective: ObjectiveConfig
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, lora: bool, objective: ObjectiveConfig
 ) -> None:
+    """Packed rows through the kernel that attends to them in a training, in several blocks."""
     examples = random_examples(7)
+    attended = []
+    find_blocks = attention._find_blocks
+    monkeypatch.setattr(attention, "_BLOCK", 16)
+    monkeypatch.setattr(attention, "_KEY_STEP", 8)
+    monkeypatch.setattr(attention, "_find_blocks", lambda mask: attended.append(mask) or find_blocks(mask))
     found = []
-    for layout in ({}, {"layout": UNPACKED}):
+    for layout in (PACKED, UNPACKED):
         model = tiny_model(family, VOCABULARY)  # type: ignore[arg-type]
         student = noisy_lora(model) if lora else model
-        trainer = make_trainer(tmp_path, objective=objective, student=student, teacher_width=48, **layout)  # type: ignore[arg-type]
-        found.append(gradients(trainer, [examples]))
+        trainer = make_trainer(tmp_path, objective=objective, student=student, teacher_width=48, layout=layout)
+        with training_attention(student) if layout is PACKED else contextlib.nullcontext():
+            found.append(gradients(trainer, [examples]))
+    assert max(mask.shape[1] for mask in attended) > 4 * 16
     _assert_same(*found)
     names = found[0][1]
     assert any("lora_A" in name for name in names) == lora
@@ -162,6 +170,60 @@ def test_the_loss_is_that_of_plain_forward_passes_shifted_by_hand(tmp_path: Path
     hidden = sum(row.sum() for row in reference.cosine) / num_rows
     loss, _ = gradients(trainer, [examples[:2], examples[2:]])
     assert loss == pytest.approx(0.7 * ce.item() + 0.9 * kd.item() + 0.5 * hidden.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["completion", "request+completion"])
+@pytest.mark.parametrize(("layout", "window"), [(PACKED, 64), (UNPACKED, 16)], ids=["packed", "unpacked"])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_hidden_states_of_another_architecture_are_aligned_row_by_row(
+    tmp_path: Path, family: str, layout: Layout, window: int, positions: HiddenPositions
+) -> None:
+    """The teacher differs in width, depth, heads and kind; a window that is shorter than its rows forbids packing."""
+    gemma = tiny_model(
+        "gemma3",
+        VOCABULARY + 4,
+        hidden_size=48,
+        num_layers=6,
+        seed=1,
+        num_attention_heads=6,
+        num_key_value_heads=3,
+        head_dim=8,
+        sliding_window=window,
+    )
+    pairs = [(2, 3), (4, 6)]
+    teacher = OnlineTeacher(gemma, gemma.get_output_embeddings(), VOCABULARY, (3, 6), needs_logits=False)
+    trainer = make_trainer(
+        tmp_path,
+        objective=ObjectiveConfig(ce_weight=0, hidden_weight=1.0, hidden_positions=positions),
+        student=tiny_model(family, VOCABULARY),  # type: ignore[arg-type]
+        layout=layout,
+        teacher=teacher,
+        teacher_width=48,
+        pairs=pairs,
+    )
+    examples = random_examples(5)
+
+    def plain(model: Any, side: Side, layer: int) -> Tensor:
+        found = []
+        for example in examples:
+            ids = example.student_ids if side == "student" else example.teacher_ids
+            # Those that predict the completion; the request's last one is the first of them.
+            num_rows = len(example.completion) + (example.num_request_tokens - 1 if "request" in positions else 0)
+            with torch.no_grad():
+                states = model(torch.tensor([ids]), output_hidden_states=True).hidden_states
+            found.append(states[layer][0, -num_rows:])
+        return torch.cat(found)
+
+    batch = trainer.data_collator(examples)
+    loss, grads = gradients(trainer, [examples])
+    distances = []
+    for (student_layer, teacher_layer), linear in zip(pairs, trainer._projectors.maps.values(), strict=True):  # type: ignore[union-attr]
+        teacher_MH = plain(gemma, "teacher", teacher_layer)
+        assert torch.allclose(teacher.rows(batch).hidden_MH[teacher_layer], teacher_MH, atol=1e-5)
+        student_MH = plain(trainer.model, "student", student_layer) @ linear.weight.T
+        distances.append(1 - F.cosine_similarity(student_MH, teacher_MH, dim=-1).mean())
+    assert loss == pytest.approx(torch.stack(distances).mean().item(), rel=1e-5)
+    assert all(value.norm() > 0 for name, value in grads.items() if "layers.0" in name or "projectors" in name)
 
 
 def test_the_first_completion_token_is_distilled(tmp_path: Path) -> None:

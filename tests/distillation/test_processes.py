@@ -35,26 +35,27 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nine traces (neither 2 x 2 nor 2 divide them), a student, and a wider and deeper teacher."""
+    """Nine traces (neither 2 x 2 nor 2 divide them), a student, and wider teachers, one with another tokenizer."""
     directory = tmp_path_factory.mktemp("world")
     write_jsonl(directory / "traces.jsonl", tiny_traces(9))
     size = len(tiny_tokenizer("qwen"))
     models = {
-        "student": tiny_model("llama", size, num_layers=3),
-        "teacher": tiny_model("llama", size + 5, hidden_size=48, num_layers=5, seed=1),
+        "student": (tiny_model("llama", size, num_layers=3), "qwen"),
+        "teacher": (tiny_model("llama", size + 5, hidden_size=48, num_layers=5, seed=1), "qwen"),
+        "stranger": (tiny_model("qwen2", 512, hidden_size=48, num_layers=2, seed=1), "plain"),
     }
-    for name, model in models.items():
+    for name, (model, kind) in models.items():
         model.save_pretrained(directory / name)
-        tiny_tokenizer("qwen").save_pretrained(directory / name)
+        tiny_tokenizer(kind).save_pretrained(directory / name)  # type: ignore[arg-type]
     return directory
 
 
-def _values(world: Path, out: Path, **fields: Any) -> dict[str, Any]:
+def _values(world: Path, out: Path, *, teacher: str | None = "teacher", **fields: Any) -> dict[str, Any]:
     return {
         "traces": str(world / "traces.jsonl"),
         "out": str(out),
         "student": {"model": str(world / "student")},
-        "teacher": str(world / "teacher"),
+        "teacher": teacher and str(world / teacher),
         "tools_in_prompt": "compact",
         "tuning": {"method": "lora", "lora_rank": 4, "lora_alpha": 8},
         "epochs": 3,
@@ -75,15 +76,23 @@ def _alone(world: Path, out: Path, **fields: Any) -> None:
     run_training(config)
 
 
+def _write_config(world: Path, out: Path, **fields: Any) -> Path:
+    path = out.parent / f"{out.name}.yaml"
+    path.write_text(yaml.safe_dump({"train": _values(world, out, **fields)}))
+    return path
+
+
 def _start(world: Path, out: Path, program: str = "", **fields: Any) -> "subprocess.Popen[str]":
-    config = out.parent / f"{out.name}.yaml"
-    config.write_text(yaml.safe_dump({"train": _values(world, out, **fields)}))
-    script = out.parent / "program.py"
+    return _launch(out.parent, program, "train", _write_config(world, out, **fields))
+
+
+def _launch(directory: Path, program: str, *arguments: str | Path) -> "subprocess.Popen[str]":
+    script = directory / "program.py"
     script.write_text(program)
-    command = [str(script)] if program else ["-m", "fcdistill.cli"]
+    command = [script] if program else ["-m", "fcdistill.cli"]
     # A group of its own, so that no process outlives a test that fails.
     return subprocess.Popen(
-        [*LAUNCH, *command, "train", str(config)],
+        [*LAUNCH, *command, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -92,9 +101,9 @@ def _start(world: Path, out: Path, program: str = "", **fields: Any) -> "subproc
     )
 
 
-def _end(process: "subprocess.Popen[str]") -> Ended:
+def _end(process: "subprocess.Popen[str]", timeout_s: float = 120) -> Ended:
     try:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGTERM)  # the launcher ends its processes
         out, err = process.communicate(timeout=60)
@@ -123,43 +132,76 @@ def _assert_same_run(found: Path, expected: Path, *, names: tuple[str, ...]) -> 
     lines, expected_lines = _lines(found), _lines(expected)
     assert [line.step for line in lines] == [line.step for line in expected_lines]
     for name in ("loss", "grad_norm", "learning_rate", *names):
-        values, expected_values = ([getattr(line, name) for line in each] for each in (lines, expected_lines))
-        assert values == pytest.approx(expected_values, rel=1e-5), name
+        values, expected_values = (
+            {line.step: value for line in each if (value := getattr(line, name)) is not None}
+            for each in (lines, expected_lines)
+        )
+        assert expected_values and values == pytest.approx(expected_values, rel=1e-5), name
     weights, expected_weights = _weights(found), _weights(expected)
     assert weights.keys() == expected_weights.keys()
     for name, value in expected_weights.items():
         assert torch.allclose(weights[name], value, rtol=0, atol=2e-5), name
 
 
-@pytest.mark.parametrize(
-    ("fields", "names"),
-    [
-        ({}, ("ce",)),
-        ({"objective": KD_AND_HIDDEN, "held_out_fraction": 0.1, "examples_per_pack": 1}, ("ce", "kd", "hidden")),
-        ({"objective": {"ce_weight": 0, "hidden_weight": 1.0}, "tuning": {"method": "full"}}, ("hidden",)),
-    ],
-    ids=["sft-lora", "kd-hidden-projectors", "hidden-alone-full"],
-)
-def test_two_processes_take_the_steps_of_one(
-    world: Path, tmp_path: Path, fields: dict[str, Any], names: tuple[str, ...]
-) -> None:
-    _alone(world, tmp_path / "one", **fields)
-    ended = _together(world, tmp_path / "two", **fields)
+RUNS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "sft-lora": ({"log_steps": 2, "save_steps": 100}, ("ce",)),
+    "kd-hidden-projectors": (
+        {"objective": KD_AND_HIDDEN, "held_out_fraction": 0.1, "examples_per_pack": 1},
+        ("ce", "kd", "hidden"),
+    ),
+    "hidden-alone-full": (
+        {"objective": {"ce_weight": 0, "hidden_weight": 1.0}, "tuning": {"method": "full"}},
+        ("hidden",),
+    ),
+    "augmented": ({"objective": KD_AND_HIDDEN, "augmentation": {"shuffle_tools": True}}, ("ce", "kd", "hidden")),
+    "on-policy": (
+        {"objective": KD_AND_HIDDEN, "on_policy_fraction": 0.6, "on_policy": {"max_new_tokens": 12}},
+        ("ce", "kd", "hidden", "on_policy_kd", "on_policy_hidden", "on_policy_valid", "on_policy_examples"),
+    ),
+    "self": ({"objective": KD_AND_HIDDEN, "signal": "self", "teacher": None}, ("ce", "kd", "hidden")),
+    "another-tokenizer": ({"objective": KD_AND_HIDDEN, "teacher": "stranger"}, ("ce", "kd", "hidden")),
+}
+"""Fields of a run, and which figures of it are compared."""
+
+ONE_AFTER_THE_OTHER = """
+import sys
+import torch
+from fcdistill import cli
+from fcdistill.distillation.processes import Processes
+
+Processes.leave = lambda self: None  # they stay together for the next run
+for config in sys.argv[1:]:
+    cli.app(["train", config], standalone_mode=False)
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes have finished all of `RUNS`: that they start takes longer than what they do."""
+    directory = tmp_path_factory.mktemp("runs")
+    configs = [_write_config(world, directory / name, **fields) for name, (fields, _) in RUNS.items()]
+    ended = _end(_launch(directory, ONE_AFTER_THE_OTHER, *configs), timeout_s=300)
     assert ended.code == 0, ended
-    _assert_same_run(tmp_path / "two", tmp_path / "one", names=names)
-    manifest = read_json(tmp_path / "two" / "manifest.json")
-    assert manifest["status"] == "complete"
-    assert _said(ended, "Student: ") == 1, ended
-    assert _said(ended, "step ") == len(list(iter_jsonl(tmp_path / "two" / "metrics.jsonl", MetricsLine))), ended
-    said = [line for line in (ended.out + ended.err).splitlines() if line.strip()]
-    assert len(said) == len(set(said)), ended
+    return directory
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_take_the_steps_of_one(world: Path, tmp_path: Path, runs: Path, name: str) -> None:
+    """Where the last micro batches of an epoch are too few for both, too."""
+    fields, names = RUNS[name]
+    _alone(world, tmp_path / "one", **fields)
+    _assert_same_run(runs / name, tmp_path / "one", names=names)
+    assert read_json(runs / name / "manifest.json")["status"] == "complete"
 
 
 def _said(ended: Ended, start: str) -> int:
     return len([line for line in (ended.out + ended.err).splitlines() if line.startswith(start)])
 
 
-def test_a_missing_cache_is_written_by_one_and_read_by_all(world: Path, tmp_path: Path) -> None:
+def test_a_missing_cache_is_written_by_one_and_read_by_all_and_nothing_is_said_twice(
+    world: Path, tmp_path: Path
+) -> None:
     for name in ("one", "two"):
         fields = {
             "objective": {"kd_weight": 1.0, "hidden_weight": 0.5, "num_layer_pairs": 2},
@@ -171,6 +213,10 @@ def test_a_missing_cache_is_written_by_one_and_read_by_all(world: Path, tmp_path
         else:
             ended = _together(world, tmp_path / name, **fields)
             assert ended.code == 0 and _said(ended, "teacher cache: shard ") == 3, ended
+            assert _said(ended, "Student: ") == 1, ended
+            assert _said(ended, "step ") == len(list(iter_jsonl(tmp_path / name / "metrics.jsonl", MetricsLine))), ended
+            said = [line for line in (ended.out + ended.err).splitlines() if line.strip()]
+            assert len(said) == len(set(said)), ended
     _assert_same_run(tmp_path / "two", tmp_path / "one", names=("ce", "kd", "hidden"))
     shards = [(tmp_path / f"cache-{name}" / "shard-00001.parquet").read_bytes() for name in ("one", "two")]
     assert shards[0] == shards[1]

@@ -7,7 +7,7 @@ import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from fcdistill.distillation import progress
-from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of
+from fcdistill.distillation.progress import GracefulStop, LinesBeforeCheckpoints, MetricsLog, ProgressBar, step_of
 from fcdistill.records import MetricsLine
 from fcdistill.storage import iter_jsonl
 
@@ -57,12 +57,11 @@ def test_lines_say_how_long_the_rest_takes(
     assert [line.rpartition("  ")[2] for line in reported] == ["held_out_ce 1", "01:30 left", "00:00 left"]
 
 
-def test_the_last_steps_are_logged(tmp_path: Path, args: TrainingArguments) -> None:
-    metrics, control = MetricsLog(tmp_path / "metrics.jsonl", 0, [].append), TrainerControl()
-    metrics.on_step_end(args, TrainerState(global_step=8, max_steps=9), control)
-    assert not control.should_log
-    metrics.on_step_end(args, TrainerState(global_step=9, max_steps=9), control)
-    assert control.should_log
+def test_what_is_or_may_be_saved_is_logged_first(args: TrainingArguments) -> None:
+    for fields in ({}, {"should_log": True}, {"should_save": True}, {"should_evaluate": True}):
+        control = TrainerControl(**fields)
+        LinesBeforeCheckpoints().on_step_end(args, TrainerState(), control)
+        assert control == TrainerControl(**fields | {"should_log": bool(fields)})
 
 
 def test_the_bar_shows_components_speed_and_the_time_left(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import decoders
 from torch import Tensor
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from fcdistill.backends.base import Request
 from fcdistill.backends.local import LocalBackend
@@ -180,6 +182,36 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     assert any("projectors" in name for name in _weights(whole))
     assert [line.step for line in _lines(resumed)] == list(range(1, 10))
     assert [line.ce for line in _lines(resumed)] == pytest.approx([line.ce for line in _lines(whole)], rel=1e-5)
+
+
+MONITORED = {"held_out_fraction": 0.2, "monitor": {"steps": 5, "keep_best": True, "max_new_tokens": 4}}
+
+
+@pytest.mark.parametrize(
+    "fields", [{"save_steps": 5}, {"save_steps": 100} | MONITORED], ids=["save-steps", "new-best-student"]
+)
+def test_the_means_of_a_resumed_run_are_those_of_an_uninterrupted_one(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    """It goes on in the middle of what would be a line's steps."""
+    fields = {"objective": EVERYTHING, "epochs": 10, "max_steps": 10, "log_steps": 3} | fields
+    run_training(_config(world, tmp_path / "whole", **fields))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "DistillTrainer", _DiesInStep7)
+        with pytest.raises(_DiedError):
+            run_training(_config(world, tmp_path / "resumed", **fields))
+    run_training(_config(world, tmp_path / "resumed", **fields))
+    assert [line.step for line in _lines(tmp_path / "whole") if line.loss is not None] == [3, 5, 6, 9, 10]
+    found, expected = (
+        [
+            line.model_dump(exclude={"tokens_per_s", "examples_per_s"}, exclude_none=True)
+            for line in _lines(tmp_path / name)
+        ]
+        for name in ("resumed", "whole")
+    )
+    assert len(found) == len(expected)
+    for line, expected_line in zip(found, expected, strict=True):
+        assert line == pytest.approx(expected_line, rel=1e-5)
 
 
 class _DiedError(Exception):
@@ -422,11 +454,24 @@ def test_a_compiled_loss_follows_the_curve_of_the_plain_one(world: Path, tmp_pat
 
 
 def test_gradient_checkpointing_changes_nothing(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = Counter[str]()
+    attend = LlamaAttention.forward
+
+    def count(self: LlamaAttention, *args: Any, **kwargs: Any) -> Any:
+        passes[out.name] += 1
+        return attend(self, *args, **kwargs)
+
+    monkeypatch.setattr(LlamaAttention, "forward", count)
     fields = {"objective": EVERYTHING, "max_steps": 6}
-    run_training(_config(world, tmp_path / "on", **fields, gradient_checkpointing=True))
-    run_training(_config(world, tmp_path / "recomputing", **fields))
+    out = tmp_path / "on"
+    run_training(_config(world, out, **fields, gradient_checkpointing=True))
+    out = tmp_path / "recomputing"
+    run_training(_config(world, out, **fields))
     monkeypatch.setattr(module, "recompute_cheap_parts", lambda model: 0)
-    run_training(_config(world, tmp_path / "off", **fields))
+    out = tmp_path / "off"
+    run_training(_config(world, out, **fields))
+    # Each of the student's three layers once more for each of the ten micro batches.
+    assert passes["on"] - 3 * 10 == passes["recomputing"] == passes["off"] > 3 * 10
     _assert_equal(_weights(tmp_path / "on"), _weights(tmp_path / "off"))
     # Sums in another order; Adam makes much of gradients that are nearly zero, so weights are no measure here.
     for name in ("loss", "grad_norm"):
@@ -896,7 +941,7 @@ def test_misuse_is_explained(world: Path, tmp_path: Path, fields: dict[str, Any]
 def test_the_last_steps_are_logged_however_few_they_are(world: Path, tmp_path: Path) -> None:
     every_step, run = tmp_path / "every_step", tmp_path / "run"
     run_training(_config(world, every_step, max_steps=5))
-    result = run_training(_config(world, run, max_steps=5, log_steps=3))
+    result = run_training(_config(world, run, max_steps=5, log_steps=3, save_steps=100))
     losses = [line.loss for line in _lines(every_step)]
     assert [line.step for line in _lines(run)] == [3, 5]
     assert result.train_loss == pytest.approx((losses[3] + losses[4]) / 2, rel=1e-5)  # type: ignore[operator]
