@@ -66,6 +66,12 @@ _REMEDIES = {
     "logits": "a lower examples_per_pack",
 }
 
+_CACHING_REMEDIES = {
+    "teacher weights": "teacher_quantization or teacher_device",
+    "teacher activations": "a lower cache.examples_per_pack or pack_tokens",
+    "teacher logits": "a lower cache.examples_per_pack",
+}
+
 
 @dataclass(frozen=True)
 class ModelNeed:
@@ -418,14 +424,10 @@ def _warnings(work: _Workload, models: Sequence[ModelNeed], devices: Sequence[De
     for device in devices:
         if device.fits is False:
             largest = sorted(device.bytes_of, key=lambda name: -device.bytes_of[name])
-            remedies = [f"{name}: {_remedy(name, device.phase)}" for name in largest if name in _REMEDIES][:3]
+            known = _CACHING_REMEDIES if device.phase == "caching" else _REMEDIES
+            remedies = [f"{name}: {known[name]}" for name in largest if name in known][:3]
             found.append(
                 f"{device.phase} does not fit on {device.device}; what helps, the largest part first: "
                 + "; ".join(remedies)
             )
     return found
-
-
-def _remedy(part: str, phase: str) -> str:
-    remedy = _REMEDIES[part]
-    return remedy.replace("examples_per_pack", "cache.examples_per_pack") if phase == "caching" else remedy
