@@ -128,8 +128,9 @@ def test_from_seeds_to_a_student_that_calls_right(run: Run, project: Path, tiny_
     traces = read_jsonl(project / "runs/traces/traces.jsonl", Trace)
     assert {trace.messages[0].content for trace in traces} == {"light up the attic", *(seed["text"] for seed in SEEDS)}
 
-    tuning = sets("traces=runs/traces/traces.jsonl", "tuning={method: full}", "tools_in_prompt=none", "max_steps=150")
-    ended = run("train", "config.yaml", *tuning, *sets("learning_rate=0.01", "examples_per_pack=4", "save_steps=100"))
+    tuning = sets("traces=runs/traces/traces.jsonl", "tuning={method: full}", "tools_in_prompt=none", "epochs=75")
+    longer = sets("max_steps=150", "learning_rate=0.01", "examples_per_pack=4", "save_steps=100")
+    ended = run("train", "config.yaml", *tuning, *longer)
     assert ended.code == 0 and "Student: runs/student (150 steps, 7 examples" in ended.out, ended
 
     cases = [
