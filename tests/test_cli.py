@@ -529,8 +529,8 @@ import pathlib, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the parent ignores it
 from fcdistill.backends.base import Completion
 from fcdistill.backends.scripted import ScriptedBackend
-from fcdistill.generation import pipeline
-pipeline._CHUNK = 2
+from fcdistill.generation import generator
+generator._CHUNK = 2
 answers = []
 
 def complete(self, requests, settings):

@@ -9,7 +9,6 @@ monitored, call accuracy. Where examples and models come from is not known here 
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from fcdistill.config import ObjectiveConfig
 from fcdistill.distillation.best_student import BestStudent
@@ -26,7 +25,7 @@ from fcdistill.distillation.chunks import row_chunks
 from fcdistill.distillation.collation import Collator
 from fcdistill.distillation.data import Example
 from fcdistill.distillation.forward import forward_rows
-from fcdistill.distillation.layers import Projectors
+from fcdistill.distillation.layers import PROJECTORS_NAME, Projectors
 from fcdistill.distillation.losses import cross_entropy
 from fcdistill.distillation.monitoring import CallMonitor
 from fcdistill.distillation.objective import RowSums, SpanRows, StepTotals, components, total_loss
@@ -34,22 +33,10 @@ from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.progress import LinesBeforeCheckpoints
 from fcdistill.distillation.sharding import sharded_loader
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
+from fcdistill.distillation.student_side import StudentSide
 from fcdistill.students import weight_storage_errors
 
-__all__ = ["DistillTrainer", "PROJECTORS_NAME", "StudentSide"]
-
-PROJECTORS_NAME = "projectors.safetensors"
-
-
-@dataclass(frozen=True)
-class StudentSide:
-    """The student as it is trained."""
-
-    model: PreTrainedModel | PeftModel
-    head: nn.Module
-    """Its output embeddings."""
-    autocast: torch.dtype | None
-    """Precision of its matrix products where its trained weights are kept in float32; None: that of its weights."""
+__all__ = ["DistillTrainer"]
 
 
 class _ZeroProjectorGradients(TrainerCallback):  # type: ignore[misc]

@@ -16,7 +16,10 @@ from torch import Tensor, nn
 
 from fcdistill.errors import ConfigError, DataError
 
-__all__ = ["LayerPair", "Projectors", "pair_layers"]
+__all__ = ["PROJECTORS_NAME", "LayerPair", "Projectors", "pair_layers"]
+
+PROJECTORS_NAME = "projectors.safetensors"
+"""Their file beside a student, and in its checkpoints."""
 
 LayerPair = tuple[int, int]
 """(student_layer, teacher_layer)."""

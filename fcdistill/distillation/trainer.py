@@ -22,30 +22,26 @@ Several processes that a launcher started share the work of each optimizer step;
 """
 
 import contextlib
-import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments, set_seed
 
-from fcdistill.config import AdaptConfig, FromTeacherLayers, FullTuning, LoraTuning, Quantization, TrainConfig
+from fcdistill.config import AdaptConfig, TrainConfig
 from fcdistill.distillation.alignment import VocabularyMap
+from fcdistill.distillation.arguments import training_arguments
 from fcdistill.distillation.attention import training_attention
 from fcdistill.distillation.augmentation import EpochOfDraws
 from fcdistill.distillation.caching import cached_teacher
 from fcdistill.distillation.checkpoints import last_sealed
 from fcdistill.distillation.collation import Collator
 from fcdistill.distillation.data import alignment_statistics, length_statistics
-from fcdistill.distillation.distill_trainer import PROJECTORS_NAME, DistillTrainer, StudentSide
+from fcdistill.distillation.distill_trainer import DistillTrainer
 from fcdistill.distillation.layers import Projectors
-from fcdistill.distillation.lora import fuse_lora
 from fcdistill.distillation.monitoring import CallMonitor
 from fcdistill.distillation.objective import compiled_row_sums
 from fcdistill.distillation.on_policy import OnPolicy
@@ -59,26 +55,20 @@ from fcdistill.distillation.preparation import (
 )
 from fcdistill.distillation.processes import Processes
 from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of, to_stderr
-from fcdistill.distillation.recomputation import recompute_cheap_parts
 from fcdistill.distillation.reporters import open_reporters, require_reporters
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
 from fcdistill.distillation.strategies import require_strategy, shards_weights
-from fcdistill.distillation.teacher_report import report_teacher
-from fcdistill.errors import ConfigError
-from fcdistill.launcher import num_processes
-from fcdistill.models import (
-    StudentCard,
-    apply_lora,
-    choose_device,
-    cut_layers,
-    layers_to_keep,
-    load_model,
-    save_student,
-    trained_token_ids,
+from fcdistill.distillation.student_side import (
+    StudentSide,
+    load_student,
+    quantization_of,
+    reassemble_student,
+    save_trained,
 )
+from fcdistill.distillation.teacher_report import report_teacher
 from fcdistill.prompts import template_sha256, tokenizer_sha256
 from fcdistill.records import ModelRef
-from fcdistill.storage import RunDirectory, read_json, storage_errors, write_json
+from fcdistill.storage import RunDirectory, read_json, write_json
 
 __all__ = ["DistillTrainer", "TrainResult", "run_training"]
 
@@ -140,7 +130,7 @@ def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None
     require_reporters(config.report_to)
     prepared = prepare(training, signal=training.signal if training.objective.needs_teacher else None)
     require_strategy(training, prepared.teacher)
-    args = _arguments(training, config.out / "checkpoints", prepared)
+    args = training_arguments(training, config.out / "checkpoints", prepared)
     processes = Processes(args)
     if not processes.is_main:
         report = _unheard
@@ -239,7 +229,7 @@ def _train(
     if prepared.augmented and args.device.type == "cuda":
         args.dataloader_num_workers = 2  # they render packs while the GPU computes; a CPU would only do so in turn
     set_seed(config.seed)
-    student, base = _load_student(config, args.device)
+    student, base = load_student(config, args.device)
     use_cache = student.model.config.use_cache
     projectors = _projectors(prepared.teacher, student) if prepared.teacher else None
     online = None
@@ -249,7 +239,7 @@ def _train(
         online = _online_teacher(config, prepared.teacher, student, args.device)
     if processes.is_main:
         _write_data_report(config, prepared, report)  # the first file: what is refused above leaves the directory free
-    if _quantization(config) == "none":
+    if quantization_of(config) == "none":
         student.model.to(args.device)
     collator = Collator(
         student=layout_of(
@@ -309,7 +299,9 @@ def _train(
 
     def finish() -> TrainResult:
         assert metrics is not None
-        _save(config, student if whole is None else _reassembled(config, whole), prepared, base, projectors)
+        save_trained(
+            config, student if whole is None else reassemble_student(config, whole), prepared, base, projectors
+        )
         losses = [line.loss for line in metrics.lines if line.loss is not None]
         held_out = [line for line in metrics.lines if line.held_out_ce is not None and line.step <= saved_step]
         return TrainResult(
@@ -327,98 +319,6 @@ def _train(
     return processes.from_main(finish)
 
 
-def _arguments(config: TrainConfig, checkpoints: Path, prepared: Prepared) -> TrainingArguments:
-    if config.device.startswith("cuda:"):
-        if num_processes() > 1:
-            raise ConfigError(
-                f"device is {config.device}, but {num_processes()} processes were launched",
-                required="a device for each of them",
-                fix="set device to cuda, and choose the GPUs by CUDA_VISIBLE_DEVICES or the launcher's --gpu_ids",
-            )
-        os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
-    schedule = {"constant": "constant_with_warmup"}.get(config.learning_rate_schedule, config.learning_rate_schedule)
-    args = TrainingArguments(
-        output_dir=str(checkpoints),
-        per_device_train_batch_size=config.examples_per_pack,
-        max_steps=config.num_steps(len(prepared.train)),
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=schedule,
-        warmup_steps=config.warmup_fraction,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        logging_steps=config.log_steps,
-        logging_nan_inf_filter=False,
-        save_steps=config.save_steps,
-        eval_strategy="steps" if prepared.held_out else "no",
-        eval_steps=config.save_steps,
-        seed=config.seed,
-        fp16=config.dtype == "float16",
-        activation_checkpointing=config.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
-        use_cpu=choose_device(config.device).type == "cpu",  # or else accelerate would not join processes on CPUs
-        dataloader_pin_memory=False,
-        # Every pass reaches all trained weights, see `DistillTrainer.compute_loss`.
-        ddp_find_unused_parameters=False,
-        remove_unused_columns=False,
-        report_to="none",  # those that are asked for are callbacks of the run
-        run_name=config.run_name or config.out.name,
-        disable_tqdm=not sys.stderr.isatty(),
-    )
-    if args.world_size != num_processes():
-        raise ConfigError(
-            f"{num_processes()} processes were launched, but on {args.device} they can't be joined",
-            required="a launcher and a device that accelerate knows together",
-            fix="use `accelerate launch` or torchrun with device cuda or cpu, or a single process",
-        )
-    num_parallel = config.examples_per_pack * args.world_size
-    if config.examples_per_step % num_parallel:
-        raise ConfigError(
-            f"examples_per_step is {config.examples_per_step}, but {args.world_size} processes with examples_per_pack "
-            f"{config.examples_per_pack} take {num_parallel} at a time",
-            required="a multiple of examples_per_pack times the number of processes",
-            fix="change examples_per_step or examples_per_pack",
-        )
-    args.gradient_accumulation_steps = config.examples_per_step // num_parallel
-    return args
-
-
-def _quantization(config: TrainConfig) -> Quantization:
-    return config.tuning.quantization if isinstance(config.tuning, LoraTuning) else "none"
-
-
-def _load_student(config: TrainConfig, device: torch.device) -> tuple[StudentSide, ModelRef]:
-    """The student, ready to be trained, and what its card calls its base; quantised weights come to their device."""
-    full = isinstance(config.tuning, FullTuning)
-    quantization = _quantization(config)
-    # Small updates vanish in bfloat16: weights that are trained are float32, and only products use config.dtype.
-    loaded = load_model(
-        config.student.model,
-        dtype="float32" if full else config.dtype,
-        device="cpu" if quantization == "none" else str(device),
-        quantization=quantization,
-    )
-    model: PreTrainedModel | PeftModel = loaded.model
-    params: dict[str, object] = {}
-    if isinstance(config.student, FromTeacherLayers):
-        keep = layers_to_keep(model.config.get_text_config().num_hidden_layers, config.student)
-        model = cut_layers(model, keep)
-        params["keep_layers"] = keep
-    if isinstance(config.tuning, LoraTuning):
-        model = apply_lora(model, config.tuning, trained_token_ids(loaded.tokenizer, config.tuning))
-        fuse_lora(model)
-    head = model.get_output_embeddings()
-    if not (config.gradient_checkpointing or shards_weights()):  # sharded weights come and go with their layer
-        recompute_cheap_parts(model)
-    autocast = torch.bfloat16 if config.dtype == "bfloat16" else None
-    if autocast is not None:
-        for module in model.modules():
-            if isinstance(module, BaseTunerLayer):
-                # Autocast chooses the precision; peft would first copy each input to float32.
-                module.cast_input_dtype_enabled = False
-    base = ModelRef(model=config.student.model, revision=loaded.ref.revision, params=params)
-    return StudentSide(model, head, autocast), base
-
-
 def _online_teacher(
     config: TrainConfig, prepared: PreparedTeacher, student: StudentSide, device: torch.device
 ) -> OnlineTeacher:
@@ -429,13 +329,6 @@ def _online_teacher(
     return OnlineTeacher(
         student.model, student.head, prepared.vocabulary_size, layers, needs_logits=needs_logits, is_student=True
     )
-
-
-def _reassembled(config: TrainConfig, weights: dict[str, torch.Tensor]) -> StudentSide:
-    """The student with the weights that its shards make up."""
-    student, _ = _load_student(config, torch.device("cpu"))
-    student.model.load_state_dict(weights)
-    return student
 
 
 def _projectors(prepared: PreparedTeacher, student: StudentSide) -> Projectors | None:
@@ -456,23 +349,3 @@ def _monitor(config: TrainConfig, student: StudentSide, prepared: Prepared) -> C
         tools_in_prompt=config.tools_in_prompt,
         autocast=student.autocast,
     )
-
-
-def _save(
-    config: TrainConfig, student: StudentSide, prepared: Prepared, base: ModelRef, projectors: Projectors | None
-) -> None:
-    card = StudentCard(tools_in_prompt=config.tools_in_prompt, tools=prepared.tools, base=base)
-    model = student.model
-    if projectors is not None and projectors.maps:
-        with storage_errors(config.out, "write"):
-            projectors.save(config.out / PROJECTORS_NAME)
-    if isinstance(model, PeftModel):
-        save_student(model, prepared.tokenizer, config.out / "adapter", card)
-        if not config.merge:
-            return
-        if _quantization(config) == "none":
-            model = model.merge_and_unload()
-        else:
-            # Merged into the weights as they are: quantised ones would round the adapter's small changes away.
-            model = load_model(str(config.out / "adapter"), dtype=config.dtype, device="cpu").model
-    save_student(model.to(getattr(torch, config.dtype)), prepared.tokenizer, config.out / "merged", card)

@@ -5,8 +5,9 @@ is an entry of fixed size for each, and its place in the file. What the outcomes
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,9 @@ from fcdistill.records import Outcome
 from fcdistill.storage import Journal
 
 __all__ = ["Entry", "Outcomes"]
+
+_BATCH = 128
+"""Outcomes of one append where many are found at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,22 @@ class Outcomes:
         """Add outcomes durably. Raises like `Journal.append`."""
         added = list(outcomes)
         self.entries += map(_entry, added, self._journal.append(added))
+
+    def append_missing(self, found: Iterable[Outcome]) -> Set[tuple[str, int]]:
+        """Add what is not there yet, so that a run which is killed here doubles nothing.
+
+        Returns:
+            Ids and attempts of all that was found.
+        """
+        known = {(entry.id, entry.attempt) for entry in self.entries}
+        made: set[tuple[str, int]] = set()
+        waiting = iter(found)
+        while batch := list(islice(waiting, _BATCH)):
+            made.update((outcome.id, outcome.attempt) for outcome in batch)
+            missing = [outcome for outcome in batch if (outcome.id, outcome.attempt) not in known]
+            if missing:
+                self.append(missing)
+        return made
 
     def last(self, before: int = sys.maxsize) -> dict[str, Entry]:
         """The last attempt at each item, by its id, of those before an attempt."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fcdistill.config import TrainConfig, parse_config
-from fcdistill.distillation import trainer
+from fcdistill.distillation import student_side, trainer
 from fcdistill.distillation.checking import CheckReport, run_check
 from fcdistill.distillation.preparation import prepare
 from fcdistill.errors import DataError
@@ -144,7 +144,7 @@ def test_tokens_and_steps_are_those_of_the_training(
 ) -> None:
     config = _config(tiny_models, tmp_path, held_out_fraction=0.2, log_steps=1)
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "load_model", lambda *_, **__: pytest.fail("no weights are needed"))
+        patch.setattr(student_side, "load_model", lambda *_, **__: pytest.fail("no weights are needed"))
         tokens = run_check(config).tokens
     result = trainer.run_training(config)
     assert (tokens.train_examples, tokens.steps) == (result.examples, result.steps)

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback, integration_utils
 
 from fcdistill.config import TrainConfig, parse_config
-from fcdistill.distillation import preparation, reporters
+from fcdistill.distillation import preparation, reporters, student_side
 from fcdistill.distillation import trainer as module
 from fcdistill.distillation.distill_trainer import DistillTrainer
 from fcdistill.distillation.reporters import open_reporters, require_reporters
@@ -101,7 +101,7 @@ def test_a_missing_package_is_named_before_weights_are_loaded(
         raise AssertionError("nothing needs to be read")
 
     monkeypatch.setattr(reporters, "find_spec", lambda name: None)
-    monkeypatch.setattr(module, "load_model", refuse)
+    monkeypatch.setattr(student_side, "load_model", refuse)
     monkeypatch.setattr(preparation, "load_tokenizer", refuse)
     for name in ("tensorboard", "wandb", "trackio"):
         with pytest.raises(MissingDependencyError, match=f"the package {name} is not installed") as error:

@@ -22,7 +22,7 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 from fcdistill.backends.base import Request
 from fcdistill.backends.local import LocalBackend
 from fcdistill.config import AdaptConfig, TrainConfig, parse_config
-from fcdistill.distillation import preparation
+from fcdistill.distillation import preparation, student_side
 from fcdistill.distillation import trainer as module
 from fcdistill.distillation.caching import run_caching
 from fcdistill.distillation.collation import Collator
@@ -154,7 +154,7 @@ def test_everything_together_writes_a_student_that_loads(world: Path, tmp_path: 
 def test_a_finished_directory_returns_at_once(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = _config(world, tmp_path / "run", max_steps=1)
     result = run_training(config)
-    monkeypatch.setattr(module, "load_model", _refuse)
+    monkeypatch.setattr(student_side, "load_model", _refuse)
     assert run_training(config) == result
     with pytest.raises(DataError, match="learning_rate"):
         run_training(config.model_copy(update={"learning_rate": 0.5}))
@@ -413,7 +413,7 @@ def test_a_quantised_student_is_merged_into_the_weights_as_they_are(
     with monkeypatch.context() as patch:
         patch.setattr(loading, "bits_and_bytes", lambda *_: None)
         patch.setattr(preparation, "require_quantization", lambda *_: None)
-        for part in (module, preparation):
+        for part in (student_side, preparation):
             patch.setattr(part, "load_model", load)
         tuning = {"method": "lora", "lora_rank": 4, "lora_alpha": 8, "quantization": "4bit"}
         run_training(_config(world, tmp_path / "run", objective=EVERYTHING, tuning=tuning, teacher_quantization="8bit"))
@@ -435,7 +435,7 @@ def test_a_quantised_student_is_merged_into_the_weights_as_they_are(
 def test_what_needs_a_gpu_is_refused_before_weights_are_loaded(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
 ) -> None:
-    for part in (module, preparation):
+    for part in (student_side, preparation):
         monkeypatch.setattr(part, "load_model", _refuse)
     with pytest.raises(ConfigError):
         run_training(_config(world, tmp_path / "run", **fields))
@@ -467,7 +467,7 @@ def test_gradient_checkpointing_changes_nothing(world: Path, tmp_path: Path, mon
     run_training(_config(world, out, **fields, gradient_checkpointing=True))
     out = tmp_path / "recomputing"
     run_training(_config(world, out, **fields))
-    monkeypatch.setattr(module, "recompute_cheap_parts", lambda model: 0)
+    monkeypatch.setattr(student_side, "recompute_cheap_parts", lambda model: 0)
     out = tmp_path / "off"
     run_training(_config(world, out, **fields))
     # Each of the student's three layers once more for each of the ten micro batches.
@@ -689,7 +689,7 @@ def test_a_tokenizer_whose_bytes_are_unknown_is_refused_for_kd_before_weights_ar
     tokenizer.save_pretrained(tmp_path / "odd")
     for weights in ({"kd_weight": 1.0}, {"hidden_weight": 1.0}):
         with monkeypatch.context() as patch:
-            patch.setattr(module, "load_model", _refuse)
+            patch.setattr(student_side, "load_model", _refuse)
             patch.setattr(preparation, "load_model", _refuse)
             with pytest.raises(ModelError, match="does not show which bytes its tokens write"):
                 run_training(_config(world, tmp_path / "refused", teacher=str(tmp_path / "odd"), objective=weights))
@@ -761,7 +761,7 @@ def test_the_teacher_is_gone_before_the_student_is_loaded_and_never_loaded_again
     try:
         with monkeypatch.context() as patch:
             patch.setattr(preparation, "load_model", load_teacher_model)
-            patch.setattr(module, "load_model", load_student_model)
+            patch.setattr(student_side, "load_model", load_student_model)
             run_training(_cached(world, tmp_path / "first", 8, max_steps=2))
     finally:
         gc.enable()
@@ -902,7 +902,7 @@ def test_tools_that_samples_can_not_be_checked_against_are_refused_before_weight
     broken = FunctionTool(function=ToolSpec(name="broken", description="", parameters={"type": "nothing"}))
     traces = [trace.model_copy(update={"tools": (*trace.tools, broken)}) for trace in tiny_traces(5)]
     write_jsonl(tmp_path / "traces.jsonl", traces)
-    monkeypatch.setattr(module, "load_model", _refuse)
+    monkeypatch.setattr(student_side, "load_model", _refuse)
     monkeypatch.setattr(preparation, "load_model", _refuse)
     with pytest.raises(CatalogError, match="tool 'broken'"):
         run_training(_on_policy(world, tmp_path / "run", traces=tmp_path / "traces.jsonl"))

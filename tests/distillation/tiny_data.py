@@ -13,11 +13,12 @@ from transformers import PreTrainedModel, TrainingArguments
 from fcdistill.config import CLASS_NAMES, LoraTuning, ObjectiveConfig
 from fcdistill.distillation.collation import Collator, Layout
 from fcdistill.distillation.data import Example, render_traces
-from fcdistill.distillation.distill_trainer import DistillTrainer, StudentSide
+from fcdistill.distillation.distill_trainer import DistillTrainer
 from fcdistill.distillation.layers import LayerPair, Projectors
 from fcdistill.distillation.monitoring import CallMonitor
 from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.signals import OnlineTeacher
+from fcdistill.distillation.student_side import StudentSide
 from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.models import apply_lora
 from fcdistill.prompts import prepare_tokenizer

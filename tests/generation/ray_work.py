@@ -8,7 +8,7 @@ from pathlib import Path
 from fcdistill.backends.base import Completion, Request
 from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.errors import BackendError
-from fcdistill.generation import pipeline
+from fcdistill.generation import generator
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.records import ModelRef
 
@@ -39,7 +39,7 @@ class Killer:
 
 def work(config: GenerateConfig) -> None:
     """Work at a shard; the first one's worker is killed once."""
-    pipeline._CHUNK = CHUNK
+    generator._CHUNK = CHUNK
     assert config.shard is not None
     marker = config.out.with_name("killed")
     is_first = config.shard.startswith("1/")

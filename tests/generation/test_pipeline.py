@@ -16,7 +16,7 @@ from fcdistill.backends import ScriptedBackend
 from fcdistill.backends.base import Completion, Request
 from fcdistill.config import DecodeSettings, GenerateConfig, LocalBackendConfig, ScriptedBackendConfig
 from fcdistill.errors import BackendError, DataError
-from fcdistill.generation import pipeline
+from fcdistill.generation import generator
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.records import (
     EvalCase,
@@ -194,7 +194,7 @@ def test_a_finished_directory_asks_nobody(finished: tuple[Path, GenerationStats]
 
 
 def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_CHUNK", 5)
+    monkeypatch.setattr(generator, "_CHUNK", 5)
     told: list[tuple[int, int, int]] = []
     made = config(tmp_path / "out", num_call_first=12)
     run_generation(
@@ -451,7 +451,7 @@ def test_duplicate_seeds_are_not_asked_again(tmp_path: Path) -> None:
 
 
 def test_a_teacher_that_stops_keeps_the_finished_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_CHUNK", 5)
+    monkeypatch.setattr(generator, "_CHUNK", 5)
     out, whole = tmp_path / "out", tmp_path / "whole"
     answered: list[str] = []
 
@@ -540,7 +540,7 @@ def start(out: Path, instant: str, *flags: str) -> int:
 
 
 def take_up(out: Path, monkeypatch: pytest.MonkeyPatch, *, retry_rejects: bool = False) -> None:
-    monkeypatch.setattr(pipeline, "_CHUNK", crashing.CHUNK)
+    monkeypatch.setattr(generator, "_CHUNK", crashing.CHUNK)
     made = crashing.config_for(out)
     run_generation(made, crashing.FitfulTeacher, catalog(), judge=crashing.open_judge, retry_rejects=retry_rejects)
 

@@ -9,7 +9,7 @@ import pytest
 from fcdistill.backends.base import Completion, Request
 from fcdistill.config import AdaptationConfig, DecodeSettings, GenerateConfig, LocalBackendConfig
 from fcdistill.errors import BackendError, DataError
-from fcdistill.generation import finishing, pipeline, rounds
+from fcdistill.generation import finishing, generator, pipeline, rounds
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.generation.rounds import OnDemand, Round, read_rounds, write_rounds
 from fcdistill.records import GenerationStats, ModelRef, Outcome, Reject, RoundYield, SeedRequest, ToolCall, Trace
@@ -251,7 +251,7 @@ def test_a_run_that_stops_at_any_write_ends_with_the_same_files(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = World(tmp_path_factory.mktemp("whole"))
-    monkeypatch.setattr(pipeline.time, "monotonic", lambda: 0.0)  # else the seconds in stats.json differ
+    monkeypatch.setattr(generator.time, "monotonic", lambda: 0.0)  # else the seconds in stats.json differ
     whole.run(2)
     num_writes = 0
     while True:

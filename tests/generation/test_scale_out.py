@@ -9,7 +9,7 @@ import pytest
 
 from fcdistill.config import GenerateConfig
 from fcdistill.errors import BackendError, ConfigError, DataError, InfrastructureError, MissingDependencyError
-from fcdistill.generation import pipeline
+from fcdistill.generation import generator
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.generation.scale_out import require_listener, run_shards
 
@@ -22,7 +22,7 @@ NUM = 2
 
 
 def merge(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_CHUNK", crashing.CHUNK)
+    monkeypatch.setattr(generator, "_CHUNK", crashing.CHUNK)
     run_generation(config_for(out), FitfulTeacher, catalog(), judge=crashing.open_judge)
 
 

@@ -13,7 +13,7 @@ from fcdistill.backends.openai_client import OpenAIClient
 from fcdistill.backends.openai_http import OpenAIBackend
 from fcdistill.config import GenerateConfig, OpenAIBackendConfig
 from fcdistill.errors import BackendError
-from fcdistill.generation import pipeline
+from fcdistill.generation import generator
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.records import GenerationStats, SeedRequest
 from fcdistill.storage import write_jsonl
@@ -61,7 +61,7 @@ def generate(out: Path, server: FaultyServer, *, timeout_s: float = 30.0) -> Gen
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(pipeline, "_CHUNK", 16)
+    monkeypatch.setattr(generator, "_CHUNK", 16)
 
 
 def called_minutes(out: Path) -> Counter[int]:

@@ -1,0 +1,315 @@
+"""What a run asks its teachers: the attempts of every round at the items of a plan, chunk by chunk.
+
+A chunk's outcomes are one append to the journal; what is kept of them, and how rounds follow one another, is known
+elsewhere (`finishing`, `pipeline`).
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence, Set
+
+from fcdistill.backends.base import Backend, Completion, Request, complete_all
+from fcdistill.catalog import Catalog
+from fcdistill.config import DecodeSettings, GenerateConfig
+from fcdistill.conversations.steps import category_of
+from fcdistill.generation.answering import Ask, answer_requests, dispute_of, prove_requests
+from fcdistill.generation.asking_back import ask_back
+from fcdistill.generation.conversing import converse
+from fcdistill.generation.drafts import Draft, ground
+from fcdistill.generation.executing import Executor, execution_checks
+from fcdistill.generation.finishing import Finishing
+from fcdistill.generation.judging import settle
+from fcdistill.generation.outcomes import Outcomes
+from fcdistill.generation.plan import PlanItem, calls_group
+from fcdistill.generation.results import ToolResults
+from fcdistill.generation.rounds import OnDemand, Round
+from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
+from fcdistill.generation.turns import conversation
+from fcdistill.generation.values import ValueBook
+from fcdistill.generation.verify import Verifier
+from fcdistill.records import Check, FunctionTool, Message, Outcome, Trace, TraceMeta, WorkedExample
+
+__all__ = ["Generator"]
+
+_CHUNK = 128
+"""Items whose outcomes are written together."""
+_MAX_REQUEST_TOKENS = 80
+
+
+class Generator:
+    """One run over one plan."""
+
+    def __init__(
+        self,
+        config: GenerateConfig,
+        catalog: Catalog,
+        book: ValueBook,
+        examples: Sequence[WorkedExample],
+        plan: Sequence[PlanItem],
+        verifier: Verifier,
+        results: ToolResults,
+        outcomes: Outcomes,
+        finishing: Finishing,
+        made_before: Set[tuple[str, int]],
+        executor: Executor | None,
+        backend: Callable[[], Backend],
+        judge: Callable[[], Backend] | None,
+        on_progress: Callable[[int, int, int], None] | None,
+    ) -> None:
+        self._config = config
+        self._catalog = catalog
+        self._verifier = verifier
+        self._book = book
+        self._examples = examples
+        self._results = results
+        self._plan = plan
+        self._outcomes = outcomes
+        self._finishing = finishing
+        self._made_before = made_before
+        self._executor = executor
+        self._on_progress = on_progress or (lambda done, total, kept: None)
+        # It writes in every round: whoever has learned to answer requests with calls would answer where it is to write.
+        self._writer = OnDemand(backend)
+        self._answerer = self._writer
+        self._prompter = Prompter(catalog, book, examples)
+        self._first_attempt = 0
+        self._judge = OnDemand(judge) if judge is not None else None
+
+    def work(self, now: Round, adapted: Callable[[], Backend] | None = None) -> None:
+        """Make the attempts of a round at every item that no earlier one has settled.
+
+        Args:
+            now: the round.
+            adapted: opens the teacher that has learned earlier traces, and answers requests in this round.
+        """
+        self._first_attempt = now.first
+        if adapted is not None:
+            self._answerer = OnDemand(adapted)
+            self._prompter = Prompter(self._catalog, self._book, self._examples, answers_as_taught=True)
+        try:
+            for attempt in now.attempts:
+                for chunk in self._chunks(attempt):
+                    done = {entry.id for entry in self._outcomes.entries if entry.attempt == attempt}
+                    if all(item.id in done for item in chunk):
+                        continue
+                    self._open()
+                    started = time.monotonic()
+                    drafts = self._make(chunk, attempt)
+                    seconds = (time.monotonic() - started) / len(chunk)
+                    left = [draft for draft in drafts if draft.item.id not in done]
+                    self._outcomes.append(self._outcome(draft, attempt, seconds) for draft in left)
+                    self._report()
+        finally:
+            for opened in filter(None, (self._judge, self._answerer, self._writer)):
+                opened.close()
+
+    def _open(self) -> None:
+        """Whoever is needed for the work, the answering teacher last: its weights load longest.
+
+        It may have to learn first, which needs the memory: the one that writes waits until it is asked.
+        """
+        if self._executor is not None:
+            self._executor.start()
+        if self._judge is not None:
+            self._judge.open()
+        self._answerer.open()
+
+    def has_questions(self, following: Round) -> bool:
+        """Whether a teacher that has learned more would be asked for anything in a further round."""
+        left = [item for chunk in self._chunks(following.first) for item in chunk]
+        return bool(left) and (self._config.blind_answers or any(map(_is_answered, left)))
+
+    def _chunks(self, attempt: int) -> Iterator[list[PlanItem]]:
+        """The fixed chunks of an attempt: what earlier attempts left, items with one kind of prompt together."""
+        last = self._outcomes.last(before=attempt)
+        refused = {} if self._config.shard else self._finishing.refused(last)
+        pending = [
+            item
+            for item in self._plan
+            if (item.id, attempt) not in self._made_before
+            and (
+                item.id not in last
+                or last[item.id].failed
+                # Another request may be written; a user's own does not change.
+                or item.source != "request_first"
+                and item.id in refused
+            )
+        ]
+        groups: dict[tuple[str, str], list[PlanItem]] = {}
+        for item in pending:
+            several = "several" if len(item.calls) > 1 else item.calls[0].name if item.calls else ""
+            kind = "no_call" if item.category == "clarify" or not item.calls else several
+            groups.setdefault((item.source, kind), []).append(item)
+        ordered = [item for group in groups.values() for item in group]
+        for start in range(0, len(ordered), _CHUNK):
+            yield ordered[start : start + _CHUNK]
+
+    def _make(self, chunk: Sequence[PlanItem], attempt: int) -> list[Draft]:
+        drafts = [Draft(item, request=item.request) for item in chunk]
+        self._write([draft for draft in drafts if draft.item.source == "call_first"], attempt)
+        self._answer([draft for draft in drafts if draft.item.source == "request_first"], attempt)
+        self._settle(drafts, attempt)
+        self._converse([draft for draft in drafts if draft.item.source == "multi_turn"], attempt)
+        self._ask_back(
+            [draft for draft in drafts if draft.item.category == "clarify" and draft.failed is None], attempt
+        )
+        for draft in drafts:
+            if draft.item.category == "irrelevance":
+                draft.answer = Message(role="assistant", content=self._config.no_call_answer)
+            if draft.item.register == "typos" and draft.failed is None:
+                keep = self._verifier.free_words(draft.answer.calls or draft.item.calls)
+                draft.request = add_typos(draft.request, f"{self._config.seed}/{draft.item.id}", keep)
+        if self._config.blind_answers:
+            written = [draft for draft in drafts if draft.item.source == "call_first" and draft.failed is None]
+            self._prove(written, attempt)
+            self._settle(drafts, attempt)
+        for draft in drafts:
+            if draft.failed is None:
+                draft.checks += execution_checks(self._executor, draft.answer.calls)
+        return drafts
+
+    def _write(self, drafts: Sequence[Draft], attempt: int) -> None:
+        """Call-first: the teacher writes the request, the checks compare it with the sampled calls."""
+        settings = self._settings(attempt, sampled=True)
+        settings = settings.model_copy(update={"max_new_tokens": min(settings.max_new_tokens, _MAX_REQUEST_TOKENS)})
+        requests = [self._prompter.write_request(draft.item) for draft in drafts]
+        for draft, completion in self._ask(drafts, requests, settings):
+            draft.request = clean_request(completion.text)
+            item = draft.item
+            draft.checks.append(self._verifier.check_request(draft.request, asks=bool(item.calls)))
+            if draft.failed is not None:
+                continue
+            if not item.calls:
+                continue  # numbers and names of a foreign topic reach no call
+            draft.checks.append(self._verifier.check_schema(item.calls))
+            ground(draft, item.calls, self._verifier)
+            if item.category == "clarify":
+                self._cut(draft)
+
+    def _cut(self, draft: Draft) -> None:
+        """Clarify: take a required value out of a request that was written with it."""
+        (call,), name = draft.answer.calls, draft.item.missing
+        draft.answer = Message(role="assistant")
+        if draft.failed is None:
+            draft.request, check = self._verifier.without_value(draft.request, call, name, draft.item.now)
+            draft.checks.append(check)
+
+    def _converse(self, drafts: Sequence[Draft], attempt: int) -> None:
+        settings = self._settings(attempt, sampled=True)
+        settings = settings.model_copy(update={"max_new_tokens": min(settings.max_new_tokens, _MAX_REQUEST_TOKENS)})
+        converse(
+            drafts,
+            lambda asked, requests: self._ask(asked, requests, settings),
+            self._prompter,
+            self._verifier,
+            self._results,
+        )
+
+    def _answer(self, drafts: Sequence[Draft], attempt: int) -> None:
+        asked = [draft for draft in drafts if _is_answered(draft.item)]
+        count = self._config.num_votes
+        answer_requests(asked, self._asking_blindly(attempt), self._prompter, self._verifier, num_answers=count)
+
+    def _prove(self, drafts: Sequence[Draft], attempt: int) -> None:
+        count = self._config.num_votes
+        prove_requests(drafts, self._asking_blindly(attempt), self._prompter, self._verifier, num_answers=count)
+
+    def _asking_blindly(self, attempt: int) -> Ask:
+        settings = self._settings(attempt, sampled=attempt > self._first_attempt or self._config.num_votes > 1)
+        settings = settings.model_copy(update={"constrained": self._config.constrained})
+        return lambda drafts, requests: self._ask(drafts, requests, settings, self._answerer)
+
+    def _settle(self, drafts: Sequence[Draft], attempt: int) -> None:
+        """Ask the judge about disputed answers; its verdict takes the place of the check that they failed."""
+        if self._judge is None:
+            return
+        found = [dispute_of(draft, judge_grounding=self._config.judge_grounding) for draft in drafts]
+        disputes = [dispute for dispute in found if dispute is not None]
+        verdicts = settle(self._judge, disputes, self._catalog.specs, seed=self._config.seed * 1000 + attempt)
+        for draft in drafts:
+            if draft.item.id in verdicts:
+                draft.checks[-1] = verdicts[draft.item.id]
+
+    def _ask_back(self, drafts: Sequence[Draft], attempt: int) -> None:
+        ask_back(
+            drafts,
+            lambda asked, requests, number: self._ask(
+                asked, requests, self._settings(attempt, sampled=attempt + number > 0)
+            ),
+            self._prompter,
+            self._verifier,
+        )
+
+    def _ask(
+        self,
+        drafts: Sequence[Draft],
+        requests: Sequence[Request],
+        settings: DecodeSettings,
+        backend: OnDemand | None = None,
+    ) -> Iterator[tuple[Draft, Completion]]:
+        """Every draft with its completion; a request that failed becomes a failed check and is left out.
+
+        The writer is asked unless another backend is given.
+        """
+        if not drafts:
+            return
+        completions = complete_all(backend or self._writer, requests, settings)
+        for draft, completion in zip(drafts, completions, strict=True):
+            draft.count(completion)
+            if completion.error is not None:
+                draft.checks.append(Check(name="backend", ok=False, detail=completion.error))
+            else:
+                yield draft, completion
+
+    def _settings(self, attempt: int, *, sampled: bool) -> DecodeSettings:
+        return DecodeSettings(
+            max_new_tokens=self._config.max_new_tokens,
+            sampling_temperature=self._config.sampling_temperature if sampled else 0.0,
+            top_p=0.95 if sampled else 1.0,
+            seed=self._config.seed * 1000 + attempt,
+        )
+
+    def _outcome(self, draft: Draft, attempt: int, seconds: float) -> Outcome:
+        item = draft.item
+        trace = Trace(
+            id=item.id,
+            messages=conversation(
+                item.system, draft.turns or [Message(role="user", content=draft.request)], draft.answer
+            ),
+            tools=self._offered(item),
+            split_group=calls_group(draft.answer.calls)
+            if draft.answer.calls and item.calls and item.dialogue is None
+            else item.split_group,
+            meta=TraceMeta(
+                source=item.source,
+                category=item.category or category_of(draft.answer.calls),
+                plan_cell=item.cell,
+                teacher=(self._answerer if _is_answered(item) else self._writer).ref,
+                checks=tuple(draft.checks),
+                attempt=attempt,
+            ),
+        )
+        return Outcome(
+            id=item.id,
+            attempt=attempt,
+            candidate=trace,
+            prompt_tokens=draft.prompt_tokens,
+            completion_tokens=draft.completion_tokens,
+            seconds=round(seconds, 4),
+            votes=draft.tally.votes if draft.tally is not None and draft.tally.num_answers > 1 else None,
+        )
+
+    def _offered(self, item: PlanItem) -> tuple[FunctionTool, ...]:
+        """The tools that the prompt of an item shows."""
+        if item.offered == "none":
+            return ()
+        lacking = {call.name for call in item.calls} if item.offered == "others" else set()
+        return tuple(tool for tool in self._catalog.tools if tool.function.name not in lacking)
+
+    def _report(self) -> None:
+        last = self._outcomes.last()
+        self._on_progress(len(last), len(self._plan), sum(not entry.failed for entry in last.values()))
+
+
+def _is_answered(item: PlanItem) -> bool:
+    """Whether the teacher is asked for the calls of an item, and not for its request."""
+    return item.source == "request_first" and item.category not in ("clarify", "irrelevance")
