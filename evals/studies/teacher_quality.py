@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=float, default=2, help="of the students")
     parser.add_argument("--teacher-epochs", type=float, default=1, help="of the adapted teacher")
     parser.add_argument("--kd-weight", type=float, default=1.0)
-    parser.add_argument("--kd-temperature", type=float, default=2.0)
+    parser.add_argument("--kd-temperature", type=float, default=1.0)
     parser.add_argument("--max-steps", type=int, help="of every training, for a rehearsal")
     parser.add_argument("--limit", type=int, help="evaluate on the first so many cases only")
     arguments = parser.parse_args()
