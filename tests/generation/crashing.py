@@ -13,7 +13,7 @@ from typing import Any
 from fcdistill.backends import ScriptedBackend
 from fcdistill.backends.base import Completion, Request
 from fcdistill.config import DecodeSettings, ExecutorConfig, GenerateConfig, ScriptedBackendConfig
-from fcdistill.generation import finishing, generator, pipeline, rounds
+from fcdistill.generation import finishing, generator, outcomes, pipeline, rounds
 from fcdistill.records import ModelRef, ToolCall
 from fcdistill.storage import Journal, RunDirectory
 from fcdistill.toolcalls import render_calls
@@ -120,7 +120,7 @@ def _arm(instant: str) -> None:
 def main() -> None:
     out, instant, *flags = sys.argv[1:]
     _arm(instant)
-    generator._CHUNK = CHUNK
+    generator._CHUNK = outcomes._BATCH = CHUNK
     retry_rejects = "--retry-rejects" in flags
     config = config_for(Path(out), shard=next((flag for flag in flags if flag != "--retry-rejects"), None))
     pipeline.run_generation(config, FitfulTeacher, catalog(), judge=open_judge, retry_rejects=retry_rejects)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from fcdistill.errors import DataError
+from fcdistill.generation import outcomes as module
 from fcdistill.generation.outcomes import Entry, Outcomes
 from fcdistill.records import Check, Message, ModelRef, Outcome, Trace, TraceMeta
 
@@ -46,6 +47,31 @@ def test_the_last_attempt_at_each_item_before_another_one(tmp_path: Path) -> Non
         assert attempts(outcomes.last()) == {"a": 1, "b": 0, "c": 1}
         assert attempts(outcomes.last(before=1)) == {"a": 0, "b": 0}
         assert outcomes.last(before=0) == {}
+
+
+def test_what_is_taken_over_is_added_once_however_often_it_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BATCH", 2)
+    appended: list[int] = []
+    append = Outcomes.append
+
+    def stops_after_the_first(self: Outcomes, added: list[Outcome]) -> None:
+        if appended:
+            raise InterruptedError
+        appended.append(len(added))
+        append(self, added)
+
+    found = {(made.id, made.attempt) for made in MADE}
+    with monkeypatch.context() as patch, Outcomes(tmp_path / "journal.jsonl") as outcomes:
+        patch.setattr(Outcomes, "append", stops_after_the_first)
+        with pytest.raises(InterruptedError):
+            outcomes.append_missing(MADE)
+    assert appended == [2]
+    for _ in range(2):
+        with Outcomes(tmp_path / "journal.jsonl") as outcomes:
+            assert outcomes.append_missing(iter(MADE)) == found
+            assert list(outcomes) == MADE
 
 
 def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from fcdistill.backends import ScriptedBackend
 from fcdistill.backends.base import Completion, Request
 from fcdistill.config import DecodeSettings, GenerateConfig, LocalBackendConfig, ScriptedBackendConfig
 from fcdistill.errors import BackendError, DataError
-from fcdistill.generation import generator
+from fcdistill.generation import generator, outcomes
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.records import (
     EvalCase,
@@ -541,6 +541,7 @@ def start(out: Path, instant: str, *flags: str) -> int:
 
 def take_up(out: Path, monkeypatch: pytest.MonkeyPatch, *, retry_rejects: bool = False) -> None:
     monkeypatch.setattr(generator, "_CHUNK", crashing.CHUNK)
+    monkeypatch.setattr(outcomes, "_BATCH", crashing.CHUNK)
     made = crashing.config_for(out)
     run_generation(made, crashing.FitfulTeacher, catalog(), judge=crashing.open_judge, retry_rejects=retry_rejects)
 

@@ -9,7 +9,7 @@ import pytest
 
 from fcdistill.config import GenerateConfig
 from fcdistill.errors import BackendError, ConfigError, DataError, InfrastructureError, MissingDependencyError
-from fcdistill.generation import generator
+from fcdistill.generation import generator, outcomes
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.generation.scale_out import require_listener, run_shards
 
@@ -23,6 +23,7 @@ NUM = 2
 
 def merge(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generator, "_CHUNK", crashing.CHUNK)
+    monkeypatch.setattr(outcomes, "_BATCH", crashing.CHUNK)
     run_generation(config_for(out), FitfulTeacher, catalog(), judge=crashing.open_judge)
 
 

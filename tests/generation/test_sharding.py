@@ -13,7 +13,7 @@ import pytest
 from fcdistill.backends.base import Completion, Request
 from fcdistill.config import DecodeSettings, GenerateConfig
 from fcdistill.errors import ConfigError, DataError, StorageError
-from fcdistill.generation import generator
+from fcdistill.generation import generator, outcomes
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.generation.sharding import Shard
 from fcdistill.records import GenerationStats, ModelRef, Reject
@@ -197,6 +197,7 @@ def test_earlier_traces_are_reused_once(whole: tuple[Path, GenerationStats, Repe
 
 def finish(out: Path, monkeypatch: pytest.MonkeyPatch, *shards: str | None) -> None:
     monkeypatch.setattr(generator, "_CHUNK", crashing.CHUNK)
+    monkeypatch.setattr(outcomes, "_BATCH", crashing.CHUNK)
     for shard in shards:
         run_generation(config_for(out, shard), FitfulTeacher, catalog(), judge=crashing.open_judge)
 
