@@ -19,7 +19,7 @@ import torch
 from datasets import Dataset
 from measuring import ModelSize, StepClock, padded_work
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from workload import Examples, Settings, read_examples, read_settings
 
 __all__ = ["main"]
@@ -55,8 +55,8 @@ class _Run:
         return model
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The student's tokenizer, which pads."""
-        tokenizer = AutoTokenizer.from_pretrained(self.examples.student_directory)
+        """The student's tokenizer, which pads; by a name of its class that older transformers know too."""
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(self.examples.student_directory)
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         return tokenizer
 

@@ -102,8 +102,8 @@ def summarise(out: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
         cells += ["" if found[name] is None else f"{found[name]:.3f}" for name in ("teacher_nll", "kd_gate_pass")]
         lines.append(f"| {' | '.join([arm, *cells])} |")
     note = (
-        f"Means over {len(seeds)} seeds. The intervals are over cases, paired in the differences: they say what other "
-        "cases of this kind would show, not what other seeds would."
+        f"Seeds: {', '.join(map(str, seeds))}; figures are means over them. The intervals are over cases, paired in "
+        "the differences: they say what other cases of this kind would show, not what other seeds would."
     )
     write_text(out / "summary.md", "\n".join([*lines, "", note, "", comparison_markdown(runs)]))
     write_json(out / "summary.json", summary)
