@@ -40,6 +40,10 @@ _CONTENDERS: dict[str, Callable[[Settings, Path], dict[str, Any]]] = {
     },
     "fcdistill-sft-unpacked": lambda settings, _: {"examples_per_pack": settings.micro_batch},
     "fcdistill-kd-online": lambda settings, _: _distilling(settings, settings.teacher),
+    "fcdistill-kd-checkpointing": lambda settings, _: {
+        **_distilling(settings, settings.teacher),
+        "gradient_checkpointing": True,
+    },
     "fcdistill-kd-cached": lambda settings, directory: _distilling(settings, settings.teacher, _cache(directory)),
     "fcdistill-kd-aligned": lambda settings, _: _distilling(settings, settings.aligned_teacher),
 }

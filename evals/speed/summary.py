@@ -31,6 +31,7 @@ CONTENDERS = {
     "fcdistill-sft-checkpointing": Contender("fcdistill", "sft"),
     "fcdistill-sft-unpacked": Contender("fcdistill", "sft"),
     "fcdistill-kd-online": Contender("fcdistill", "kd"),
+    "fcdistill-kd-checkpointing": Contender("fcdistill", "kd"),
     "fcdistill-kd-cached": Contender("fcdistill", "kd"),
     "fcdistill-kd-aligned": Contender("fcdistill", "kd"),
     "trl-sft": Contender("trl", "sft"),

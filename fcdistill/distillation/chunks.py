@@ -10,7 +10,7 @@ from torch import Tensor
 
 __all__ = ["CHUNK_ROWS", "row_chunks"]
 
-CHUNK_ROWS = 512
+CHUNK_ROWS = 128
 """Rows whose [rows, V] float32 intermediates exist at the same time."""
 
 

@@ -28,7 +28,7 @@ from fcdistill.distillation.forward import forward_rows
 from fcdistill.distillation.layers import PROJECTORS_NAME, Projectors
 from fcdistill.distillation.losses import cross_entropy
 from fcdistill.distillation.monitoring import CallMonitor
-from fcdistill.distillation.objective import RowSums, SpanRows, StepTotals, components, total_loss
+from fcdistill.distillation.objective import RowSums, SpanRows, StepTotals, loss_and_components
 from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.progress import LinesBeforeCheckpoints
 from fcdistill.distillation.sharding import sharded_loader
@@ -152,7 +152,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             autocast=self._student.autocast,
         )
         vocabulary_map = self._teacher.vocabulary_map if self._teacher is not None else None
-        found = components(
+        loss, found = loss_and_components(
             objective,
             rows,
             self._teacher.rows(inputs) if self._teacher is not None else None,
@@ -165,14 +165,14 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             compiled=self._compiled,
         )
         for name, value in found.items():
-            _add(self._sample_sums if is_sampled else self._sums, name, value.detach())
+            _add(self._sample_sums if is_sampled else self._sums, name, value)
         if is_sampled:
             _add(self._sample_sums, "num_examples", inputs["num_examples"])
             _add(self._sample_sums, "num_valid", inputs["num_valid"])
         _add(self._sums, "num_tokens", inputs["num_tokens"])
         _add(self._sums, "num_examples", inputs["num_examples"])
         num_processes: int = self.accelerator.num_processes
-        loss = total_loss(objective, found) * num_processes
+        loss = loss * num_processes
         if num_processes > 1 and not objective.ce_weight + objective.kd_weight:
             # Processes average the gradients of all trained weights, also of those that no term reaches here.
             loss = loss + 0.0 * rows.logits_NV.float().sum()

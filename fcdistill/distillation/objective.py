@@ -8,6 +8,9 @@ are composed is not known here.
 Between two tokenizers D is that of `alignment`, over spans of text, and a term of its own. Where `kd_gate` is set, the
 weights of D are those of `gating`; the step's token weight stays what it is divided by.
 
+Terms that are sums over rows of logits take their gradient on the way forward, chunk by chunk, as in Liger's fused
+cross-entropy (Hsu et al. 2024, arXiv 2410.10989): what a chunk needs in float32 is computed once and kept by nobody.
+
 Axes: N supervised tokens, V vocabulary, K tokens that are known of a teacher's distribution, M aligned rows, H width;
 U supervised tokens of a teacher with another tokenizer, P, Q, I and J as in `collation.Collator`.
 """
@@ -15,6 +18,7 @@ U supervised tokens of a teacher with another tokenizer, P, Q, I and J as in `co
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +47,7 @@ from fcdistill.distillation.losses import (
 from fcdistill.distillation.signals import CachedRows
 from fcdistill.errors import ConfigError
 
-__all__ = ["RowSums", "SpanRows", "StepTotals", "compiled_row_sums", "components", "total_loss"]
+__all__ = ["RowSums", "SpanRows", "StepTotals", "compiled_row_sums", "loss_and_components"]
 
 RowSums = Callable[..., Tensor]
 """The sums of a chunk's rows, see `compiled_row_sums`."""
@@ -70,7 +74,7 @@ class SpanRows:
     vocabulary: VocabularyMap
 
 
-def components(
+def loss_and_components(
     config: ObjectiveConfig,
     student: ModelRows,
     teacher: ModelRows | CachedRows | None,
@@ -82,8 +86,8 @@ def components(
     totals: StepTotals,
     spans: SpanRows | None = None,
     compiled: RowSums | None = None,
-) -> dict[str, Tensor]:
-    """This micro batch's share of each term whose weight is not 0, before the term's weight.
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """This micro batch's share of the loss, and of each term whose weight is not 0.
 
     Args:
         config: the weights and kinds of the terms.
@@ -98,20 +102,23 @@ def components(
         compiled: what `compiled_row_sums` gave, where the loss is compiled.
 
     Returns:
-        Scalars under `ce`, `kd` (with T^2) and `hidden` (mean over the pairs), per token and row of the step; where D
-        is gated, also `kd_gate_pass`, the share of the step's token weight that D keeps here, which is no term.
+        The weighted sum of the terms, and without gradients, before their weights, scalars under `ce`, `kd` (with T^2)
+        and `hidden` (mean over the pairs), per token and row of the step; where D is gated, also `kd_gate_pass`, the
+        share of the step's token weight that D keeps here, which is no term.
     """
-    found = {}
+    losses, found = [], {}
     token_weight = totals.token_weight.clamp_min(_TINY)
-    row_terms = ["ce"] if config.ce_weight else []
+    row_terms = {"ce": config.ce_weight} if config.ce_weight else {}
     rows, num_shared = [student.logits_NV, targets_N, weights_N], 0
     if config.kd_weight and spans is None:
         assert teacher is not None
-        row_terms += ["kd"] if config.kd_gate == "off" else ["kd", "kd_gate_pass"]
+        row_terms |= {"kd": config.kd_weight} | ({} if config.kd_gate == "off" else {"kd_gate_pass": 0.0})
         known_rows, num_shared = _known(teacher)
         rows += known_rows
     if row_terms:
-        row_sums = _by_chunks(partial(compiled or _row_sums, config, num_shared), *rows)
+        sums = partial(compiled or _row_sums, config, num_shared)
+        weighted, row_sums = _weighted_sums(sums, tuple(row_terms.values()), *rows)
+        losses.append(weighted / token_weight)
         found = dict(zip(row_terms, row_sums / token_weight, strict=True))
     if config.kd_weight and spans is not None:
         assert teacher is not None
@@ -122,23 +129,20 @@ def components(
             num_tokens_Q = torch.bincount(spans.tensors["span_student_I"], minlength=len(weights_Q))
             found["kd_gate_pass"] = (weights_P.sum() + (weights_Q * num_tokens_Q).sum()) / token_weight
         aligned = _aligned_sum(config, student.logits_NV, teacher, targets_N, weights_P, weights_Q, spans)
-        found["kd"] = aligned / token_weight
+        losses.append(config.kd_weight * aligned / token_weight)
+        found["kd"] = aligned.detach() / token_weight
     if config.hidden_weight:
         assert teacher is not None and projectors is not None
         distance = _HIDDEN_LOSSES[config.hidden_loss]
         projected = projectors(student.hidden_MH)
-        sums = [
+        distances = [
             distance(student_MH, teacher.hidden_MH[teacher_layer])
             for student_MH, (_, teacher_layer) in zip(projected, pairs, strict=True)
         ]
-        found["hidden"] = torch.stack(sums).mean() / totals.num_hidden_rows.clamp_min(_TINY)
-    return found
-
-
-def total_loss(config: ObjectiveConfig, found: dict[str, Tensor]) -> Tensor:
-    """The weighted sum of `components`."""
-    weights = {"ce": config.ce_weight, "kd": config.kd_weight, "hidden": config.hidden_weight}
-    return torch.stack([weight * found[name] for name, weight in weights.items() if name in found]).sum()
+        hidden = torch.stack(distances).mean() / totals.num_hidden_rows.clamp_min(_TINY)
+        losses.append(config.hidden_weight * hidden)
+        found["hidden"] = hidden.detach()
+    return torch.stack(losses).sum(), found
 
 
 def compiled_row_sums(device: torch.device) -> RowSums:
@@ -244,23 +248,28 @@ def _aligned_sum(
     """The sum of the divergences over strings that both sides have, and of the likelihoods of all other spans."""
     rows, vocabulary = spans.tensors, spans.vocabulary
 
-    # Rows are gathered inside their chunk, so that no copy of all logits waits for the backward pass.
-    def strings(student_P: Tensor, teacher_P: Tensor, weights_P: Tensor) -> Tensor:
-        return shared_string_kl(
-            student_NV[student_P],
+    def strings(student_PV: Tensor, teacher_P: Tensor, weights_P: Tensor) -> Tensor:
+        divergence = shared_string_kl(
+            student_PV,
             _known_rows(teacher, teacher_P),
             vocabulary,
             kd_temperature=config.kd_temperature,
             top_k=config.aligned_top_k,
             weights_N=weights_P,
         )
+        return divergence.unsqueeze(0)
 
     def likelihoods(logits_NV: Tensor, targets_N: Tensor, size: int, tokens_I: Tensor, spans_I: Tensor) -> Tensor:
         def summed(tokens_I: Tensor, spans_I: Tensor) -> Tensor:
             logprobs_I = token_logprobs(logits_NV[tokens_I, :size], targets_N[tokens_I])
             return span_logprobs(logprobs_I, spans_I, len(weights_Q))
 
-        return _by_chunks(summed, tokens_I, spans_I)
+        # No sums yet, so that their gradient is not known here: where there are several chunks, the backward pass
+        # computes each again, and gathers its rows again, so that no copy of all logits waits for it.
+        parts = list(row_chunks(tokens_I, spans_I))
+        if len(parts) == 1:
+            return summed(tokens_I, spans_I)
+        return torch.stack([checkpoint(summed, *part, use_reentrant=False) for part in parts]).sum(0)
 
     student_P, teacher_P = rows["paired_student_P"], rows["paired_teacher_P"]
     student_Q = likelihoods(
@@ -272,9 +281,8 @@ def _aligned_sum(
     else:
         targets_U = rows["teacher_targets_U"]
         teacher_Q = likelihoods(teacher.logits_NV, targets_U, vocabulary.teacher_size, tokens_J, spans_J)
-    return _by_chunks(strings, student_P, teacher_P, weights_P) + span_kl(
-        student_Q, teacher_Q, kd_temperature=config.kd_temperature, weights_Q=weights_Q
-    )
+    paired, _ = _weighted_sums(strings, (1.0,), student_NV[student_P], teacher_P, weights_P)
+    return paired + span_kl(student_Q, teacher_Q, kd_temperature=config.kd_temperature, weights_Q=weights_Q)
 
 
 def _known_rows(teacher: ModelRows | CachedRows, rows_P: Tensor) -> Tensor | TopK:
@@ -283,13 +291,43 @@ def _known_rows(teacher: ModelRows | CachedRows, rows_P: Tensor) -> Tensor | Top
     return teacher.logits_NV[rows_P]
 
 
-def _by_chunks(sums: Callable[..., Tensor], *rows: Tensor) -> Tensor:
-    """Sums over rows, chunk by chunk; the backward pass computes each chunk's intermediates again.
+def _weighted_sums(
+    sums: RowSums, weights: tuple[float, ...], logits_NV: Tensor, *others: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sums over rows, computed chunk by chunk: weighted, with a gradient for the logits; and each, without one."""
+    found: tuple[Tensor, Tensor] = _WeightedSums.apply(  # type: ignore[no-untyped-call]
+        sums, weights, logits_NV, *others
+    )
+    return found
 
-    All terms of a chunk are computed together, so that the logits get one gradient, not one per term. A single chunk
-    is not computed twice: its intermediates wait for a backward pass that would need as much memory anyway.
-    """
-    chunks = list(row_chunks(*rows))
-    if len(chunks) == 1:
-        return sums(*rows)
-    return torch.stack([checkpoint(sums, *chunk, use_reentrant=False) for chunk in chunks]).sum(0)
+
+class _WeightedSums(torch.autograd.Function):
+    """The function behind `_weighted_sums`: what waits for the backward pass is the gradient, in the logits' dtype."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, sums: RowSums, weights: tuple[float, ...], logits_NV: Tensor, *others: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        needs_gradient = ctx.needs_input_grad[2]
+        gradient_NV = torch.empty_like(logits_NV) if needs_gradient else logits_NV
+        weighted, single = [], []
+        for part_NV, gradient_part_NV, *rest in row_chunks(logits_NV, gradient_NV, *others):
+            leaf_NV = part_NV.detach().requires_grad_(needs_gradient)
+            with torch.set_grad_enabled(needs_gradient):
+                found = sums(leaf_NV, *rest)
+                total = torch.stack([weight * value for weight, value in zip(weights, found, strict=True)]).sum()
+            if needs_gradient:
+                (found_NV,) = torch.autograd.grad(total, leaf_NV)
+                gradient_part_NV.copy_(found_NV)
+            weighted.append(total.detach())
+            single.append(found.detach())
+        if needs_gradient:
+            ctx.save_for_backward(gradient_NV)
+        totals = torch.stack(single).sum(0)
+        ctx.mark_non_differentiable(totals)
+        return torch.stack(weighted).sum(), totals
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient_NV,) = ctx.saved_tensors
+        return None, None, gradient_NV * gradient, *[None] * (len(ctx.needs_input_grad) - 3)

@@ -17,6 +17,7 @@ from fcdistill.distillation.gating import row_gate
 from fcdistill.distillation.layers import Projectors
 from fcdistill.distillation.losses import (
     TopK,
+    cross_entropy,
     forward_kl,
     hinge,
     jsd,
@@ -26,7 +27,7 @@ from fcdistill.distillation.losses import (
     top_k,
     tvd,
 )
-from fcdistill.distillation.objective import SpanRows, StepTotals, components, total_loss
+from fcdistill.distillation.objective import SpanRows, StepTotals, loss_and_components
 from fcdistill.distillation.signals import CachedRows
 from fcdistill.errors import ConfigError
 
@@ -92,7 +93,7 @@ def _loss(
     logits_NV = torch.randn(rows, 13, generator=generator).requires_grad_()
     hidden_MH = torch.randn(rows, 4, generator=generator)
     teacher_NV = torch.randn(rows, 11, generator=generator)
-    found = components(
+    loss, found = loss_and_components(
         config,
         ModelRows(logits_NV, {1: hidden_MH}),
         _teacher(config, teacher_NV, num_cached, {2: torch.randn(rows, 4, generator=generator)}),
@@ -102,7 +103,6 @@ def _loss(
         projectors=Projectors(PAIRS, 4, 4),
         totals=StepTotals(torch.tensor(40.0), torch.tensor(80.0)),
     )
-    loss = total_loss(config, found)
     loss.backward()
     assert logits_NV.grad is not None
     return {name: value.item() for name, value in found.items()}, loss.item(), logits_NV.grad
@@ -119,6 +119,46 @@ def test_chunks_give_the_loss_and_gradients_of_all_rows_at_once(
         chunked, chunked_loss, chunked_gradient = _loss(config, 20, num_cached)
         assert chunked == pytest.approx(whole, rel=1e-6) and chunked_loss == pytest.approx(loss, rel=1e-6)
         assert torch.allclose(chunked_gradient, gradient, atol=1e-7)
+
+
+def _twenty_rows(logits_NV: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    return loss_and_components(
+        ObjectiveConfig(ce_weight=2.0),
+        ModelRows(logits_NV, {}),
+        None,
+        targets_N=torch.arange(20) % 11,
+        weights_N=torch.ones(20),
+        pairs=(),
+        projectors=None,
+        totals=StepTotals(torch.tensor(40.0), torch.tensor(0.0)),
+    )
+
+
+def test_each_chunk_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def counted(logits_NV: Tensor, *others: Any, **named: Any) -> Tensor:
+        sizes.append(len(logits_NV))
+        return cross_entropy(logits_NV, *others, **named)
+
+    monkeypatch.setattr(module, "cross_entropy", counted)
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 8)
+    _twenty_rows(torch.randn(20, 13).requires_grad_())[0].backward()
+    assert sizes == [8, 8, 4]
+
+
+def test_gradients_follow_what_the_loss_is_multiplied_with_and_only_the_loss_has_any() -> None:
+    given_NV = torch.randn(20, 13, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for factor in (1.0, -3.0):
+        logits_NV = given_NV.clone().requires_grad_()
+        loss, found = _twenty_rows(logits_NV)
+        assert not found["ce"].requires_grad
+        (gradient_NV,) = torch.autograd.grad(factor * loss, logits_NV)
+        gradients.append(gradient_NV)
+    assert gradients[0].abs().max() > 0 and torch.allclose(gradients[1], -3 * gradients[0])
+    with torch.no_grad():
+        assert torch.equal(_twenty_rows(logits_NV)[0], loss.detach())
 
 
 def test_the_loss_is_the_weighted_sum_of_the_components() -> None:
@@ -168,7 +208,7 @@ def _aligned_components(
 ) -> tuple[dict[str, float], float, torch.Tensor]:
     logits_NV, teacher_UV, spans = _aligned_rows(rows)
     logits_NV.requires_grad_()
-    found = components(
+    loss, found = loss_and_components(
         config,
         ModelRows(logits_NV, {}),
         _teacher(config, teacher_UV, num_cached, {}, spans["teacher_targets_U"]),
@@ -179,9 +219,9 @@ def _aligned_components(
         totals=StepTotals(torch.tensor(40.0), torch.tensor(80.0)),
         spans=SpanRows(spans, ALIGNED),
     )
-    found["kd"].backward()
+    loss.backward()
     assert logits_NV.grad is not None
-    return {name: value.item() for name, value in found.items()}, found["kd"].item(), logits_NV.grad
+    return {name: value.item() for name, value in found.items()}, loss.item(), logits_NV.grad
 
 
 def test_the_loss_between_two_tokenizers_equals_one_by_hand() -> None:
@@ -249,7 +289,7 @@ def test_with_one_tokenizer_the_aligned_path_has_the_value_and_gradients_of_the_
     found = []
     for aligned in (None, SpanRows(spans, VocabularyMap(torch.arange(11), torch.arange(11), 11, 11))):
         logits_NV = torch.randn(8, 13, generator=torch.Generator().manual_seed(2)).requires_grad_()
-        loss = components(
+        loss, _ = loss_and_components(
             config,
             ModelRows(logits_NV, {}),
             ModelRows(teacher_NV, {}),
@@ -259,7 +299,7 @@ def test_with_one_tokenizer_the_aligned_path_has_the_value_and_gradients_of_the_
             projectors=None,
             totals=StepTotals(torch.tensor(8.0), torch.tensor(8.0)),
             spans=aligned,
-        )["kd"]
+        )
         loss.backward()
         found.append((loss.item(), logits_NV.grad))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-6)
@@ -274,7 +314,7 @@ def test_the_logit_term_is_the_chosen_divergence_with_its_parameter(
     generator = torch.Generator().manual_seed(0)
     student_NV, teacher_NV = torch.randn(6, 13, generator=generator), torch.randn(6, 11, generator=generator)
     weights_N = torch.linspace(0, 2, 6)
-    found = components(
+    loss, found = loss_and_components(
         config,
         ModelRows(student_NV, {}),
         _teacher(config, teacher_NV, num_cached, {}),
@@ -316,7 +356,7 @@ def _gated(kd_gate: KdGate, num_cached: int | None, **extra: Any) -> tuple[dict[
     student_NV, teacher_NV = _ten_rows()
     student_NV.requires_grad_()
     targets_N = teacher_NV.topk(2).indices[range(10), torch.arange(10) % 2]
-    found = components(
+    loss, found = loss_and_components(
         config,
         ModelRows(student_NV, {}),
         _teacher(config, teacher_NV, num_cached, {}, targets_N),
@@ -326,7 +366,7 @@ def _gated(kd_gate: KdGate, num_cached: int | None, **extra: Any) -> tuple[dict[
         projectors=None,
         totals=StepTotals(torch.tensor(40.0), torch.tensor(0.0)),
     )
-    total_loss(config, found).backward()
+    loss.backward()
     assert student_NV.grad is not None
     return {name: value.item() for name, value in found.items()}, student_NV.grad
 
@@ -421,7 +461,7 @@ def _float32_bytes(
     given = {"targets_N": torch.arange(rows) % columns, "weights_N": torch.ones(rows)}
     totals = StepTotals(torch.tensor(40.0), torch.tensor(1.0))
     with _Float32Bytes() as mode:
-        found = components(
+        loss, _ = loss_and_components(
             config,
             ModelRows(logits_NV, {}),
             teacher,
@@ -431,7 +471,7 @@ def _float32_bytes(
             totals=totals,
         )
         waiting = mode.alive
-        total_loss(config, found).backward()
+        loss.backward()
     assert logits_NV.grad is not None and logits_NV.grad.dtype == torch.bfloat16
     return mode, waiting
 
@@ -484,7 +524,7 @@ def test_the_compiled_loss_has_the_gradients_of_the_plain_one(divergence: str) -
         targets, weights = torch.randint(30, (num_rows,)), torch.rand(num_rows)
         for option in (None, compiled):
             student_NV = start.clone().requires_grad_()
-            terms = components(
+            loss, terms = loss_and_components(
                 config,
                 ModelRows(student_NV, {}),
                 teacher,
@@ -495,7 +535,7 @@ def test_the_compiled_loss_has_the_gradients_of_the_plain_one(divergence: str) -
                 totals=StepTotals(torch.tensor(5.0), torch.tensor(1.0)),
                 compiled=option,
             )
-            total_loss(config, terms).backward()
+            loss.backward()
             assert student_NV.grad is not None
             found.append((terms["ce"].item(), terms["kd"].item(), student_NV.grad))
         assert found[1][:2] == pytest.approx(found[0][:2], rel=1e-5)
