@@ -10,6 +10,29 @@ from fcdistill.parallel import beside, map_parts
 from fcdistill.storage import write_parts
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The processes that were started: others of this process's children belong to other tests."""
+    started: list[int] = []
+    fork = os.fork
+
+    def counted() -> int:
+        process = fork()
+        if process:
+            started.append(process)
+        return process
+
+    monkeypatch.setattr(os, "fork", counted)
+    return started
+
+
+def _none_is_left(processes: Sequence[int]) -> bool:
+    for process in processes:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(process, os.WNOHANG)
+    return True
+
+
 @pytest.fixture(autouse=True)
 def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_num_cores", lambda: 3)
@@ -54,7 +77,7 @@ def test_an_error_is_raised_as_if_all_were_done_here(capfd: pytest.CaptureFixtur
     assert capfd.readouterr() == ("", "")
 
 
-def test_no_process_is_left_behind_when_the_work_here_is_interrupted() -> None:
+def test_no_process_is_left_behind_when_the_work_here_is_interrupted(forked: list[int]) -> None:
     here = os.getpid()
 
     def work(part: Sequence[int]) -> list[int]:
@@ -64,8 +87,7 @@ def test_no_process_is_left_behind_when_the_work_here_is_interrupted() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         map_parts(work, range(2000))
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert len(forked) == 2 and _none_is_left(forked)
 
 
 def test_what_goes_on_beside_the_block_runs_in_another_process() -> None:
@@ -92,11 +114,10 @@ def test_an_error_beside_the_block_is_raised_where_the_result_is_asked_for(capfd
     assert capfd.readouterr() == ("", "")
 
 
-def test_work_that_nobody_waits_for_ends_with_the_block() -> None:
+def test_work_that_nobody_waits_for_ends_with_the_block(forked: list[int]) -> None:
     with pytest.raises(KeyError), beside(lambda: time.sleep(60)):
         raise KeyError
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert len(forked) == 1 and _none_is_left(forked)
 
 
 def test_a_file_that_is_given_up_leaves_nothing_behind(tmp_path: Path) -> None:
