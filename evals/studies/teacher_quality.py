@@ -5,6 +5,11 @@ Teachers are heard through caches, one per teacher and input, so that an arm cos
 the traces of the demo:
 
     python evals/studies/teacher_quality.py --traces runs/demo/traces/traces.jsonl --epochs 2 --seeds 0 1
+
+What its teacher gives the demo's own student, which is the second of these arms:
+
+    python evals/studies/teacher_quality.py --arms sft kd_hidden_adapted_agree --epochs 2 --seeds 0 1 \
+      --adapted-teacher runs/demo/traces/teacher-round-2
 """
 
 import argparse
@@ -12,7 +17,7 @@ import math
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,47 +50,59 @@ TEACHERS: dict[str, tuple[str, list[str]]] = {
 """Arms with a teacher: which, and what else its students are trained with."""
 ARMS = ("sft", *TEACHERS)
 
+Stage = tuple[str, list[str]]
+"""A command of the kit, and the fields that are set."""
+
 
 def main() -> int:
     """Adapt the teacher, train and evaluate one student per arm and seed; the exit code of the first that fails."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--traces", type=Path, default=Path("runs/demo/traces/traces.jsonl"))
     parser.add_argument("--out", type=Path, default=Path("runs/studies/teacher_quality"))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--epochs", type=float, default=2, help="of the students")
     parser.add_argument("--teacher-epochs", type=float, default=1, help="of the adapted teacher")
+    parser.add_argument("--adapted-teacher", metavar="REF", help="an adapted teacher that there is; default: adapt one")
     parser.add_argument("--kd-weight", type=float, default=1.0)
     parser.add_argument("--kd-temperature", type=float, default=1.0)
     parser.add_argument("--max-steps", type=int, help="of every training, for a rehearsal")
     parser.add_argument("--limit", type=int, help="evaluate on the first so many cases only")
     arguments = parser.parse_args()
     out: Path = arguments.out
+    for stage, overrides in stages(arguments):
+        if code := run(stage, overrides):
+            return code
+    summarise(out, arguments.arms, arguments.seeds)
+    return 0
+
+
+def stages(arguments: argparse.Namespace) -> Iterator[Stage]:
+    """The commands of the study, in their order."""
+    out: Path = arguments.out
     shared = [f"traces={arguments.traces}", *([f"max_steps={arguments.max_steps}"] if arguments.max_steps else [])]
-    stages = []
-    if any(TEACHERS[arm][0] == ADAPTED for arm in arguments.arms if arm in TEACHERS):
-        adapt = [*shared, f"out={out}/teacher", f"epochs={arguments.teacher_epochs}", "tools_in_prompt=none"]
-        stages.append(("adapt", adapt))
+    adapted = arguments.adapted_teacher or f"{out}/teacher"
+    if not arguments.adapted_teacher and any(TEACHERS[arm][0] == ADAPTED for arm in arguments.arms if arm in TEACHERS):
+        yield "adapt", [*shared, f"out={adapted}", f"epochs={arguments.teacher_epochs}", "tools_in_prompt=none"]
     for arm, seed in ((arm, seed) for seed in arguments.seeds for arm in arguments.arms):
         train = [*WITHOUT_TEACHER, *shared, f"out={out}/{arm}-{seed}", f"seed={seed}", f"epochs={arguments.epochs}"]
         if arm in TEACHERS:
             teacher, fields = TEACHERS[arm]
             hidden = "-hidden" if any("hidden_weight" in field for field in fields) else ""
-            train += [f"teacher={f'{out}/teacher' if teacher == ADAPTED else RAW}", *fields]
+            train += [f"teacher={adapted if teacher == ADAPTED else RAW}", *fields]
             train += ["signal=cached", f"cache.dir={out}/cache-{teacher}{hidden}"]
             train += [f"objective.kd_weight={arguments.kd_weight}"]
             train += [f"objective.kd_temperature={arguments.kd_temperature}"]
+        yield "train", train
         limit = [f"limit={arguments.limit}"] if arguments.limit else []
-        stages.append(("train", train))
-        stages.append(("eval", [f"out={out}/eval-{arm}-{seed}", f"model.model={out}/{arm}-{seed}", *limit]))
-    for stage, overrides in stages:
-        flags = [part for override in overrides for part in ("--set", override)]
-        print(f"\n== {stage}: {' '.join(overrides)}", flush=True)
-        code = subprocess.run([sys.executable, "-m", "fcdistill.cli", stage, CONFIG, *flags], check=False).returncode
-        if code:
-            return code
-    summarise(out, arguments.arms, arguments.seeds)
-    return 0
+        yield "eval", [f"out={out}/eval-{arm}-{seed}", f"model.model={out}/{arm}-{seed}", *limit]
+
+
+def run(stage: str, overrides: Sequence[str], *flags: str) -> int:
+    """One command of the kit on the demo's configuration; its exit code."""
+    sets = [part for override in overrides for part in ("--set", override)]
+    print(f"\n== {stage}: {' '.join([*overrides, *flags])}", flush=True)
+    return subprocess.run([sys.executable, "-m", "fcdistill.cli", stage, CONFIG, *sets, *flags], check=False).returncode
 
 
 def summarise(out: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:

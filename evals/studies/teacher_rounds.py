@@ -10,20 +10,18 @@ answer the domain's cases without examples.
 
 import argparse
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from teacher_quality import RAW, percent, read_report
+from teacher_quality import RAW, percent, read_report, run
 
 from fcdistill.errors import FcdistillError
 from fcdistill.records import GenerationStats
 from fcdistill.reporting.tables import comparison_markdown
 from fcdistill.storage import read_json, write_json, write_text
 
-CONFIG = "evals/smart_home/demo.yaml"
 ARMS = {"retried": "the raw teacher", "adapted": "the teacher that has learned"}
 """Ways to go on after the first round: who tries its rejects again."""
 QUICK = ("num_call_first=8", "num_request_first=12", "num_varied=0", "num_joined=0", "adaptation.max_steps=2")
@@ -69,13 +67,6 @@ def generate(out: Path, fields: Sequence[str], num_rounds: int) -> int:
     retry = [] if (retried / "rounds.json").exists() else ["--retry-rejects"]
     code = code or run("generate", [f"out={retried}", *fields], "--rounds", "1", *retry)
     return code or run("generate", [f"out={first}", *fields], "--rounds", str(num_rounds))
-
-
-def run(stage: str, overrides: Sequence[str], *flags: str) -> int:
-    """One command of the kit; its exit code."""
-    sets = [part for override in overrides for part in ("--set", override)]
-    print(f"\n== {stage}: {' '.join([*overrides, *flags])}", flush=True)
-    return subprocess.run([sys.executable, "-m", "fcdistill.cli", stage, CONFIG, *sets, *flags], check=False).returncode
 
 
 def evaluation(out: Path, teacher: str) -> Path:

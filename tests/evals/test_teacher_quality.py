@@ -1,0 +1,65 @@
+"""The study of teachers on tiny models, in this process."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import teacher_quality
+
+from fcdistill.storage import read_json
+from tests.cli_world import invoke, write_project
+
+
+def study(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[str]:
+    """Run the study in the working directory; the stages that ran."""
+    ran: list[str] = []
+
+    def run(stage: str, overrides: list[str]) -> int:
+        ran.append(stage)
+        return invoke(stage, "config.yaml", *(part for each in overrides for part in ("--set", each)))
+
+    monkeypatch.setattr(teacher_quality, "run", run)
+    monkeypatch.setattr(sys, "argv", ["teacher_quality", "--out", "study", *arguments])
+    assert teacher_quality.main() == 0
+    return ran
+
+
+def local_student(directory: Path) -> None:
+    """Let `eval` ask the models that the study names."""
+    config = directory / "config.yaml"
+    scripted = "model: {backend: scripted, answers: answers.jsonl}"
+    local = "model: {model: unset, dtype: float32, device: cpu}\n  decode: {max_new_tokens: 4}"
+    text = config.read_text()
+    assert text.count(f"  {scripted}") == 1
+    config.write_text(text.replace(f"  {scripted}", f"  {local}"))
+
+
+def test_arms_are_paired_with_the_first(
+    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_project(tmp_path, tiny_models)
+    local_student(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(teacher_quality, "RAW", f"{tiny_models}/teacher")
+    arms = ["sft", "kd_agree", "kd_hidden_adapted_agree"]
+    arguments = ["--traces", "traces.jsonl", "--max-steps", "2", "--seeds", "0", "1", "--arms", *arms]
+    assert study(monkeypatch, *arguments) == ["adapt", *["train", "eval"] * 6]
+    summary = read_json(tmp_path / "study" / "summary.json")
+    assert list(summary) == arms
+    assert all(len(found["by_seed"]) == 2 for found in summary.values())
+    assert summary["sft"]["difference"]["value"] == 0 and summary["sft"]["teacher_nll"] is None
+    assert summary["kd_agree"]["teacher_nll"] != summary["kd_hidden_adapted_agree"]["teacher_nll"]
+    assert "| sft, seed 1 |" in capsys.readouterr().out
+
+
+def test_an_adapted_teacher_that_there_is_is_taken(
+    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_project(tmp_path, tiny_models)
+    local_student(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    teacher = f"{tiny_models}/teacher"
+    arguments = ["--traces", "traces.jsonl", "--max-steps", "1", "--seeds", "0", "--arms", "kd_hidden_adapted_agree"]
+    assert study(monkeypatch, *arguments, "--adapted-teacher", teacher) == ["train", "eval"]
+    manifest = read_json(tmp_path / "study" / "kd_hidden_adapted_agree-0" / "manifest.json")
+    assert manifest["config"]["teacher"] == teacher
