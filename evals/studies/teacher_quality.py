@@ -10,6 +10,12 @@ What its teacher gives the demo's own student, which is the second of these arms
 
     python evals/studies/teacher_quality.py --arms sft kd_hidden_adapted_agree --epochs 2 --seeds 0 1 \
       --adapted-teacher runs/demo/traces/teacher-round-2
+
+And in a longer training with softer labels, which count more than the verified answers:
+
+    python evals/studies/teacher_quality.py --arms sft kd_adapted --epochs 5 --seeds 0 1 \
+      --adapted-teacher runs/demo/traces/teacher-round-2 --with-teacher objective.kd_temperature=2 \
+      objective.kd_weight=0.9 objective.ce_weight=0.1 cache.top_k=128
 """
 
 import argparse
@@ -64,8 +70,9 @@ def main() -> int:
     parser.add_argument("--epochs", type=float, default=2, help="of the students")
     parser.add_argument("--teacher-epochs", type=float, default=1, help="of the adapted teacher")
     parser.add_argument("--adapted-teacher", metavar="REF", help="an adapted teacher that there is; default: adapt one")
-    parser.add_argument("--kd-weight", type=float, default=1.0)
-    parser.add_argument("--kd-temperature", type=float, default=1.0)
+    parser.add_argument(
+        "--with-teacher", nargs="+", metavar="FIELD=VALUE", default=[], help="fields of the students with a teacher"
+    )
     parser.add_argument("--max-steps", type=int, help="of every training, for a rehearsal")
     parser.add_argument("--limit", type=int, help="evaluate on the first so many cases only")
     arguments = parser.parse_args()
@@ -91,8 +98,7 @@ def stages(arguments: argparse.Namespace) -> Iterator[Stage]:
             hidden = "-hidden" if any("hidden_weight" in field for field in fields) else ""
             train += [f"teacher={adapted if teacher == ADAPTED else RAW}", *fields]
             train += ["signal=cached", f"cache.dir={out}/cache-{teacher}{hidden}"]
-            train += [f"objective.kd_weight={arguments.kd_weight}"]
-            train += [f"objective.kd_temperature={arguments.kd_temperature}"]
+            train += ["objective.kd_weight=1", *arguments.with_teacher]
         yield "train", train
         limit = [f"limit={arguments.limit}"] if arguments.limit else []
         yield "eval", [f"out={out}/eval-{arm}-{seed}", f"model.model={out}/{arm}-{seed}", *limit]

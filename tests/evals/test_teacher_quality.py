@@ -52,7 +52,7 @@ def test_arms_are_paired_with_the_first(
     assert "| sft, seed 1 |" in capsys.readouterr().out
 
 
-def test_an_adapted_teacher_that_there_is_is_taken(
+def test_an_adapted_teacher_and_fields_of_its_students_are_taken(
     tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_project(tmp_path, tiny_models)
@@ -60,6 +60,9 @@ def test_an_adapted_teacher_that_there_is_is_taken(
     monkeypatch.chdir(tmp_path)
     teacher = f"{tiny_models}/teacher"
     arguments = ["--traces", "traces.jsonl", "--max-steps", "1", "--seeds", "0", "--arms", "kd_hidden_adapted_agree"]
+    arguments += ["--with-teacher", "objective.kd_weight=0.5", "objective.kd_temperature=2"]
     assert study(monkeypatch, *arguments, "--adapted-teacher", teacher) == ["train", "eval"]
     manifest = read_json(tmp_path / "study" / "kd_hidden_adapted_agree-0" / "manifest.json")
     assert manifest["config"]["teacher"] == teacher
+    objective = manifest["config"]["objective"]
+    assert (objective["kd_weight"], objective["kd_temperature"], objective["hidden_weight"]) == (0.5, 2, 1)
