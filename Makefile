@@ -13,7 +13,7 @@ BIN := .venv/bin
 help:
 	@echo "make demo    generate, train and evaluate on smart_home, on real models (40 to 50 minutes on 2 cores)"
 	@echo "make test    the whole test suite, the end-to-end tests on real models included"
-	@echo "make check   ruff, mypy --strict, drift of the exported schemas and of the help texts in docs"
+	@echo "make check   ruff, mypy --strict, drift of the exported schemas"
 	@echo "make format  let ruff format and sort"
 	@echo "make clean   remove .venv and runs/"
 

@@ -11,11 +11,12 @@ What its teacher gives the demo's own student, which is the second of these arms
     python evals/studies/teacher_quality.py --arms sft kd_hidden_adapted_agree --epochs 2 --seeds 0 1 \
       --adapted-teacher runs/demo/traces/teacher-round-2
 
-And in a longer training with softer labels, which count more than the verified answers:
+And to a student that has a quarter of the traces and learns them longer, by softer labels that count for more:
 
-    python evals/studies/teacher_quality.py --arms sft kd_adapted --epochs 5 --seeds 0 1 \
-      --adapted-teacher runs/demo/traces/teacher-round-2 --with-teacher objective.kd_temperature=2 \
-      objective.kd_weight=0.9 objective.ce_weight=0.1 cache.top_k=128
+    python evals/studies/teacher_quality.py --arms sft kd_adapted --one-trace-in 4 --epochs 8 --seeds 0 1 2 \
+      --adapted-teacher runs/demo/traces/teacher-round-2 --out runs/studies/softer_labels --with-teacher \
+      objective.kd_temperature=2 objective.kd_weight=0.9 objective.ce_weight=0.1 cache.top_k=128 \
+      objective.aligned_top_k=128
 """
 
 import argparse
@@ -29,9 +30,9 @@ from typing import Any
 
 from fcdistill.errors import FcdistillError
 from fcdistill.evaluation.stats import wilson_interval
-from fcdistill.records import Report, Score, TeacherReport
+from fcdistill.records import Report, Score, TeacherReport, Trace
 from fcdistill.reporting.tables import comparison_markdown
-from fcdistill.storage import loads_strict, read_json, read_jsonl, write_json, write_text
+from fcdistill.storage import loads_strict, read_json, read_jsonl, write_json, write_jsonl, write_text
 
 CONFIG = "evals/smart_home/demo.yaml"
 WITHOUT_TEACHER = (
@@ -73,9 +74,12 @@ def main() -> int:
     parser.add_argument(
         "--with-teacher", nargs="+", metavar="FIELD=VALUE", default=[], help="fields of the students with a teacher"
     )
+    parser.add_argument("--one-trace-in", type=int, default=1, help="the students learn every so many-th trace only")
     parser.add_argument("--max-steps", type=int, help="of every training, for a rehearsal")
     parser.add_argument("--limit", type=int, help="evaluate on the first so many cases only")
     arguments = parser.parse_args()
+    if arguments.one_trace_in < 1:
+        parser.error("--one-trace-in must be at least 1")
     out: Path = arguments.out
     for stage, overrides in stages(arguments):
         if code := run(stage, overrides):
@@ -87,10 +91,12 @@ def main() -> int:
 def stages(arguments: argparse.Namespace) -> Iterator[Stage]:
     """The commands of the study, in their order."""
     out: Path = arguments.out
-    shared = [f"traces={arguments.traces}", *([f"max_steps={arguments.max_steps}"] if arguments.max_steps else [])]
+    limits = [f"max_steps={arguments.max_steps}"] if arguments.max_steps else []
     adapted = arguments.adapted_teacher or f"{out}/teacher"
     if not arguments.adapted_teacher and any(TEACHERS[arm][0] == ADAPTED for arm in arguments.arms if arm in TEACHERS):
-        yield "adapt", [*shared, f"out={adapted}", f"epochs={arguments.teacher_epochs}", "tools_in_prompt=none"]
+        learned = [f"traces={arguments.traces}", *limits, f"epochs={arguments.teacher_epochs}", "tools_in_prompt=none"]
+        yield "adapt", [f"out={adapted}", *learned]
+    shared = [f"traces={students_traces(arguments.traces, out, arguments.one_trace_in)}", *limits]
     for arm, seed in ((arm, seed) for seed in arguments.seeds for arm in arguments.arms):
         train = [*WITHOUT_TEACHER, *shared, f"out={out}/{arm}-{seed}", f"seed={seed}", f"epochs={arguments.epochs}"]
         if arm in TEACHERS:
@@ -102,6 +108,15 @@ def stages(arguments: argparse.Namespace) -> Iterator[Stage]:
         yield "train", train
         limit = [f"limit={arguments.limit}"] if arguments.limit else []
         yield "eval", [f"out={out}/eval-{arm}-{seed}", f"model.model={out}/{arm}-{seed}", *limit]
+
+
+def students_traces(traces: Path, out: Path, one_in: int) -> Path:
+    """The file of every `one_in`-th trace."""
+    if one_in == 1:
+        return traces
+    chosen = out / f"traces-1-in-{one_in}.jsonl"
+    write_jsonl(chosen, list(read_jsonl(traces, Trace))[::one_in])
+    return chosen
 
 
 def run(stage: str, overrides: Sequence[str], *flags: str) -> int:
