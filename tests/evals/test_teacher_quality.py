@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import teacher_quality
 
-from fcdistill.storage import read_json
+from fcdistill.records import Trace
+from fcdistill.storage import read_json, read_jsonl
 from tests.cli_world import invoke, write_project
 
 
@@ -66,3 +67,14 @@ def test_an_adapted_teacher_and_fields_of_its_students_are_taken(
     assert manifest["config"]["teacher"] == teacher
     objective = manifest["config"]["objective"]
     assert (objective["kd_weight"], objective["kd_temperature"], objective["hidden_weight"]) == (0.5, 2, 1)
+
+
+def test_students_of_fewer_traces(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_project(tmp_path, tiny_models)
+    local_student(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--traces", "traces.jsonl", "--max-steps", "1", "--seeds", "0", "--arms", "sft", "--one-trace-in", "3"]
+    assert study(monkeypatch, *arguments) == ["train", "eval"]
+    learned, all_traces = (read_jsonl(Path(name), Trace) for name in ("study/traces-1-in-3.jsonl", "traces.jsonl"))
+    assert [trace.id for trace in learned] == [trace.id for trace in all_traces[::3]]
+    assert read_json(tmp_path / "study" / "sft-0" / "data.json")["train_examples"] == len(learned) < len(all_traces)
