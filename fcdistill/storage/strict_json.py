@@ -58,7 +58,9 @@ def loads_strict(text: str | bytes) -> Any:
     except StrictJsonError:
         raise
     except json.JSONDecodeError as error:
-        raise StrictJsonError("invalid_json", f"{error.msg} at character {error.pos}", error.pos) from None
+        # Some of Python's messages end in "at", before a place that is given here.
+        message = f"{error.msg.removesuffix(' at')} at character {error.pos}"
+        raise StrictJsonError("invalid_json", message, error.pos) from None
     except UnicodeDecodeError as error:
         raise StrictJsonError("invalid_json", f"byte {error.start} is not UTF-8") from None
     except UnicodeEncodeError:

@@ -61,6 +61,8 @@ def test_the_position_of_a_syntax_error_is_known_and_that_of_a_duplicate_is_not(
     with pytest.raises(StrictJsonError) as caught:
         loads_strict('{"a": x}')
     assert caught.value.position == 6
+    with pytest.raises(StrictJsonError, match=r"^Unterminated string starting at character 6$"):
+        loads_strict('{"a": "x')
     with pytest.raises(StrictJsonError) as caught:
         loads_strict('{"a": 1, "a": 2}')
     assert caught.value.position is None
