@@ -70,6 +70,7 @@ def test_what_is_saved_computes_what_was_trained(model: Path, tmp_path: Path, me
     assert (config.out / "merged").exists() == merge
     for saved in ["adapter", "merged"][: 1 + merge]:
         loaded = load_model(str(config.out / saved), dtype="float32")
-        assert torch.allclose(loaded.model.eval()(ids).logits, expected, atol=1e-5)
+        # Rounding differs between CPUs; the adapter moves the logits by far more.
+        assert torch.allclose(loaded.model.eval()(ids).logits, expected, atol=1e-4)
         assert loaded.card is not None and loaded.card.tools_in_prompt == "none"
         assert tokenizer_sha256(loaded.tokenizer) == tokenizer_sha256(tokenizer)
