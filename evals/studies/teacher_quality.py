@@ -11,7 +11,7 @@ What its teacher gives the demo's own student, which is the second of these arms
     python evals/studies/teacher_quality.py --arms sft kd_hidden_adapted_agree --epochs 2 --seeds 0 1 \
       --adapted-teacher runs/demo/traces/teacher-round-2
 
-And to a student that has a quarter of the traces and learns them longer, by softer labels that count for more:
+And to one that has a quarter of the traces, learns them more often, and by softer labels that count for more:
 
     python evals/studies/teacher_quality.py --arms sft kd_adapted --one-trace-in 4 --epochs 8 --seeds 0 1 2 \
       --adapted-teacher runs/demo/traces/teacher-round-2 --out runs/studies/softer_labels --with-teacher \
