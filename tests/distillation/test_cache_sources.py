@@ -142,8 +142,9 @@ def test_a_servers_cache_is_that_of_the_loaded_model(
         assert torch.allclose(signals.log_z_NT, expected.log_z_NT[:, :1], atol=2**-9)
         assert torch.allclose(signals.target_logprobs_N, expected.target_logprobs_N, rtol=1e-4, atol=1e-6)
         tail_N, expected_N = (1 - each.tempered(0, 1.0).double().exp().sum(1) for each in (signals, expected))
-        # One that lies in the middle of two float16 numbers may become either of them, which moves the tail.
-        assert torch.allclose(tail_N, expected_N, atol=2**-12)
+        # A log-probability between two float16 numbers may become either of them, and moves the tail by as much.
+        moved_N = (signals.logprobs_NK.double().exp() - expected.logprobs_NK.double().exp()).abs().sum(1)
+        assert ((tail_N - expected_N).abs() <= 1e-5 + moved_N).all()
 
 
 @pytest.mark.parametrize(

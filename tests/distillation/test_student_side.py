@@ -55,6 +55,7 @@ def test_how_weights_are_stored_is_the_adapters_to_say(model: Path, tmp_path: Pa
 @pytest.mark.parametrize("merge", [False, True])
 def test_what_is_saved_computes_what_was_trained(model: Path, tmp_path: Path, merge: bool) -> None:
     config = _config(model, tmp_path / "run", dtype="float32", merge=merge, tools_in_prompt="none")
+    torch.manual_seed(1)  # of the adapter: how much float32 rounds depends on what is drawn, and may reach the bound
     trained, base = load_student(config, CPU)
     with torch.no_grad():
         for name, weight in trained.model.named_parameters():
@@ -70,7 +71,6 @@ def test_what_is_saved_computes_what_was_trained(model: Path, tmp_path: Path, me
     assert (config.out / "merged").exists() == merge
     for saved in ["adapter", "merged"][: 1 + merge]:
         loaded = load_model(str(config.out / saved), dtype="float32")
-        # Rounding differs between CPUs; the adapter moves the logits by far more.
-        assert torch.allclose(loaded.model.eval()(ids).logits, expected, atol=1e-4)
+        assert torch.allclose(loaded.model.eval()(ids).logits, expected, atol=1e-5)
         assert loaded.card is not None and loaded.card.tools_in_prompt == "none"
         assert tokenizer_sha256(loaded.tokenizer) == tokenizer_sha256(tokenizer)
