@@ -19,8 +19,9 @@ from fcdistill.catalog import (
 from fcdistill.errors import CatalogError
 from fcdistill.records import FunctionTool, ToolSpec
 from fcdistill.validation import CallValidator
+from tests.paths import ROOT
 
-SMART_HOME = Path(__file__).parent.parent / "schemas" / "smart_home.json"
+SMART_HOME = ROOT / "schemas" / "smart_home.json"
 DIM = {
     "name": "dim",
     "description": "Dim a light.",

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from tests.cli_world import invoke, json_lines
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "data/ci"
 WORKFLOW: dict[Any, Any] = yaml.safe_load((EXAMPLE / "tool-calls.yml").read_text())
 STEPS: list[dict[str, Any]] = WORKFLOW["jobs"]["gate"]["steps"]

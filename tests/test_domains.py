@@ -25,8 +25,7 @@ from fcdistill.records import EvalCase, Message, Prediction, SeedRequest, ToolCa
 from fcdistill.storage import read_jsonl
 from fcdistill.validation import CallValidator
 from fcdistill.worked_examples import read_examples
-
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from safetensors import safe_open
 
 from fcdistill.records import GenerationStats, Report, Trace
 from fcdistill.storage import read_json, read_jsonl
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "evals" / "smart_home" / "demo.yaml"
 STUDENT = "smollm2-135m-instruct"
 

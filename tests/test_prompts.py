@@ -25,6 +25,7 @@ from fcdistill.prompts import (
 )
 from fcdistill.records import FunctionCall, FunctionTool, Message, ToolCall, ToolSpec
 from fcdistill.toolcalls import parse_output, render_calls
+from tests.paths import ROOT
 from tests.tiny import tiny_tokenizer
 
 KINDS = ("chatml", "plain", "qwen")
@@ -61,7 +62,7 @@ CHATML = prepared("chatml")
 
 
 def smart_home() -> list[ToolSpec]:
-    tools = json.loads((Path(__file__).parents[1] / "schemas" / "smart_home.json").read_text())
+    tools = json.loads((ROOT / "schemas" / "smart_home.json").read_text())
     return [FunctionTool.model_validate(tool).function for tool in tools]
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli_world import invoke, json_lines
+from tests.paths import ROOT
 
 pytest_plugins = ["pytester"]
 
-ROOT = Path(__file__).parents[1]
 SUITE = 'dict(cases="cases.jsonl", tools="tools.json", predictions="predictions.jsonl")'
 
 

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,8 +23,9 @@ from fcdistill.records import (
     TraceMeta,
 )
 from fcdistill.storage import loads_strict, read_json
+from tests.paths import ROOT
 
-SCHEMAS = Path(__file__).parent.parent / "schemas" / "records"
+SCHEMAS = ROOT / "schemas" / "records"
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 json_values = st.recursive(

@@ -1,10 +1,10 @@
 import json
-from pathlib import Path
 
 import pytest
 
 from fcdistill.records import FunctionTool, ToolSpec
 from fcdistill.signatures import compact_signature
+from tests.paths import ROOT
 
 
 def signature_of(schema: object, **root: object) -> str:
@@ -67,7 +67,7 @@ def test_a_description_stays_on_the_line() -> None:
 
 
 def test_the_smart_home_catalogue_is_shown_without_loss_of_names() -> None:
-    tools = json.loads((Path(__file__).parents[1] / "schemas" / "smart_home.json").read_text())
+    tools = json.loads((ROOT / "schemas" / "smart_home.json").read_text())
     for spec in (FunctionTool.model_validate(tool).function for tool in tools):
         signature = compact_signature(spec)
         assert "\n" not in signature and signature.startswith(f"{spec.name}(")

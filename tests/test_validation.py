@@ -1,6 +1,5 @@
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +9,12 @@ from hypothesis import strategies as st
 from fcdistill.errors import CatalogError
 from fcdistill.records import CALL_ERRORS, ToolCall, ToolSpec
 from fcdistill.validation import MAX_SCHEMA_DEPTH, CallValidator, Violation, check_spec
+from tests.paths import ROOT
 
 DRAFT_4 = "http://json-schema.org/draft-04/schema#"
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 SMART_HOME = [
-    ToolSpec.model_validate(tool["function"])
-    for tool in json.loads((Path(__file__).parent.parent / "schemas" / "smart_home.json").read_text())
+    ToolSpec.model_validate(tool["function"]) for tool in json.loads((ROOT / "schemas" / "smart_home.json").read_text())
 ]
 HOME = CallValidator(SMART_HOME)
 

@@ -1,7 +1,5 @@
 """Tests of `fcdistill.backends.constraint`: which texts and calls tokenizers and layouts may write."""
 
-from pathlib import Path
-
 import pytest
 from tokenizers import AddedToken
 
@@ -16,9 +14,9 @@ from fcdistill.toolcalls import Dialect, parse_output, render_calls
 from fcdistill.validation import CallValidator
 from tests.backends.constrained import Walker, spec
 from tests.backends.test_call_grammar import LLAMA, MISTRAL, MISTRAL_NEW, template
+from tests.paths import ROOT
 from tests.tiny import TokenizerKind, tiny_tokenizer
 
-ROOT = Path(__file__).parents[2]
 LIGHT = spec("set_light", properties={"room": {"enum": ["kitchen", "hall"]}}, required=["room"])
 COLOUR = spec("set_light_colour", properties={"tone": {"type": "string"}, "level": {"type": "number"}})
 KITCHEN = ToolCall(name="set_light", arguments={"room": "kitchen"})

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli_world import json_lines, run_cli
-from tests.generation.home import ROOT
+from tests.paths import ROOT
 
 CONFIG = """
 generate:

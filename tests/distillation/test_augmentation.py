@@ -23,9 +23,10 @@ from fcdistill.records import Message, ModelRef, Trace, TraceMeta
 from fcdistill.validation import CallValidator
 from tests.distillation.test_renaming import BOOK, HOME, HOME_CALLS, OLD, SAID, TESTS_NAMES
 from tests.distillation.tiny_data import PACKED, make_trainer, tiny_traces
+from tests.paths import ROOT
 from tests.tiny import TokenizerKind, tiny_model, tiny_tokenizer
 
-HOME_CATALOG = read_catalog(Path(__file__).parents[2] / "schemas" / "smart_home.json")
+HOME_CATALOG = read_catalog(ROOT / "schemas" / "smart_home.json")
 FOREIGN = Catalog((BOOK, OLD, SAID, TESTS_NAMES, HOME_CATALOG.specs[0])).tools
 """Tools of another domain, and one that the traces have already."""
 ALL = AugmentationConfig(

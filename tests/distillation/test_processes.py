@@ -22,9 +22,9 @@ from fcdistill.distillation.trainer import run_training
 from fcdistill.storage import iter_jsonl, read_json, write_jsonl
 from tests.cli_world import Ended
 from tests.distillation.tiny_data import tiny_traces
+from tests.paths import ROOT
 from tests.tiny import tiny_model, tiny_tokenizer
 
-ROOT = Path(__file__).parents[2]
 LAUNCH = [
     sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "data/accelerate/multi_cpu.yaml"),
 ]  # fmt: skip

@@ -1,7 +1,6 @@
 import json
 import random
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ from fcdistill.distillation.renaming import Renaming, draw_renaming, property_na
 from fcdistill.records import FunctionTool, Message, ModelRef, ToolCall, ToolSpec, Trace, TraceMeta, WorkedExample
 from fcdistill.storage import iter_jsonl
 from fcdistill.validation import CallValidator, check_spec
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 HOME = read_catalog(ROOT / "schemas" / "smart_home.json").specs
 HOME_CALLS = [
     call

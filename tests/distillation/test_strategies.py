@@ -14,8 +14,9 @@ from fcdistill.distillation.strategies import require_strategy, shards_weights
 from fcdistill.errors import ConfigError
 from fcdistill.models import ModelShape
 from fcdistill.records import ModelRef
+from tests.paths import ROOT
 
-CONFIGS = Path(__file__).parents[2] / "data" / "accelerate"
+CONFIGS = ROOT / "data" / "accelerate"
 DEEPSPEED = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
 

@@ -1,7 +1,8 @@
 """The modules beside the scripts are found as they are when these run."""
 
 import sys
-from pathlib import Path
+
+from tests.paths import ROOT
 
 for _directory in ("speed", "studies"):
-    sys.path.insert(0, str(Path(__file__).parents[2] / "evals" / _directory))
+    sys.path.insert(0, str(ROOT / "evals" / _directory))

@@ -12,10 +12,10 @@ from fcdistill.errors import DataError
 from fcdistill.generation.exporting import export_rows, preference_rows, write_rows
 from fcdistill.validation import CallValidator
 from fcdistill.worked_examples import read_examples
+from tests.paths import ROOT
 
 pytest.importorskip("openai")
 
-ROOT = Path(__file__).parents[2]
 CATALOG = load_catalog(str(ROOT / "schemas" / "smart_home.json"))
 EXAMPLES = read_examples(ROOT / "data" / "examples" / "smart_home.jsonl", CallValidator(CATALOG.specs))
 TRACES = export_proof.traces_of(EXAMPLES, CATALOG)

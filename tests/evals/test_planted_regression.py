@@ -12,8 +12,8 @@ from fcdistill.evaluation.scoring import Scorer
 from fcdistill.evaluation.suites import read_suite
 from fcdistill.storage import read_json
 from tests.cli_world import invoke
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 CASES, TOOLS = ROOT / "evals/smart_home/cases.jsonl", ROOT / "schemas/smart_home.json"
 
 

@@ -2,7 +2,6 @@
 
 import json
 import random
-from pathlib import Path
 
 import pytest
 import score
@@ -12,8 +11,8 @@ from fcdistill.evaluation.predictions import prediction_from_text
 from fcdistill.evaluation.scoring import Scorer
 from fcdistill.records import EvalCase
 from fcdistill.storage import read_jsonl
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 CASES = read_jsonl(ROOT / "evals" / "smart_home" / "cases.jsonl", EvalCase)
 
 

@@ -15,9 +15,9 @@ from fcdistill.models import LoadedModel
 from fcdistill.prompts import prepare_tokenizer, render_prompt
 from fcdistill.records import EvalCase, ModelRef
 from fcdistill.toolcalls import render_calls
+from tests.paths import ROOT
 from tests.tiny import tiny_model, tiny_tokenizer
 
-ROOT = Path(__file__).parents[2]
 CASES, TOOLS = ROOT / "evals" / "smart_home" / "multi_turn.jsonl", ROOT / "schemas" / "smart_home.json"
 SUITE = read_suite(CASES, TOOLS)
 BY_ID = {case.id: case for case in SUITE.cases}

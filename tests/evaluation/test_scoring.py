@@ -1,7 +1,6 @@
 import json
 import random
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,9 @@ from fcdistill.evaluation.scoring import Scorer, score_case
 from fcdistill.records import CALL_ERRORS, EvalCase, Message, Prediction, Score, ToolCall, ToolSpec
 from fcdistill.toolcalls import Dialect, render_calls
 from tests.evaluation.mutations import calls, catalogues, object_mutations, path_of, values
+from tests.paths import ROOT
 
-SPECS = {spec.name: spec for spec in read_catalog(Path(__file__).parents[2] / "schemas" / "smart_home.json").specs}
+SPECS = {spec.name: spec for spec in read_catalog(ROOT / "schemas" / "smart_home.json").specs}
 SCORER = Scorer(tuple(SPECS.values()))
 DIALECTS: tuple[Dialect, ...] = ("hermes", "llama3", "mistral", "json", "fenced")
 

@@ -8,8 +8,8 @@ from fcdistill.errors import CatalogError, DataError
 from fcdistill.evaluation.predictions import prediction_from_text
 from fcdistill.evaluation.scoring import Scorer
 from fcdistill.evaluation.suites import read_suite
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 ROOMS = ["kitchen", "office"]
 TOOLS = [
     {

@@ -17,8 +17,7 @@ from fcdistill.generation import finishing, generator, outcomes, pipeline, round
 from fcdistill.records import ModelRef, ToolCall
 from fcdistill.storage import Journal, RunDirectory
 from fcdistill.toolcalls import render_calls
-
-from .home import EXAMPLES, TOOLS, VALUES, catalog, write_faithfully
+from tests.generation.home import EXAMPLES, TOOLS, VALUES, catalog, write_faithfully
 
 CHUNK = 7
 

@@ -2,7 +2,6 @@
 
 import functools
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from fcdistill.backends.base import Request
@@ -11,8 +10,8 @@ from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import FunctionTool, ToolSpec
 from fcdistill.validation import CallValidator
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "schemas" / "smart_home.json"
 VALUES = ROOT / "data" / "values" / "smart_home.json"
 EXAMPLES = ROOT / "data" / "examples" / "smart_home.jsonl"

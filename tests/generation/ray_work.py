@@ -11,9 +11,8 @@ from fcdistill.errors import BackendError
 from fcdistill.generation import generator
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.records import ModelRef
-
-from .crashing import CHUNK, FitfulTeacher, open_judge
-from .home import catalog
+from tests.generation.crashing import CHUNK, FitfulTeacher, open_judge
+from tests.generation.home import catalog
 
 
 class Killer:

@@ -14,10 +14,10 @@ from fcdistill.errors import ConfigError
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.records import GenerationStats, Outcome, ToolCall, Trace
 from fcdistill.storage import read_jsonl
-
-from .home import ROOT, catalog, letters, write_faithfully
-from .test_judging import letter_of
-from .test_pipeline import Teacher, config, hermes, reasons, refuse, rejects, seeds_file, traces
+from tests.generation.home import catalog, letters, write_faithfully
+from tests.generation.test_judging import letter_of
+from tests.generation.test_pipeline import Teacher, config, hermes, reasons, refuse, rejects, seeds_file, traces
+from tests.paths import ROOT
 
 SCRIPT = ScriptedBackendConfig(backend="scripted", answers=Path("unused"))
 

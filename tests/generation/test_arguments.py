@@ -14,8 +14,7 @@ from fcdistill.generation.parameters import optional_parameters, required_parame
 from fcdistill.generation.values import ValueBook, ValueEntry
 from fcdistill.records import ToolCall, ToolSpec
 from fcdistill.validation import CallValidator
-
-from .home import NOW, book, catalog, tool, validator
+from tests.generation.home import NOW, book, catalog, tool, validator
 
 
 def sampler_of(

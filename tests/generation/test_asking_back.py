@@ -8,8 +8,7 @@ from fcdistill.generation.drafts import Draft
 from fcdistill.generation.plan import PlanItem
 from fcdistill.generation.synthesize import Prompter
 from fcdistill.records import ToolCall
-
-from .home import book, catalog, verifier
+from tests.generation.home import book, catalog, verifier
 
 LIGHT = ToolCall(name="set_light", arguments={"room": "kitchen", "state": "on"})
 

@@ -7,8 +7,7 @@ import pytest
 from fcdistill.generation.collection import Collection
 from fcdistill.generation.dedupe import Contamination, NearDuplicates
 from fcdistill.records import Check, Trace
-
-from .test_dedupe import LONG, calling, case, trace
+from tests.generation.test_dedupe import LONG, calling, case, trace
 
 
 def collected(

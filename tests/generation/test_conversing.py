@@ -14,9 +14,8 @@ from fcdistill.catalog import load_catalog
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.generation.plan import calls_group
 from fcdistill.records import GenerationStats, Trace
-
-from .home import catalog, verifier, write_faithfully
-from .test_pipeline import Teacher, config, reasons, refuse, rejects, run, traces
+from tests.generation.home import catalog, verifier, write_faithfully
+from tests.generation.test_pipeline import Teacher, config, reasons, refuse, rejects, run, traces
 
 NUM = 15
 

@@ -11,9 +11,8 @@ from fcdistill.generation.outcomes import Entry
 from fcdistill.generation.plan import PlanItem
 from fcdistill.records import CellCoverage, ToolCall
 from fcdistill.storage import read_json
-
-from .home import EXAMPLES, catalog
-from .test_pipeline import run
+from tests.generation.home import EXAMPLES, catalog
+from tests.generation.test_pipeline import run
 
 
 def item(identity: str, *calls: ToolCall, **fields: Any) -> PlanItem:

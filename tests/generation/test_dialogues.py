@@ -14,8 +14,7 @@ from fcdistill.generation.parameters import optional_parameters
 from fcdistill.generation.results import Feed, ToolResults, holds, read_results, result_problem
 from fcdistill.generation.values import ValueBook, ValueEntry
 from fcdistill.validation import CallValidator
-
-from .home import NOW, book, catalog, catalog_of, tool
+from tests.generation.home import NOW, book, catalog, catalog_of, tool
 
 
 def draw(own: Catalog, results: ToolResults, count: int = 30, values: ValueBook | None = None) -> list[DialoguePlan]:

@@ -14,8 +14,7 @@ from fcdistill.config import ExecutorConfig
 from fcdistill.errors import ConfigError
 from fcdistill.generation.executing import Executor
 from fcdistill.records import ToolCall
-
-from .home import ROOT
+from tests.paths import ROOT
 
 HOUSE = '''
 """A house that can be called, and breaks in all the ways in which a function can."""

@@ -8,8 +8,7 @@ import pytest
 from fcdistill.generation.grounding import Grounder, Grounding
 from fcdistill.generation.values import ValueBook, ValueEntry
 from fcdistill.records import ToolCall
-
-from .home import NOW, book, catalog, catalog_of, tool
+from tests.generation.home import NOW, book, catalog, catalog_of, tool
 
 HOME = Grounder(catalog(), book())
 

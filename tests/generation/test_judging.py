@@ -9,8 +9,7 @@ from fcdistill.backends import ScriptedBackend
 from fcdistill.backends.base import Request
 from fcdistill.generation.judging import Dispute, settle
 from fcdistill.records import Check, ToolCall
-
-from .home import catalog
+from tests.generation.home import catalog
 
 ON = (ToolCall(name="set_light", arguments={"room": "kitchen", "state": "on"}),)
 OFF = (ToolCall(name="set_light", arguments={"room": "kitchen", "state": "off"}),)

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from fcdistill.generation.parameters import optional_parameters, property_schema, required_parameters, resolve_schema
-
-from .home import catalog, tool
+from tests.generation.home import catalog, tool
 
 NULL = {"type": "null"}
 ROOT: dict[str, Any] = {

@@ -6,8 +6,7 @@ import pytest
 
 from fcdistill.generation.phrasing import heard_forms, plain_forms, spoken_forms
 from fcdistill.generation.values import ValueBook, ValueEntry
-
-from .home import NOW, book
+from tests.generation.home import NOW, book
 
 EMPTY = ValueBook()
 

@@ -31,10 +31,11 @@ from fcdistill.records import (
 )
 from fcdistill.storage import read_json, read_jsonl, write_jsonl
 from fcdistill.toolcalls import render_calls
+from tests.generation import crashing
+from tests.generation.home import EXAMPLES, TOOLS, VALUES, catalog, write_faithfully
+from tests.paths import ROOT
 
 from ..tiny import tiny_tokenizer
-from . import crashing
-from .home import EXAMPLES, ROOT, TOOLS, VALUES, catalog, write_faithfully
 
 OUTPUTS = ("traces.jsonl", "rejects.jsonl")
 

@@ -15,8 +15,7 @@ from fcdistill.generation.results import ToolResults, read_results
 from fcdistill.generation.values import ValueBook, ValueEntry
 from fcdistill.records import SeedRequest, ToolCall
 from fcdistill.validation import CallValidator
-
-from .home import NOW, TOOLS, book, catalog, catalog_of, tool, validator, verifier
+from tests.generation.home import NOW, TOOLS, book, catalog, catalog_of, tool, validator, verifier
 
 NO_RESULTS = ToolResults({}, ())
 

@@ -3,8 +3,7 @@
 import pytest
 
 from fcdistill.generation.questions import Lacking, is_asked, lacking_values, question_problem
-
-from .home import catalog, catalog_of, tool
+from tests.generation.home import catalog, catalog_of, tool
 
 SHOP = catalog_of(
     tool(

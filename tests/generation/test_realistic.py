@@ -8,8 +8,7 @@ import pytest
 from fcdistill.generation.realistic import RealisticTexts
 from fcdistill.records import ToolCall
 from fcdistill.validation import CallValidator
-
-from .home import tool
+from tests.generation.home import tool
 
 FORMATS = (
     "email", "idn-email", "hostname", "idn-hostname", "ipv4", "ipv6", "uri", "iri", "uri-reference", "iri-reference",

@@ -27,9 +27,8 @@ from fcdistill.records import (
 from fcdistill.revalidation import revalidate
 from fcdistill.storage import read_jsonl, write_jsonl
 from fcdistill.validation import CallValidator
-
-from .home import EXAMPLES, catalog, write_faithfully
-from .test_pipeline import call, config, refuse, rejects, run, seeds_file, traces
+from tests.generation.home import EXAMPLES, catalog, write_faithfully
+from tests.generation.test_pipeline import call, config, refuse, rejects, run, seeds_file, traces
 
 VENT = FunctionTool(
     function=ToolSpec(

@@ -15,8 +15,7 @@ from fcdistill.generation.rounds import OnDemand, Round, read_rounds, write_roun
 from fcdistill.records import GenerationStats, ModelRef, Outcome, Reject, RoundYield, SeedRequest, ToolCall, Trace
 from fcdistill.storage import iter_jsonl, read_jsonl, write_jsonl
 from fcdistill.toolcalls import render_calls
-
-from .home import EXAMPLES, TOOLS, VALUES, catalog, write_faithfully
+from tests.generation.home import EXAMPLES, TOOLS, VALUES, catalog, write_faithfully
 
 OUTPUTS = ("traces.jsonl", "rejects.jsonl", "stats.json", "traces-round-1.jsonl")
 SYSTEM = "It is Sunday, 2 May 2027, 09:15."

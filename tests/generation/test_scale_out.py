@@ -12,11 +12,10 @@ from fcdistill.errors import BackendError, ConfigError, DataError, Infrastructur
 from fcdistill.generation import generator, outcomes
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.generation.scale_out import require_listener, run_shards
-
-from . import crashing, ray_work
-from .crashing import FitfulTeacher, config_for
-from .home import catalog
-from .test_pipeline import contents, journal_keys
+from tests.generation import crashing, ray_work
+from tests.generation.crashing import FitfulTeacher, config_for
+from tests.generation.home import catalog
+from tests.generation.test_pipeline import contents, journal_keys
 
 NUM = 2
 

@@ -18,12 +18,11 @@ from fcdistill.generation.pipeline import run_generation
 from fcdistill.generation.sharding import Shard
 from fcdistill.records import GenerationStats, ModelRef, Reject
 from fcdistill.storage import read_json, read_jsonl, write_json
-
-from . import crashing
-from .crashing import FitfulTeacher, config_for
-from .home import EXAMPLES, TOOLS, VALUES, catalog
-from .test_conversing import answer
-from .test_pipeline import contents, journal_keys, refuse, start
+from tests.generation import crashing
+from tests.generation.crashing import FitfulTeacher, config_for
+from tests.generation.home import EXAMPLES, TOOLS, VALUES, catalog
+from tests.generation.test_conversing import answer
+from tests.generation.test_pipeline import contents, journal_keys, refuse, start
 
 COUNT = 3
 

@@ -16,8 +16,7 @@ from fcdistill.generation.values import ValueBook
 from fcdistill.generation.words import words_of
 from fcdistill.records import ToolCall, WorkedExample
 from fcdistill.storage import read_jsonl
-
-from .home import EXAMPLES, book, catalog, catalog_of, tool
+from tests.generation.home import EXAMPLES, book, catalog, catalog_of, tool
 
 EXAMPLE_RECORDS = read_jsonl(EXAMPLES, WorkedExample)
 HOME = Prompter(catalog(), book(), EXAMPLE_RECORDS)

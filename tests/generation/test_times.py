@@ -18,8 +18,7 @@ from fcdistill.generation.times import (
     moment,
     offset_forms,
 )
-
-from .home import NOW
+from tests.generation.home import NOW
 
 
 @pytest.mark.parametrize(

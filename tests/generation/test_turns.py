@@ -8,8 +8,7 @@ from fcdistill.generation.turns import (
     user_texts,
 )
 from fcdistill.records import Message, ModelRef, ToolCall, Trace, TraceMeta
-
-from .home import catalog
+from tests.generation.home import catalog
 
 READ = ToolCall(name="get_sensor", arguments={"sensor": "humidity"})
 LIGHT = ToolCall(name="set_light", arguments={"room": "office", "state": "on"})

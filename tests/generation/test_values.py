@@ -8,8 +8,7 @@ import pytest
 
 from fcdistill.errors import DataError
 from fcdistill.generation.values import ValueBook, ValueEntry, read_value_book
-
-from .home import book, catalog
+from tests.generation.home import book, catalog
 
 
 def read(tmp_path: Path, content: Any) -> ValueBook:

@@ -13,8 +13,7 @@ from fcdistill.generation.variation import vary_traces
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import Message, ModelRef, ToolCall, Trace, TraceMeta
 from fcdistill.validation import CallValidator
-
-from .home import NOW, book, catalog, catalog_of, tool, validator, verifier
+from tests.generation.home import NOW, book, catalog, catalog_of, tool, validator, verifier
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,7 @@ from fcdistill.generation.questions import Lacking
 from fcdistill.generation.words import words_of
 from fcdistill.records import Category, ToolCall
 from fcdistill.toolcalls import parse_output
-
-from .home import NOW, book, catalog, validator, verifier
+from tests.generation.home import NOW, book, catalog, validator, verifier
 
 VERIFIER = verifier()
 
