@@ -15,9 +15,9 @@ import fcdistill
 PACKAGE = Path(fcdistill.__file__).parent
 
 LAYERS = [
-    {"errors"},
+    {"errors", "machine"},
     {"records"},
-    {"config", "launcher", "parallel", "storage"},
+    {"config", "storage"},
     # annotations and functions belong to catalog, declarations and json_schema to validation, signatures to prompts;
     # equality and toolcall_regions to toolcalls
     {
@@ -37,8 +37,8 @@ LAYERS = [
         "validation",
         "worked_examples",
     },
-    # memory, model_catalogue, quantization and students belong to models
-    {"backends", "conversations", "memory", "model_catalogue", "models", "quantization", "students"},
+    # model_catalogue, quantization and students belong to models
+    {"backends", "conversations", "model_catalogue", "models", "quantization", "students"},
     {"distillation", "evaluation", "generation"},
     {"export", "reporting"},
     {"cli"},

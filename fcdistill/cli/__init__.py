@@ -23,7 +23,7 @@ from fcdistill.cli.starting import init
 from fcdistill.cli.traces import traces_check, traces_export, traces_import, traces_split
 from fcdistill.cli.training import adapt, cache, check, plot, train
 from fcdistill.errors import FcdistillError
-from fcdistill.launcher import is_main_process
+from fcdistill.machine.launcher import is_main_process
 
 __all__ = ["app", "main"]
 

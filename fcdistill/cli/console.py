@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from fcdistill.launcher import is_main_process, num_processes, process_index
+from fcdistill.machine.launcher import is_main_process, num_processes, process_index
 
 if TYPE_CHECKING:
     from fcdistill.backends import Backend

@@ -7,7 +7,7 @@ import typer
 
 from fcdistill.cli.console import ConfigPath, Overrides, print_rich, quiet_libraries
 from fcdistill.errors import ConfigError
-from fcdistill.launcher import is_main_process, num_processes
+from fcdistill.machine.launcher import is_main_process, num_processes
 
 __all__ = ["adapt", "cache", "check", "plot", "train"]
 

@@ -9,7 +9,7 @@ from transformers import TrainingArguments
 from fcdistill.config import TrainConfig
 from fcdistill.distillation.preparation import Prepared
 from fcdistill.errors import ConfigError
-from fcdistill.launcher import num_processes
+from fcdistill.machine.launcher import num_processes
 from fcdistill.models import choose_device
 
 __all__ = ["training_arguments"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from fcdistill.errors import ConfigError
-from fcdistill.launcher import num_local_processes
+from fcdistill.machine.launcher import num_local_processes
 
 __all__ = ["TeacherPlace", "free_gpus", "teacher_place"]
 

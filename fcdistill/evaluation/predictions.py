@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import PydanticSerializationError
 
 from fcdistill.errors import DataError
-from fcdistill.parallel import map_parts
+from fcdistill.machine.forked_work import map_parts
 from fcdistill.records import FinishReason, ParseError, Prediction, SavedPrediction, ToolCall
 from fcdistill.storage import StrictJsonError, iter_jsonl, loads_strict
 from fcdistill.toolcalls import parse_output

@@ -24,7 +24,7 @@ from fcdistill.evaluation.repeats import by_case, case_verdict
 from fcdistill.evaluation.scoring import SCORER_VERSION, Scorer
 from fcdistill.evaluation.stats import summarise
 from fcdistill.evaluation.suites import Suite, read_suite
-from fcdistill.parallel import beside, map_parts
+from fcdistill.machine.forked_work import beside, map_parts
 from fcdistill.records import Baseline, EvalCase, Prediction, Report, Score
 from fcdistill.storage import Journal, RunDirectory, sha256_json, write_json, write_jsonl
 

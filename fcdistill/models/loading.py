@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from fcdistill.config import Dtype, Quantization
 from fcdistill.errors import ModelError
-from fcdistill.memory import keep_freed_memory
+from fcdistill.machine.allocator import keep_freed_memory
 from fcdistill.models.devices import choose_device
 from fcdistill.models.directories import adapter_base, base_directory, read_config
 from fcdistill.models.fetching import local_directory

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fcdistill.parallel import beside
+from fcdistill.machine.forked_work import beside
 from fcdistill.records import EvalCase, Prediction, Report, Score
 from fcdistill.reporting.html import render_html
 from fcdistill.reporting.junit import render_junit

@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fcdistill.parallel import map_parts
+from fcdistill.machine.forked_work import map_parts
 from fcdistill.records import (
     CALL_ERRORS,
     Distribution,

@@ -1,16 +1,16 @@
-"""Tests of `fcdistill.memory`."""
+"""Tests of `fcdistill.machine.allocator`."""
 
 import subprocess
 import sys
 
 import pytest
 
-from fcdistill.memory import keep_freed_memory
+from fcdistill.machine.allocator import keep_freed_memory
 
 # Allocates and frees a block; prints what the allocator then keeps for later.
 _KEPT = """
 import ctypes
-from fcdistill.memory import keep_freed_memory
+from fcdistill.machine.allocator import keep_freed_memory
 
 class Info(ctypes.Structure):
     _fields_ = [(f"field{{n}}", ctypes.c_size_t) for n in range(9)] + [("keepcost", ctypes.c_size_t)]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fcdistill import parallel
-from fcdistill.parallel import beside, map_parts
+from fcdistill.machine import forked_work
+from fcdistill.machine.forked_work import beside, map_parts
 from fcdistill.storage import write_parts
 
 
@@ -35,7 +35,7 @@ def _none_is_left(processes: Sequence[int]) -> bool:
 
 @pytest.fixture(autouse=True)
 def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_num_cores", lambda: 3)
+    monkeypatch.setattr(forked_work, "_num_cores", lambda: 3)
 
 
 def test_results_come_in_order_from_several_processes() -> None:
@@ -103,7 +103,7 @@ def test_a_result_of_nothing_is_one() -> None:
 
 
 def test_where_there_is_one_core_the_work_is_done_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_num_cores", lambda: 1)
+    monkeypatch.setattr(forked_work, "_num_cores", lambda: 1)
     with beside(os.getpid) as process:
         assert process() == os.getpid()
 

@@ -1,6 +1,6 @@
 import pytest
 
-from fcdistill.launcher import is_main_process, num_local_processes, num_processes, process_index
+from fcdistill.machine.launcher import is_main_process, num_local_processes, num_processes, process_index
 
 
 @pytest.mark.parametrize(
