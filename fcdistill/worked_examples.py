@@ -10,7 +10,7 @@ from pathlib import Path
 from fcdistill.errors import DataError
 from fcdistill.records import Message, ToolSpec, WorkedExample
 from fcdistill.storage import read_jsonl
-from fcdistill.validation import CallValidator
+from fcdistill.tools.validation import CallValidator
 
 __all__ = ["choose_examples", "example_answer", "example_turns", "read_examples", "with_context"]
 

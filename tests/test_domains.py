@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from fcdistill.catalog import Catalog, load_catalog
 from fcdistill.config.loading import load_config
 from fcdistill.evaluation.scoring import Scorer
 from fcdistill.evaluation.suites import read_suite
@@ -23,7 +22,8 @@ from fcdistill.generation.values import read_value_book
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import EvalCase, Message, Prediction, SeedRequest, ToolCall, ToolSpec, WorkedExample
 from fcdistill.storage import read_jsonl
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog, load_catalog
+from fcdistill.tools.validation import CallValidator
 from fcdistill.worked_examples import read_examples
 from tests.paths import ROOT
 

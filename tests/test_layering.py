@@ -18,8 +18,6 @@ LAYERS = [
     {"errors", "machine"},
     {"records"},
     {"config", "storage"},
-    # annotations and functions belong to catalog, declarations and json_schema to validation, signatures to prompts;
-    # equality and toolcall_regions to toolcalls
     {
         "annotations",
         "catalog",
@@ -34,11 +32,11 @@ LAYERS = [
         "splits",
         "toolcall_regions",
         "toolcalls",
+        "tools",
         "validation",
         "worked_examples",
     },
-    # model_catalogue, quantization and students belong to models
-    {"backends", "conversations", "model_catalogue", "models", "quantization", "students"},
+    {"backends", "conversations", "model_catalogue", "models", "quantization", "students", "traces"},
     {"distillation", "evaluation", "generation"},
     {"export", "reporting"},
     {"cli"},

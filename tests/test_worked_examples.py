@@ -5,7 +5,7 @@ import pytest
 from fcdistill.errors import DataError
 from fcdistill.records import Message, ToolCall, ToolSpec, WorkedExample
 from fcdistill.storage import write_jsonl
-from fcdistill.validation import CallValidator
+from fcdistill.tools.validation import CallValidator
 from fcdistill.worked_examples import choose_examples, example_turns, read_examples, with_context
 
 LIGHT = ToolSpec(name="set_light", parameters={"type": "object", "properties": {"room": {"type": "string"}}})

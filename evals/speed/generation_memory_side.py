@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 from fcdistill.backends.openai_http import OpenAIBackend
-from fcdistill.catalog import load_catalog
 from fcdistill.config import GenerateConfig, OpenAIBackendConfig
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.records import SeedRequest
 from fcdistill.storage import write_jsonl
+from fcdistill.tools.catalog import load_catalog
 
 __all__ = ["main", "write_seeds"]
 

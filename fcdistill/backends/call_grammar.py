@@ -20,7 +20,7 @@ from fcdistill.prompts import calls_text
 from fcdistill.records import ToolCall, ToolSpec
 from fcdistill.toolcall_regions import MARKERS
 from fcdistill.toolcalls import parse_output
-from fcdistill.validation import CallValidator, pointer_step
+from fcdistill.tools.validation import CallValidator, pointer_step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -1,6 +1,6 @@
 """Tools' parameters as JSON Schemas that a decoding grammar enforces exactly, or what stands in the way.
 
-The result accepts only what `validation` calls valid: objects are closed where `declarations` says so, and formats are
+The result accepts only what `validation` calls valid: objects are closed where `declared_levels` says so, and formats are
 as strict as the validator's. A keyword that the grammar would leave out is a problem and never ignored. It is narrower
 than the parameters in notation only: arguments come in the schema's order, numbers have no exponent. How the grammar is
 written and used is not known here (`call_grammar`, `constraint`).
@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fcdistill.declarations import Leaf, Levels
-from fcdistill.json_schema import Validator
 from fcdistill.records import ToolSpec
-from fcdistill.validation import dialect_of, pointer_step
+from fcdistill.tools.declared_levels import Leaf, Levels
+from fcdistill.tools.json_schema import Validator
+from fcdistill.tools.validation import dialect_of, pointer_step
 
 __all__ = ["Unenforceable", "enforceable_schema", "is_set"]
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fcdistill.backends.base import Request
-from fcdistill.catalog import safe_name
 from fcdistill.config import DecodeSettings
 from fcdistill.records import FinishReason, FunctionTool, Message, ToolCall, ToolSpec
 from fcdistill.storage import StrictJsonError, loads_strict
 from fcdistill.toolcall_regions import CLOSE_TAG, OPEN_TAG
 from fcdistill.toolcalls import render_calls
+from fcdistill.tools.catalog import safe_name
 
 __all__ = [
     "MalformedAnswerError",

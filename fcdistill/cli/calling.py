@@ -28,11 +28,11 @@ def call(
     import json
 
     from fcdistill.backends.base import Request
-    from fcdistill.catalog import catalog_from_tools, load_catalog
     from fcdistill.config import DecodeSettings, LocalBackendConfig
     from fcdistill.records import Message
     from fcdistill.toolcalls import parse_output
-    from fcdistill.validation import CallValidator
+    from fcdistill.tools.catalog import catalog_from_tools, load_catalog
+    from fcdistill.tools.validation import CallValidator
 
     if not text.strip():
         raise ConfigError("the request is empty", required="a text", fix='fcdistill call "turn on the light" ...')

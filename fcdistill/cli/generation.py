@@ -71,8 +71,8 @@ def _run(
     on_progress: Callable[[int, int, int], None] | None = None,
 ) -> "GenerationStats":
     """The stage, with the models that the configuration names."""
-    from fcdistill.catalog import load_catalog
     from fcdistill.generation.pipeline import run_generation
+    from fcdistill.tools.catalog import load_catalog
 
     judge = settings.judge
     return run_generation(

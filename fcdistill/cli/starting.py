@@ -19,8 +19,8 @@ def init(
     """Draft a project from a tool catalogue: config, seeds, values and eval cases; overwrites nothing."""
     import shlex
 
-    from fcdistill.catalog import read_catalog
     from fcdistill.generation.starting import draft_project, write_project
+    from fcdistill.tools.catalog import read_catalog
 
     project = draft_project(tools, read_catalog(tools), out, teacher=teacher, student=student)
     write_project(project)

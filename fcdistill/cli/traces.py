@@ -57,12 +57,12 @@ def traces_check(
     """
     from rich.console import Group
 
-    from fcdistill.catalog import load_catalog
-    from fcdistill.catalog_changes import parse_renames
     from fcdistill.records import EvalCase
     from fcdistill.reporting.changes import render_changes
-    from fcdistill.revalidation import read_rows, revalidate
     from fcdistill.storage import write_jsonl
+    from fcdistill.tools.catalog import load_catalog
+    from fcdistill.tools.catalog_diff import parse_renames
+    from fcdistill.tools.revalidation import read_rows, revalidate
 
     rows = read_rows(file)
     found = revalidate(
@@ -153,8 +153,8 @@ def traces_import(
     ] = False,
 ) -> None:
     """Verify conversations that were recorded elsewhere, and keep those that pass as traces."""
-    from fcdistill.catalog import load_catalog
     from fcdistill.generation.importing import import_traces
+    from fcdistill.tools.catalog import load_catalog
 
     counts = import_traces(
         file,

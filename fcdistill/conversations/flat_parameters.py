@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fcdistill.json_schema import Draft202012Validator
+from fcdistill.tools.json_schema import Draft202012Validator
 
 __all__ = ["FlatParametersError", "schema_of_flat"]
 

@@ -30,12 +30,12 @@ from typing import Any
 from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from fcdistill.catalog import read_catalog
 from fcdistill.config import AugmentationConfig, TrainConfig
 from fcdistill.distillation.data import Example, stretched
 from fcdistill.distillation.renaming import draw_renaming
 from fcdistill.errors import ConfigError
 from fcdistill.records import FunctionTool, Trace
+from fcdistill.tools.catalog import read_catalog
 
 __all__ = ["AugmentedExamples", "EpochOfDraws", "augment_trace", "augmented_examples"]
 

@@ -20,7 +20,7 @@ from fcdistill.errors import DataError
 from fcdistill.prompts import RenderedExample, render_example, render_prompt
 from fcdistill.records import FunctionTool, Trace, WorkedExample
 from fcdistill.storage import sha256_json
-from fcdistill.validation import CallValidator
+from fcdistill.tools.validation import CallValidator
 
 __all__ = [
     "Example",

@@ -48,7 +48,7 @@ from fcdistill.distillation.token_strings import StringPairs
 from fcdistill.errors import DataError, ModelError
 from fcdistill.prompts import answer_classes, answer_text, stop_token_ids
 from fcdistill.toolcalls import parse_output
-from fcdistill.validation import CallValidator
+from fcdistill.tools.validation import CallValidator
 
 __all__ = ["OnPolicy", "Sample", "is_on_policy", "is_valid_answer"]
 

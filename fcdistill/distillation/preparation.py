@@ -47,7 +47,7 @@ from fcdistill.quantization import require_quantization
 from fcdistill.records import FunctionTool, ModelRef, Trace, WorkedExample
 from fcdistill.splits import Split, split_traces
 from fcdistill.storage import read_jsonl
-from fcdistill.validation import CallValidator
+from fcdistill.tools.validation import CallValidator
 from fcdistill.worked_examples import read_examples
 
 __all__ = ["Prepared", "PreparedTeacher", "layout_of", "load_teacher", "prepare", "require_devices", "teacher_layout"]

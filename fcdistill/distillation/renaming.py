@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
-from fcdistill.declarations import Leaf, Level, Levels
 from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec, Trace
-from fcdistill.validation import check_spec, dialect_of
+from fcdistill.tools.declared_levels import Leaf, Level, Levels
+from fcdistill.tools.validation import check_spec, dialect_of
 
 __all__ = ["Renaming", "draw_renaming", "property_names"]
 

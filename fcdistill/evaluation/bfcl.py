@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from fcdistill.catalog import safe_name
 from fcdistill.errors import ConfigError, DataError, MissingDependencyError
 from fcdistill.evaluation.comparators import describe_value
 from fcdistill.evaluation.suites import Suite
 from fcdistill.records import Behaviour, Category, EvalCase, FunctionTool, Message, ToolCall, ToolSpec
-from fcdistill.validation import CallValidator, check_spec
+from fcdistill.tools.catalog import safe_name
+from fcdistill.tools.validation import CallValidator, check_spec
 
 __all__ = ["BFCL_CATEGORIES", "BfclEntry", "BfclSuite", "data_directory", "json_schema", "read_bfcl"]
 

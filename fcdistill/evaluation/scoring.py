@@ -24,7 +24,7 @@ from fcdistill.evaluation.comparators import (
 )
 from fcdistill.evaluation.defaults import MISSING, Defaults
 from fcdistill.records import CALL_ERRORS, CallError, EvalCase, Prediction, Score, ScoreError, ToolCall, ToolSpec
-from fcdistill.validation import CallValidator, Violation
+from fcdistill.tools.validation import CallValidator, Violation
 
 __all__ = ["SCORER_VERSION", "Scorer", "score_case"]
 

@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fcdistill.annotations import COMPARATOR_KEYWORD
-from fcdistill.catalog import Catalog, catalog_from_tools, read_catalog
 from fcdistill.config import CasesFormat
 from fcdistill.errors import CatalogError, DataError
 from fcdistill.evaluation.comparators import (
@@ -26,7 +24,9 @@ from fcdistill.evaluation.comparators import (
 from fcdistill.evaluation.openai_messages import read_message_cases
 from fcdistill.records import EvalCase, ToolCall, ToolSpec
 from fcdistill.storage import read_jsonl, sha256_json
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog, catalog_from_tools, read_catalog
+from fcdistill.tools.comparator_keyword import COMPARATOR_KEYWORD
+from fcdistill.tools.validation import CallValidator
 
 __all__ = ["Suite", "read_suite"]
 

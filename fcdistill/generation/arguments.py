@@ -13,11 +13,11 @@ from typing import Any
 
 from fcdistill.errors import ConfigError
 from fcdistill.generation.edges import call_edges, edge_number, number_range
-from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.realistic import RealisticTexts
 from fcdistill.generation.values import ValueBook
 from fcdistill.records import ToolCall, ToolSpec
-from fcdistill.validation import CallValidator
+from fcdistill.tools.parameters import resolve_schema
+from fcdistill.tools.validation import CallValidator
 
 __all__ = ["ArgumentSampler"]
 

@@ -7,7 +7,6 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from fcdistill.catalog import Catalog
 from fcdistill.generation.agreement import ToolAgreement
 from fcdistill.generation.dedupe import (
     Contamination,
@@ -30,6 +29,7 @@ from fcdistill.records import (
     StageCount,
     Trace,
 )
+from fcdistill.tools.catalog import Catalog
 
 __all__ = ["Collection", "Tally", "count_generation"]
 

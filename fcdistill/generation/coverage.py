@@ -11,12 +11,12 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from fcdistill.catalog import Catalog
 from fcdistill.generation.edges import call_edges
 from fcdistill.generation.outcomes import Entry
-from fcdistill.generation.parameters import optional_parameters, property_schema
 from fcdistill.generation.plan import PlanItem
 from fcdistill.records import CellCoverage
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.parameters import optional_parameters, property_schema
 
 __all__ = ["count_cells"]
 

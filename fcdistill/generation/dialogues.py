@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from fcdistill.catalog import Catalog
 from fcdistill.errors import ConfigError
 from fcdistill.generation.arguments import ArgumentSampler
-from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.results import Feed, ToolResults, is_reader, put_value, result_problem
 from fcdistill.generation.telling import tell_facts
 from fcdistill.generation.values import ValueBook
 from fcdistill.records import ConversationKind, ToolCall, ToolSpec
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.parameters import resolve_schema
+from fcdistill.tools.validation import CallValidator
 
 __all__ = ["REFERENCE", "Dialogue", "DialoguePlan", "DialoguePlanner"]
 

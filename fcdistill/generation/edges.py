@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from fcdistill.generation.parameters import resolve_schema
 from fcdistill.records import ToolCall, ToolSpec
+from fcdistill.tools.parameters import resolve_schema
 
 __all__ = ["NumberRange", "call_edges", "edge_number", "number_range", "schema_edges"]
 

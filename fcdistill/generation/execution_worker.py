@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from fcdistill.errors import ConfigError
-from fcdistill.functions import import_function
+from fcdistill.tools.python_functions import import_function
 
 _LONGEST_TEXT = 2000
 _GRACE_S = 5.0

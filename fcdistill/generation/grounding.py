@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from fcdistill.catalog import Catalog
 from fcdistill.generation.binding import clause_starts
 from fcdistill.generation.claims import FUNCTION_WORDS, Claims, are_listed, are_mixed
 from fcdistill.generation.money import in_other_currencies, money_forms
-from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.phrasing import fixed_start, heard_forms, spoken_forms
 from fcdistill.generation.times import (
     WEEKDAY_CODES,
@@ -32,6 +30,8 @@ from fcdistill.generation.unheard import swallowed_numbers, unheard_days, unhear
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.words import Word, find, words_of
 from fcdistill.records import ToolCall, ToolSpec
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.parameters import resolve_schema
 
 __all__ = ["Grounder", "Grounding"]
 

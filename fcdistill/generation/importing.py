@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fcdistill.catalog import Catalog, catalog_from_document
 from fcdistill.conversations.source_formats import SourceError, SourceFormat, read_conversations, read_rows
 from fcdistill.conversations.steps import category_of
 from fcdistill.errors import CatalogError, ConfigError
@@ -37,7 +36,8 @@ from fcdistill.storage import (
     sha256_json,
     write_jsonl,
 )
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog, catalog_from_document
+from fcdistill.tools.validation import CallValidator
 
 __all__ = ["ImportCounts", "import_traces"]
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from fcdistill.backends.base import Backend
 from fcdistill.backends.call_grammar import require_enforceable
-from fcdistill.catalog import Catalog
 from fcdistill.config import GenerateConfig
 from fcdistill.errors import ConfigError, DataError
 from fcdistill.generation.dedupe import Contamination
@@ -32,7 +31,8 @@ from fcdistill.generation.values import read_value_book
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import EvalCase, GenerationStats, Outcome, SeedRequest, Trace
 from fcdistill.storage import RunDirectory, iter_jsonl, read_json, read_jsonl, sha256_json, write_jsonl
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.validation import CallValidator
 from fcdistill.worked_examples import read_examples
 
 __all__ = ["run_generation"]

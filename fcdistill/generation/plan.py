@@ -11,23 +11,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from fcdistill.catalog import Catalog
 from fcdistill.config import GenerateConfig
 from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.dialogues import Dialogue, DialoguePlanner
 from fcdistill.generation.edges import schema_edges
-from fcdistill.generation.parameters import (
-    optional_parameters,
-    property_schema,
-    required_parameters,
-)
 from fcdistill.generation.results import ToolResults
 from fcdistill.generation.telling import tell_facts
 from fcdistill.generation.times import instant, moment
 from fcdistill.generation.values import ValueBook
 from fcdistill.records import Category, SeedRequest, ToolCall, ToolsOffered, ToolSpec
 from fcdistill.storage import sha256_json
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.parameters import (
+    optional_parameters,
+    property_schema,
+    required_parameters,
+)
+from fcdistill.tools.validation import CallValidator
 
 __all__ = ["REGISTERS", "PlanItem", "calls_group", "make_plan", "time_context", "time_of_context"]
 

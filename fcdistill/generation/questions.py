@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fcdistill.catalog import Catalog
-from fcdistill.generation.parameters import required_parameters, resolve_schema
 from fcdistill.generation.times import duration_forms
 from fcdistill.generation.words import words_of
 from fcdistill.records import ToolSpec
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.parameters import required_parameters, resolve_schema
 
 __all__ = ["Lacking", "is_asked", "lacking_values", "question_problem"]
 

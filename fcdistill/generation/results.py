@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fcdistill.catalog import Catalog
 from fcdistill.equality import same_value
 from fcdistill.errors import DataError
-from fcdistill.generation.parameters import property_schema, resolve_schema
 from fcdistill.generation.words import words_of
-from fcdistill.json_schema import SchemaError
 from fcdistill.records import ToolSpec
 from fcdistill.storage import read_json
-from fcdistill.validation import dialect_of
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.json_schema import SchemaError
+from fcdistill.tools.parameters import property_schema, resolve_schema
+from fcdistill.tools.validation import dialect_of
 
 __all__ = ["Feed", "ToolResults", "holds", "is_reader", "put_value", "read_results", "result_problem"]
 

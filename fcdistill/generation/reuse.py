@@ -10,14 +10,14 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fcdistill.catalog import Catalog
 from fcdistill.errors import DataError
 from fcdistill.generation.dedupe import request_key, request_text
-from fcdistill.generation.parameters import property_schema
 from fcdistill.generation.plan import PlanItem
 from fcdistill.records import ToolCall, Trace
 from fcdistill.storage import iter_unique_jsonl
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.parameters import property_schema
+from fcdistill.tools.validation import CallValidator
 
 __all__ = ["REUSED", "Reused", "place_traces", "read_reusable"]
 

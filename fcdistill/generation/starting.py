@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fcdistill.catalog import Catalog
 from fcdistill.config import GenerateConfig
 from fcdistill.errors import ConfigError
 from fcdistill.generation.arguments import ArgumentSampler
-from fcdistill.generation.parameters import optional_parameters, property_schema, resolve_schema
 from fcdistill.generation.realistic import RealisticTexts
 from fcdistill.generation.values import ValueBook, ValueEntry
 from fcdistill.records import EvalCase, Message, SeedRequest, ToolCall, ToolSpec
 from fcdistill.storage import write_json, write_jsonl, write_text
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.parameters import optional_parameters, property_schema, resolve_schema
+from fcdistill.tools.validation import CallValidator
 
 __all__ = ["DRAFT_TAG", "Project", "draft_project", "write_project"]
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from fcdistill.generation.parameters import property_schema, resolve_schema
 from fcdistill.generation.phrasing import plain_forms
 from fcdistill.generation.values import ValueBook
 from fcdistill.records import ToolCall, ToolSpec
+from fcdistill.tools.parameters import property_schema, resolve_schema
 
 __all__ = ["tell_facts"]
 

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from fcdistill.catalog import Catalog
-from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.words import Word, find, words_of
 from fcdistill.records import ToolCall
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.parameters import resolve_schema
 
 __all__ = ["swallowed_numbers", "unheard_days", "unheard_numbers", "unheard_quotes"]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fcdistill.catalog import Catalog
 from fcdistill.errors import DataError
-from fcdistill.generation.parameters import property_schema
 from fcdistill.storage import read_json
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.parameters import property_schema
 
 __all__ = ["ValueBook", "ValueEntry", "read_value_book"]
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.dedupe import request_key, request_text
-from fcdistill.generation.parameters import resolve_schema
 from fcdistill.generation.phrasing import plain_forms, spoken_forms
 from fcdistill.generation.plan import time_of_context
 from fcdistill.generation.spooling import Traces
@@ -29,6 +28,7 @@ from fcdistill.generation.values import ValueBook
 from fcdistill.generation.verify import Verifier
 from fcdistill.generation.words import spell_number
 from fcdistill.records import Check, Message, ModelRef, ToolCall, Trace, TraceMeta
+from fcdistill.tools.parameters import resolve_schema
 
 __all__ = ["vary_traces"]
 

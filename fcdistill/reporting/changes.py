@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from rich.table import Table
 from rich.text import Text
 
-from fcdistill.catalog_changes import CatalogChange
 from fcdistill.reporting.terminal import rich_table
 from fcdistill.reporting.wording import visible
-from fcdistill.revalidation import Revalidation
+from fcdistill.tools.catalog_diff import CatalogChange
+from fcdistill.tools.revalidation import Revalidation
 
 __all__ = ["render_changes"]
 

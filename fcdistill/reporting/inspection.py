@@ -17,11 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fcdistill.errors import DataError
-from fcdistill.generation.parameters import optional_parameters, required_parameters
 from fcdistill.records import Message, Reject, ToolCall, ToolSpec, Trace
 from fcdistill.reporting.terminal import rich_table
 from fcdistill.reporting.wording import visible
 from fcdistill.storage import StrictJsonError, iter_jsonl, loads_strict, storage_errors
+from fcdistill.tools.parameters import optional_parameters, required_parameters
 
 __all__ = ["Inspection", "Row", "Selection", "inspect_records", "inspection_json", "render_inspection"]
 

@@ -5,13 +5,13 @@ from tokenizers import AddedToken
 
 from fcdistill.backends.base import Request
 from fcdistill.backends.constraint import Constraint
-from fcdistill.catalog import load_catalog
 from fcdistill.errors import BackendError, ModelError
 from fcdistill.prompts import prepare_tokenizer, stop_token_ids
 from fcdistill.records import EvalCase, ToolCall
 from fcdistill.storage import read_jsonl
 from fcdistill.toolcalls import Dialect, parse_output, render_calls
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import load_catalog
+from fcdistill.tools.validation import CallValidator
 from tests.backends.constrained import Walker, spec
 from tests.backends.test_call_grammar import LLAMA, MISTRAL, MISTRAL_NEW, template
 from tests.paths import ROOT

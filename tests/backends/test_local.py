@@ -16,7 +16,7 @@ from fcdistill.models import LoadedModel, StudentCard, load_model
 from fcdistill.prompts import prepare_tokenizer, render_prompt, stop_token_ids
 from fcdistill.records import FunctionTool, Message, ModelRef, ToolCall, ToolSpec
 from fcdistill.toolcalls import parse_output, render_calls
-from fcdistill.validation import CallValidator
+from fcdistill.tools.validation import CallValidator
 from tests.tiny import Family, TokenizerKind, tiny_model, tiny_tokenizer
 
 LIGHT = ToolSpec(

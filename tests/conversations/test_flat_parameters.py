@@ -4,7 +4,7 @@ import pytest
 
 from fcdistill.conversations.flat_parameters import FlatParametersError, schema_of_flat
 from fcdistill.records import ToolSpec
-from fcdistill.validation import check_spec
+from fcdistill.tools.validation import check_spec
 
 STRING, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "integer"}
 

@@ -9,7 +9,6 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import TrainerControl, TrainerState
 
-from fcdistill.catalog import Catalog, read_catalog
 from fcdistill.config import AugmentationConfig, ObjectiveConfig, ToolsInPrompt
 from fcdistill.distillation.augmentation import AugmentedExamples, EpochOfDraws, augment_trace
 from fcdistill.distillation.collation import Collator
@@ -20,7 +19,8 @@ from fcdistill.distillation.spans import cut_text
 from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.prompts import prepare_tokenizer
 from fcdistill.records import Message, ModelRef, Trace, TraceMeta
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog, read_catalog
+from fcdistill.tools.validation import CallValidator
 from tests.distillation.test_renaming import BOOK, HOME, HOME_CALLS, OLD, SAID, TESTS_NAMES
 from tests.distillation.tiny_data import PACKED, make_trainer, tiny_traces
 from tests.paths import ROOT

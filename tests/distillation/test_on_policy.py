@@ -22,7 +22,7 @@ from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.errors import ModelError
 from fcdistill.prompts import prepare_tokenizer, stop_token_ids
 from fcdistill.records import ModelRef
-from fcdistill.validation import CallValidator
+from fcdistill.tools.validation import CallValidator
 from tests.distillation.tiny_data import PACKED, UNPACKED, make_trainer, noisy_lora, tiny_traces
 from tests.tiny import TokenizerKind, tiny_model, tiny_tokenizer
 

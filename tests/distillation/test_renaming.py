@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcdistill.catalog import read_catalog
 from fcdistill.distillation.renaming import Renaming, draw_renaming, property_names
 from fcdistill.records import FunctionTool, Message, ModelRef, ToolCall, ToolSpec, Trace, TraceMeta, WorkedExample
 from fcdistill.storage import iter_jsonl
-from fcdistill.validation import CallValidator, check_spec
+from fcdistill.tools.catalog import read_catalog
+from fcdistill.tools.validation import CallValidator, check_spec
 from tests.paths import ROOT
 
 HOME = read_catalog(ROOT / "schemas" / "smart_home.json").specs

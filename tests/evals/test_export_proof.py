@@ -7,10 +7,10 @@ from typing import Any
 import export_proof
 import pytest
 
-from fcdistill.catalog import load_catalog
 from fcdistill.errors import DataError
 from fcdistill.generation.exporting import export_rows, preference_rows, write_rows
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import load_catalog
+from fcdistill.tools.validation import CallValidator
 from fcdistill.worked_examples import read_examples
 from tests.paths import ROOT
 

@@ -6,11 +6,11 @@ import random
 import pytest
 import score
 
-from fcdistill.catalog import read_catalog
 from fcdistill.evaluation.predictions import prediction_from_text
 from fcdistill.evaluation.scoring import Scorer
 from fcdistill.records import EvalCase
 from fcdistill.storage import read_jsonl
+from fcdistill.tools.catalog import read_catalog
 from tests.paths import ROOT
 
 CASES = read_jsonl(ROOT / "evals" / "smart_home" / "cases.jsonl", EvalCase)

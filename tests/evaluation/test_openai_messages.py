@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from fcdistill.catalog import Catalog, catalog_from_document
 from fcdistill.errors import DataError
 from fcdistill.evaluation.openai_messages import MessageCases, read_message_cases
 from fcdistill.evaluation.suites import read_suite
 from fcdistill.records import Message, ToolCall
+from fcdistill.tools.catalog import Catalog, catalog_from_document
 
 LIGHT = {
     "type": "function",

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fcdistill.backends.base import Request
-from fcdistill.catalog import Catalog, catalog_from_tools, load_catalog
 from fcdistill.generation.values import ValueBook, read_value_book
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import FunctionTool, ToolSpec
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog, catalog_from_tools, load_catalog
+from fcdistill.tools.validation import CallValidator
 from tests.paths import ROOT
 
 TOOLS = ROOT / "schemas" / "smart_home.json"

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from fcdistill.errors import ConfigError
 from fcdistill.generation.arguments import ArgumentSampler
-from fcdistill.generation.parameters import optional_parameters, required_parameters
 from fcdistill.generation.values import ValueBook, ValueEntry
 from fcdistill.records import ToolCall, ToolSpec
-from fcdistill.validation import CallValidator
+from fcdistill.tools.parameters import optional_parameters, required_parameters
+from fcdistill.tools.validation import CallValidator
 from tests.generation.home import NOW, book, catalog, tool, validator
 
 

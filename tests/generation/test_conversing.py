@@ -10,10 +10,10 @@ import pytest
 
 from fcdistill.backends import ScriptedBackend
 from fcdistill.backends.base import Request
-from fcdistill.catalog import load_catalog
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.generation.plan import calls_group
 from fcdistill.records import GenerationStats, Trace
+from fcdistill.tools.catalog import load_catalog
 from tests.generation.home import catalog, verifier, write_faithfully
 from tests.generation.test_pipeline import Teacher, config, reasons, refuse, rejects, run, traces
 

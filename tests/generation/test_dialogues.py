@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from fcdistill.catalog import Catalog
 from fcdistill.errors import ConfigError
 from fcdistill.generation.arguments import ArgumentSampler
 from fcdistill.generation.dialogues import DialoguePlan, DialoguePlanner
-from fcdistill.generation.parameters import optional_parameters
 from fcdistill.generation.results import Feed, ToolResults, holds, read_results, result_problem
 from fcdistill.generation.values import ValueBook, ValueEntry
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.parameters import optional_parameters
+from fcdistill.tools.validation import CallValidator
 from tests.generation.home import NOW, book, catalog, catalog_of, tool
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fcdistill.generation.edges import call_edges, edge_number, number_range, schema_edges
 from fcdistill.records import ToolCall
-from fcdistill.validation import CallValidator
+from fcdistill.tools.validation import CallValidator
 from tests.generation.home import book, catalog, tool
 from tests.generation.test_arguments import sampler_of
 

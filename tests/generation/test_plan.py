@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from fcdistill.catalog import Catalog
 from fcdistill.config import GenerateConfig, LocalBackendConfig
-from fcdistill.generation.parameters import required_parameters
 from fcdistill.generation.plan import REGISTERS, PlanItem, calls_group, make_plan, time_context, time_of_context
 from fcdistill.generation.results import ToolResults, read_results
 from fcdistill.generation.values import ValueBook, ValueEntry
 from fcdistill.records import SeedRequest, ToolCall
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.parameters import required_parameters
+from fcdistill.tools.validation import CallValidator
 from tests.generation.home import NOW, TOOLS, book, catalog, catalog_of, tool, validator, verifier
 
 NO_RESULTS = ToolResults({}, ())

@@ -7,7 +7,7 @@ import pytest
 
 from fcdistill.generation.realistic import RealisticTexts
 from fcdistill.records import ToolCall
-from fcdistill.validation import CallValidator
+from fcdistill.tools.validation import CallValidator
 from tests.generation.home import tool
 
 FORMATS = (

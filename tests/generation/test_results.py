@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from fcdistill.catalog import Catalog, catalog_from_document
 from fcdistill.errors import DataError
 from fcdistill.generation.results import Feed, holds, is_reader, put_value, read_results, result_problem
+from fcdistill.tools.catalog import Catalog, catalog_from_document
 from tests.generation.home import catalog, catalog_of, tool
 
 TEXT, NUMBER, WHOLE = {"type": "string"}, {"type": "number"}, {"type": "integer"}

@@ -7,7 +7,6 @@ import pytest
 
 from fcdistill.backends import ScriptedBackend
 from fcdistill.backends.base import Request
-from fcdistill.catalog import Catalog, catalog_from_tools
 from fcdistill.errors import DataError
 from fcdistill.generation.dedupe import request_text
 from fcdistill.generation.pipeline import run_generation
@@ -24,9 +23,10 @@ from fcdistill.records import (
     Trace,
     TraceMeta,
 )
-from fcdistill.revalidation import revalidate
 from fcdistill.storage import read_jsonl, write_jsonl
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog, catalog_from_tools
+from fcdistill.tools.revalidation import revalidate
+from fcdistill.tools.validation import CallValidator
 from tests.generation.home import EXAMPLES, catalog, write_faithfully
 from tests.generation.test_pipeline import call, config, refuse, rejects, run, seeds_file, traces
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from fcdistill.catalog import Catalog, read_catalog
 from fcdistill.config import load_config
 from fcdistill.errors import ConfigError
 from fcdistill.evaluation.suites import read_suite
@@ -18,7 +17,8 @@ from fcdistill.generation.starting import DRAFT_TAG, Project, draft_project, wri
 from fcdistill.generation.values import read_value_book
 from fcdistill.records import SeedRequest
 from fcdistill.storage import read_jsonl
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog, read_catalog
+from fcdistill.tools.validation import CallValidator
 from tests.cli_world import files_below, run_cli
 from tests.generation.home import TOOLS, catalog_of, tool
 

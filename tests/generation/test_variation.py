@@ -12,7 +12,7 @@ from fcdistill.generation.values import ValueBook, ValueEntry
 from fcdistill.generation.variation import vary_traces
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import Message, ModelRef, ToolCall, Trace, TraceMeta
-from fcdistill.validation import CallValidator
+from fcdistill.tools.validation import CallValidator
 from tests.generation.home import NOW, book, catalog, catalog_of, tool, validator, verifier
 
 

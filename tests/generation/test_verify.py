@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from fcdistill.generation.arguments import ArgumentSampler
-from fcdistill.generation.parameters import optional_parameters, property_schema
 from fcdistill.generation.phrasing import heard_forms, spoken_forms
 from fcdistill.generation.questions import Lacking
 from fcdistill.generation.words import words_of
 from fcdistill.records import Category, ToolCall
 from fcdistill.toolcalls import parse_output
+from fcdistill.tools.parameters import optional_parameters, property_schema
 from tests.generation.home import NOW, book, catalog, validator, verifier
 
 VERIFIER = verifier()

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from rich.console import Console, Group
 
-from fcdistill.catalog_changes import CatalogChange
 from fcdistill.reporting.changes import render_changes
-from fcdistill.revalidation import Revalidation, RowVerdict
+from fcdistill.tools.catalog_diff import CatalogChange
+from fcdistill.tools.revalidation import Revalidation, RowVerdict
 
 
 def _shown(changes: Sequence[CatalogChange], verdicts: Sequence[RowVerdict]) -> str:

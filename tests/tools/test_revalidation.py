@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from fcdistill.catalog import catalog_from_tools
-from fcdistill.catalog_changes import Renames
 from fcdistill.errors import DataError
 from fcdistill.records import (
     EvalCase,
@@ -19,8 +17,10 @@ from fcdistill.records import (
     Trace,
     TraceMeta,
 )
-from fcdistill.revalidation import read_rows, revalidate
 from fcdistill.storage import write_jsonl
+from fcdistill.tools.catalog import catalog_from_tools
+from fcdistill.tools.catalog_diff import Renames
+from fcdistill.tools.revalidation import read_rows, revalidate
 
 
 def _tool(name: str, *, rooms: tuple[str, ...] = ("hall", "attic"), **more: Any) -> FunctionTool:

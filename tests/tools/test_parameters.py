@@ -1,10 +1,10 @@
-"""Tests of `fcdistill.generation.parameters`."""
+"""Tests of `fcdistill.tools.parameters`."""
 
 from typing import Any
 
 import pytest
 
-from fcdistill.generation.parameters import optional_parameters, property_schema, required_parameters, resolve_schema
+from fcdistill.tools.parameters import optional_parameters, property_schema, required_parameters, resolve_schema
 from tests.generation.home import catalog, tool
 
 NULL = {"type": "null"}

@@ -12,12 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fcdistill.annotations import split_comparators
 from fcdistill.errors import CatalogError, DataError
-from fcdistill.functions import import_function
 from fcdistill.records import FunctionTool, ToolSpec
 from fcdistill.storage import read_json, sha256_json
-from fcdistill.validation import check_spec
+from fcdistill.tools.comparator_keyword import split_comparators
+from fcdistill.tools.python_functions import import_function
+from fcdistill.tools.validation import check_spec
 
 __all__ = [
     "Catalog",
@@ -48,7 +48,7 @@ class Catalog:
         original_names: name to the name with dots that its source gave, where they differ.
         returns: name to the JSON Schema of what the tool gives back, where the source says it (MCP's `outputSchema`,
             or the `return` of a function).
-        comparators: `tool.param` to how an eval compares it, where the source says so (`annotations`).
+        comparators: `tool.param` to how an eval compares it, where the source says so (`comparator_keyword`).
     """
 
     specs: tuple[ToolSpec, ...]

@@ -8,7 +8,7 @@ import pytest
 GRAMMARS = ("rfc3986_validator", "rfc3987_syntax")
 JUDGE = """
 import sys
-from fcdistill.json_schema import Draft202012Validator
+from fcdistill.tools.json_schema import Draft202012Validator
 assert not {grammars!r} & sys.modules.keys(), "read before any value was checked"
 schema = {{"format": {format!r}}}
 print(Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER).is_valid({value!r}))

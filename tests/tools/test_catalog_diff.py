@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from fcdistill.catalog_changes import CatalogChange, Renames, compare_catalogs, parse_renames
 from fcdistill.errors import ConfigError
 from fcdistill.records import ToolCall, ToolSpec
+from fcdistill.tools.catalog_diff import CatalogChange, Renames, compare_catalogs, parse_renames
 
 ROOM = {"type": "string", "enum": ["hall", "attic"], "description": "Where"}
 LEVEL = {"type": "integer", "minimum": 0, "maximum": 100, "description": "How bright"}

@@ -1,7 +1,7 @@
 """Traces and eval cases against a catalogue that changed: which still hold, which a rename mends, which are broken.
 
 Only what is mechanical is repaired: names. A value that is no longer allowed, or one that is newly required, needs a
-new trace. What the differences between the catalogues are is found in `catalog_changes`.
+new trace. What the differences between the catalogues are is found in `catalog_diff`.
 """
 
 import contextlib
@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fcdistill.annotations import split_comparators
-from fcdistill.catalog import Catalog
-from fcdistill.catalog_changes import CatalogChange, Renames, compare_catalogs
 from fcdistill.errors import DataError
 from fcdistill.records import EvalCase, Message, ToolCall, ToolSpec, Trace
 from fcdistill.storage import StrictJsonError, loads_strict, read_jsonl
-from fcdistill.validation import CallValidator
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.catalog_diff import CatalogChange, Renames, compare_catalogs
+from fcdistill.tools.comparator_keyword import split_comparators
+from fcdistill.tools.validation import CallValidator
 
 __all__ = ["Revalidation", "RowVerdict", "read_rows", "revalidate"]
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcdistill.catalog import (
+from fcdistill.errors import CatalogError
+from fcdistill.records import FunctionTool, ToolSpec
+from fcdistill.tools.catalog import (
     Catalog,
     catalog_from_document,
     catalog_from_functions,
@@ -16,9 +18,7 @@ from fcdistill.catalog import (
     read_catalog,
     safe_name,
 )
-from fcdistill.errors import CatalogError
-from fcdistill.records import FunctionTool, ToolSpec
-from fcdistill.validation import CallValidator
+from fcdistill.tools.validation import CallValidator
 from tests.paths import ROOT
 
 SMART_HOME = ROOT / "schemas" / "smart_home.json"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fcdistill.errors import CatalogError
 from fcdistill.records import CALL_ERRORS, ToolCall, ToolSpec
-from fcdistill.validation import MAX_SCHEMA_DEPTH, CallValidator, Violation, check_spec
+from fcdistill.tools.validation import MAX_SCHEMA_DEPTH, CallValidator, Violation, check_spec
 from tests.paths import ROOT
 
 DRAFT_4 = "http://json-schema.org/draft-04/schema#"

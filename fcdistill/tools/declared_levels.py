@@ -14,7 +14,7 @@ from typing import Any
 from referencing import Registry
 from referencing.jsonschema import specification_with
 
-from fcdistill.json_schema import Draft4Validator, Draft6Validator, Draft7Validator, Validator
+from fcdistill.tools.json_schema import Draft4Validator, Draft6Validator, Draft7Validator, Validator
 
 __all__ = ["EndlessReferenceError", "Leaf", "Level", "Levels", "Place", "RemoteReferenceError"]
 

@@ -2,7 +2,7 @@
 
 A schema is compiled once; a verdict is a list of violations, each with a JSON pointer into the arguments, the keyword
 that was broken and the error code that the scorer counts. Nothing here knows where calls come from or what the right
-answer would have been, and no schema is ever fetched. Which arguments count as undeclared is said in `declarations`.
+answer would have been, and no schema is ever fetched. Which arguments count as undeclared is said in `declared_levels`.
 """
 
 import difflib
@@ -18,9 +18,10 @@ from typing import Any
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from fcdistill.declarations import EndlessReferenceError, Leaf, Level, Levels, Place, RemoteReferenceError
 from fcdistill.errors import CatalogError
-from fcdistill.json_schema import (
+from fcdistill.records import CALL_ERRORS, CallError, ToolCall, ToolSpec
+from fcdistill.tools.declared_levels import EndlessReferenceError, Leaf, Level, Levels, Place, RemoteReferenceError
+from fcdistill.tools.json_schema import (
     Draft4Validator,
     Draft6Validator,
     Draft7Validator,
@@ -30,7 +31,6 @@ from fcdistill.json_schema import (
     Validator,
     best_match,
 )
-from fcdistill.records import CALL_ERRORS, CallError, ToolCall, ToolSpec
 
 __all__ = ["MAX_SCHEMA_DEPTH", "CallValidator", "Violation", "check_spec", "dialect_of", "pointer_step"]
 
