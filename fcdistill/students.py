@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fcdistill.config import FromTeacherLayers, LoraTuning, ToolsInPrompt
 from fcdistill.errors import ConfigError, FcdistillError, ModelError
-from fcdistill.prompts import call_markers
+from fcdistill.prompts.rendering import call_markers
 from fcdistill.records import FunctionTool, ModelRef, Record
 from fcdistill.storage import describe_validation_error, read_json, storage_errors, write_json
 

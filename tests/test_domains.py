@@ -20,11 +20,11 @@ from fcdistill.generation.plan import make_plan, time_of_context
 from fcdistill.generation.results import read_results
 from fcdistill.generation.values import read_value_book
 from fcdistill.generation.verify import Verifier
+from fcdistill.prompts.worked_examples import read_examples
 from fcdistill.records import EvalCase, Message, Prediction, SeedRequest, ToolCall, ToolSpec, WorkedExample
 from fcdistill.storage import read_jsonl
 from fcdistill.tools.catalog import Catalog, load_catalog
 from fcdistill.tools.validation import CallValidator
-from fcdistill.worked_examples import read_examples
 from tests.paths import ROOT
 
 

@@ -29,11 +29,11 @@ from fcdistill.backends.continuation import Row, continued
 from fcdistill.config import DecodeSettings
 from fcdistill.errors import DataError, FcdistillError
 from fcdistill.models import LoadedModel, load_model, load_tokenizer
-from fcdistill.prompts import render_prompt, stop_token_ids
+from fcdistill.prompts.rendering import render_prompt, stop_token_ids
+from fcdistill.prompts.worked_examples import with_context
 from fcdistill.records import Message, SeedRequest
 from fcdistill.storage import read_jsonl
 from fcdistill.tools.catalog import load_catalog
-from fcdistill.worked_examples import with_context
 
 __all__ = ["main"]
 

@@ -35,7 +35,7 @@ from fcdistill.evaluation.stats import summarise
 from fcdistill.evaluation.suites import read_suite
 from fcdistill.records import EvalCase, Prediction, SavedPrediction, ToolCall
 from fcdistill.storage import read_jsonl, write_jsonl
-from fcdistill.toolcalls import render_calls
+from fcdistill.toolcalls.parsing import render_calls
 
 __all__ = ["figures", "main", "predictions_of", "tiled"]
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from fcdistill.errors import DataError, FcdistillError, MissingDependencyError
+from fcdistill.prompts.worked_examples import read_examples
 from fcdistill.records import Check, FunctionTool, Message, ModelRef, Reject, ToolCall, Trace, TraceMeta, WorkedExample
 from fcdistill.storage import write_jsonl
 from fcdistill.tools.catalog import Catalog, load_catalog
 from fcdistill.tools.validation import CallValidator
-from fcdistill.worked_examples import read_examples
 
 __all__ = ["check_finetune_file", "main", "rejects_of", "traces_of"]
 

@@ -20,7 +20,7 @@ from fcdistill.evaluation.comparators import expected_alternatives, parse_rule
 from fcdistill.evaluation.suites import Suite, read_suite
 from fcdistill.records import EvalCase, Report, SavedPrediction, ToolCall
 from fcdistill.storage import read_json, write_json, write_jsonl, write_text
-from fcdistill.toolcalls import render_calls
+from fcdistill.toolcalls.parsing import render_calls
 
 _RULES = ("--min-accuracy", "0.8", "--max-drop", "0.02")
 

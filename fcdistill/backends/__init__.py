@@ -43,7 +43,7 @@ def prompt_format(config: BackendConfig) -> PromptFormat | None:
     if isinstance(config, ScriptedBackendConfig) or (isinstance(config, OpenAIBackendConfig) and not config.tokenizer):
         return None
     from fcdistill.models import card_of, load_tokenizer, without_weights
-    from fcdistill.prompts import template_sha256
+    from fcdistill.prompts.rendering import template_sha256
 
     reference = config.tokenizer if isinstance(config, OpenAIBackendConfig) else config.model
     assert reference is not None

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from fcdistill.backends.enforceable import Unenforceable, enforceable_schema, is_set
 from fcdistill.errors import CatalogError, MissingDependencyError, ModelError
-from fcdistill.prompts import calls_text
+from fcdistill.prompts.rendering import calls_text
 from fcdistill.records import ToolCall, ToolSpec
-from fcdistill.toolcall_regions import MARKERS
-from fcdistill.toolcalls import parse_output
+from fcdistill.toolcalls.parsing import parse_output
+from fcdistill.toolcalls.regions import MARKERS
 from fcdistill.tools.validation import CallValidator, pointer_step
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fcdistill.backends.base import Request
 from fcdistill.backends.call_grammar import call_grammar, read_layout, require_enforceable, require_llguidance
 from fcdistill.errors import BackendError, ModelError
-from fcdistill.prompts import answer_text
+from fcdistill.prompts.rendering import answer_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,7 +32,7 @@ class Constraint:
     """The grammars of one model's answers.
 
     Args:
-        tokenizer: of the model, as `prompts.prepare_tokenizer` leaves it.
+        tokenizer: of the model, as `rendering.prepare_tokenizer` leaves it.
         stop_ids: the tokens that end an answer.
 
     Raises:

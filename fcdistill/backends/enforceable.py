@@ -1,9 +1,9 @@
 """Tools' parameters as JSON Schemas that a decoding grammar enforces exactly, or what stands in the way.
 
-The result accepts only what `validation` calls valid: objects are closed where `declared_levels` says so, and formats are
-as strict as the validator's. A keyword that the grammar would leave out is a problem and never ignored. It is narrower
-than the parameters in notation only: arguments come in the schema's order, numbers have no exponent. How the grammar is
-written and used is not known here (`call_grammar`, `constraint`).
+The result accepts only what `validation` calls valid: objects are closed where `declared_levels` says so, and formats
+are as strict as the validator's. A keyword that the grammar would leave out is a problem and never ignored. It is
+narrower than the parameters in notation only: arguments come in the schema's order, numbers have no exponent. How the
+grammar is written and used is not known here (`call_grammar`, `constraint`).
 """
 
 from collections.abc import Mapping, Sequence

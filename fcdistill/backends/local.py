@@ -20,9 +20,9 @@ from fcdistill.backends.decoding import Decoder
 from fcdistill.config import DecodeSettings, LocalBackendConfig, ToolsInPrompt
 from fcdistill.errors import BackendError
 from fcdistill.models import LoadedModel, load_model
-from fcdistill.prompts import answer_text, render_prompt, stop_token_ids, template_sha256
+from fcdistill.prompts.rendering import answer_text, render_prompt, stop_token_ids, template_sha256
 from fcdistill.records import FinishReason, ModelRef
-from fcdistill.toolcalls import is_complete
+from fcdistill.toolcalls.parsing import is_complete
 
 __all__ = ["LocalBackend"]
 

@@ -158,7 +158,7 @@ def _prompt_renderer(config: OpenAIBackendConfig) -> tuple[RenderPrompt | None, 
     if config.tokenizer is None:
         return None, None
     from fcdistill.models import load_tokenizer
-    from fcdistill.prompts import render_prompt, template_sha256
+    from fcdistill.prompts.rendering import render_prompt, template_sha256
 
     tokenizer, style = load_tokenizer(config.tokenizer), config.tools_in_prompt or "full"
     found = PromptFormat(template_sha256(tokenizer), style)

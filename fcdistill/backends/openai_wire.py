@@ -1,6 +1,6 @@
 """OpenAI's JSON and our records: requests out, answers in. Pure; how bytes travel is known to `openai_http`.
 
-Arguments are objects here and strings there. An answer's structured calls become the text that `toolcalls.parse_output`
+Arguments are objects here and strings there. An answer's structured calls become the text that `parsing.parse_output`
 reads, in the Hermes dialect, so that all backends answer alike; arguments that are no JSON object stay as the server
 wrote them, and reading the text reports them.
 """
@@ -15,8 +15,8 @@ from fcdistill.backends.base import Request
 from fcdistill.config import DecodeSettings
 from fcdistill.records import FinishReason, FunctionTool, Message, ToolCall, ToolSpec
 from fcdistill.storage import StrictJsonError, loads_strict
-from fcdistill.toolcall_regions import CLOSE_TAG, OPEN_TAG
-from fcdistill.toolcalls import render_calls
+from fcdistill.toolcalls.parsing import render_calls
+from fcdistill.toolcalls.regions import CLOSE_TAG, OPEN_TAG
 from fcdistill.tools.catalog import safe_name
 
 __all__ = [

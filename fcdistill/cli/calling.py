@@ -30,7 +30,7 @@ def call(
     from fcdistill.backends.base import Request
     from fcdistill.config import DecodeSettings, LocalBackendConfig
     from fcdistill.records import Message
-    from fcdistill.toolcalls import parse_output
+    from fcdistill.toolcalls.parsing import parse_output
     from fcdistill.tools.catalog import catalog_from_tools, load_catalog
     from fcdistill.tools.validation import CallValidator
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fcdistill.records import FunctionTool, Message, ToolSpec
-from fcdistill.toolcalls import render_calls
+from fcdistill.toolcalls.parsing import render_calls
 
 __all__ = ["TurnError", "own_system", "read_answer", "read_system", "read_tool_results", "write_turns"]
 
@@ -36,7 +36,7 @@ class TurnError(ValueError):
 
 
 def write_turns(messages: Sequence[Message], specs: Sequence[ToolSpec]) -> list[dict[str, str]]:
-    """The turns of a conversation; `toolcalls.parse_output` reads the calls back from them."""
+    """The turns of a conversation; `parsing.parse_output` reads the calls back from them."""
     own = messages[0].content if messages[0].role == "system" else ""
     rest = messages[1:] if messages[0].role == "system" else messages
     system = "\n\n".join(part for part in (_tools_text(specs), own) if part)

@@ -1,6 +1,6 @@
 """Conversations that were recorded elsewhere, as turns: logs of chat completions, messages, ShareGPT and xLAM rows.
 
-An assistant's turn is text with its calls as `toolcalls.parse_output` reads them, so that every source is read by the
+An assistant's turn is text with its calls as `parsing.parse_output` reads them, so that every source is read by the
 reader of models' answers (`steps`). What a turn's calls are worth is not known here.
 """
 
@@ -15,7 +15,7 @@ from fcdistill.conversations.flat_parameters import FlatParametersError, schema_
 from fcdistill.conversations.hermes import TurnError, own_system, read_answer, read_system, read_tool_results
 from fcdistill.errors import DataError
 from fcdistill.storage import StrictJsonError, loads_strict, read_json, storage_errors
-from fcdistill.toolcall_regions import CLOSE_TAG, OPEN_TAG
+from fcdistill.toolcalls.regions import CLOSE_TAG, OPEN_TAG
 
 __all__ = ["Conversation", "SourceError", "SourceFormat", "Turn", "read_conversations", "read_rows"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fcdistill.conversations.source_formats import Conversation, Turn
 from fcdistill.records import Category, FunctionCall, Message, ToolCall
-from fcdistill.toolcalls import ParsedOutput, parse_output
+from fcdistill.toolcalls.parsing import ParsedOutput, parse_output
 from fcdistill.tools.catalog import Catalog, safe_name
 
 __all__ = ["Step", "category_of", "read_steps"]

@@ -41,7 +41,7 @@ from fcdistill.distillation.teacher_cache import (
     write_shard,
 )
 from fcdistill.errors import ConfigError, DataError
-from fcdistill.prompts import template_sha256, tokenizer_sha256
+from fcdistill.prompts.rendering import template_sha256, tokenizer_sha256
 from fcdistill.storage import RunDirectory, find_run, sha256_bytes
 
 __all__ = ["CacheResult", "cached_teacher", "run_caching"]

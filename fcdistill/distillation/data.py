@@ -17,7 +17,7 @@ from fcdistill.distillation.spans import Alignment, align_example
 from fcdistill.distillation.teacher_prompt import student_answers, teacher_messages
 from fcdistill.distillation.token_strings import StringPairs
 from fcdistill.errors import DataError
-from fcdistill.prompts import RenderedExample, render_example, render_prompt
+from fcdistill.prompts.rendering import RenderedExample, render_example, render_prompt
 from fcdistill.records import FunctionTool, Trace, WorkedExample
 from fcdistill.storage import sha256_json
 from fcdistill.tools.validation import CallValidator

@@ -46,8 +46,8 @@ from fcdistill.distillation.preparation import Prepared
 from fcdistill.distillation.spans import Alignment, align_example
 from fcdistill.distillation.token_strings import StringPairs
 from fcdistill.errors import DataError, ModelError
-from fcdistill.prompts import answer_classes, answer_text, stop_token_ids
-from fcdistill.toolcalls import parse_output
+from fcdistill.prompts.rendering import answer_classes, answer_text, stop_token_ids
+from fcdistill.toolcalls.parsing import parse_output
 from fcdistill.tools.validation import CallValidator
 
 __all__ = ["OnPolicy", "Sample", "is_on_policy", "is_valid_answer"]

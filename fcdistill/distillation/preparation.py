@@ -43,12 +43,12 @@ from fcdistill.models import (
     shared_vocabulary,
     without_weights,
 )
+from fcdistill.prompts.worked_examples import read_examples
 from fcdistill.quantization import require_quantization
 from fcdistill.records import FunctionTool, ModelRef, Trace, WorkedExample
 from fcdistill.splits import Split, split_traces
 from fcdistill.storage import read_jsonl
 from fcdistill.tools.validation import CallValidator
-from fcdistill.worked_examples import read_examples
 
 __all__ = ["Prepared", "PreparedTeacher", "layout_of", "load_teacher", "prepare", "require_devices", "teacher_layout"]
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from fcdistill.prompts import render_example
+from fcdistill.prompts.rendering import render_example
+from fcdistill.prompts.worked_examples import choose_examples, example_answer, example_turns
 from fcdistill.records import Message, Trace, WorkedExample
-from fcdistill.worked_examples import choose_examples, example_answer, example_turns
 
 __all__ = ["student_answers", "teacher_messages"]
 

@@ -28,7 +28,7 @@ from fcdistill.distillation.losses import TopK
 from fcdistill.distillation.preparation import Prepared
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
 from fcdistill.distillation.teacher_cache import TeacherCache
-from fcdistill.prompts import label_answer
+from fcdistill.prompts.rendering import label_answer
 from fcdistill.records import ModelRef, TeacherReport, TokenFigures
 from fcdistill.storage import write_json
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from fcdistill.errors import ModelError
-from fcdistill.prompts import stop_token_ids
+from fcdistill.prompts.rendering import stop_token_ids
 
 __all__ = ["StringPairs", "TokenStrings", "pair_strings", "token_strings"]
 

@@ -66,7 +66,7 @@ from fcdistill.distillation.student_side import (
     save_trained,
 )
 from fcdistill.distillation.teacher_report import report_teacher
-from fcdistill.prompts import template_sha256, tokenizer_sha256
+from fcdistill.prompts.rendering import template_sha256, tokenizer_sha256
 from fcdistill.records import ModelRef
 from fcdistill.storage import RunDirectory, read_json, write_json
 

@@ -17,8 +17,8 @@ from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any
 
-from fcdistill.equality import same_value
 from fcdistill.evaluation.defaults import MISSING, Defaults
+from fcdistill.toolcalls.equality import same_value
 
 __all__ = [
     "Difference",

@@ -16,7 +16,7 @@ from fcdistill.errors import DataError
 from fcdistill.machine.forked_work import map_parts
 from fcdistill.records import FinishReason, ParseError, Prediction, SavedPrediction, ToolCall
 from fcdistill.storage import StrictJsonError, iter_jsonl, loads_strict
-from fcdistill.toolcalls import parse_output
+from fcdistill.toolcalls.parsing import parse_output
 
 __all__ = ["prediction_from_text", "predictions_of_suite", "read_predictions"]
 

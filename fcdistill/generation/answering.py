@@ -16,7 +16,7 @@ from fcdistill.generation.synthesize import Prompter
 from fcdistill.generation.verify import Verifier
 from fcdistill.generation.voting import Ballot, compare, elect
 from fcdistill.records import Check, Message, ToolCall
-from fcdistill.toolcalls import parse_output
+from fcdistill.toolcalls.parsing import parse_output
 
 __all__ = ["Ask", "answer_requests", "dispute_of", "prove_requests"]
 

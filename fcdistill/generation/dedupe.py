@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datasketch import MinHash, MinHashLSH
 
 from fcdistill.config import CONTAMINATION_JACCARD, NEAR_DUPLICATE_JACCARD
-from fcdistill.equality import same_calls
 from fcdistill.generation.words import words_of
 from fcdistill.records import EvalCase, Message, Trace
+from fcdistill.toolcalls.equality import same_calls
 
 __all__ = [
     "Contamination",

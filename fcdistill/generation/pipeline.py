@@ -29,11 +29,11 @@ from fcdistill.generation.rounds import Round, read_rounds, write_rounds
 from fcdistill.generation.sharding import JOURNAL, Shard, finished_journals, merge_journals
 from fcdistill.generation.values import read_value_book
 from fcdistill.generation.verify import Verifier
+from fcdistill.prompts.worked_examples import read_examples
 from fcdistill.records import EvalCase, GenerationStats, Outcome, SeedRequest, Trace
 from fcdistill.storage import RunDirectory, iter_jsonl, read_json, read_jsonl, sha256_json, write_jsonl
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.validation import CallValidator
-from fcdistill.worked_examples import read_examples
 
 __all__ = ["run_generation"]
 

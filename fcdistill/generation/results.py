@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fcdistill.equality import same_value
 from fcdistill.errors import DataError
 from fcdistill.generation.words import words_of
 from fcdistill.records import ToolSpec
 from fcdistill.storage import read_json
+from fcdistill.toolcalls.equality import same_value
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.json_schema import SchemaError
 from fcdistill.tools.parameters import property_schema, resolve_schema

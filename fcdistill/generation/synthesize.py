@@ -16,10 +16,10 @@ from fcdistill.generation.plan import PlanItem, time_of_context
 from fcdistill.generation.questions import Lacking, is_asked
 from fcdistill.generation.values import ValueBook
 from fcdistill.generation.words import words_of
+from fcdistill.prompts.worked_examples import choose_examples, example_turns, with_context
 from fcdistill.records import Message, ToolCall, WorkedExample
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import property_schema, required_parameters
-from fcdistill.worked_examples import choose_examples, example_turns, with_context
 
 __all__ = ["Prompter", "add_typos", "clean_request"]
 

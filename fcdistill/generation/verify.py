@@ -15,7 +15,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from fcdistill.equality import same_call
 from fcdistill.generation.grounding import Grounder, Grounding
 from fcdistill.generation.omission import without_value
 from fcdistill.generation.questions import Lacking, lacking_values, question_problem
@@ -23,7 +22,8 @@ from fcdistill.generation.values import ValueBook
 from fcdistill.generation.wording import request_problem
 from fcdistill.generation.words import words_of
 from fcdistill.records import Category, Check, ToolCall
-from fcdistill.toolcalls import ParsedOutput, parse_output
+from fcdistill.toolcalls.equality import same_call
+from fcdistill.toolcalls.parsing import ParsedOutput, parse_output
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import property_schema, required_parameters, resolve_schema
 from fcdistill.tools.validation import CallValidator

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fcdistill.equality import same_calls
 from fcdistill.records import Check, ToolCall
+from fcdistill.toolcalls.equality import same_calls
 
 __all__ = ["Ballot", "Tally", "compare", "elect"]
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fcdistill.equality import same_value
 from fcdistill.evaluation.comparators import EXACT, assign, compare, escape_pointer, parse_rule
 from fcdistill.records import EvalCase, Score, ScoreError, ToolCall
+from fcdistill.toolcalls.equality import same_value
 
 __all__ = ["ArgumentDiff", "CallDiff", "diff_calls"]
 

@@ -76,7 +76,7 @@ def render_html(
 
     wrong = [score for score in scores if not score.correct and score.id in by_id]
     environment = Environment(
-        loader=PackageLoader("fcdistill", "templates"),
+        loader=PackageLoader("fcdistill.reporting", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -6,7 +6,7 @@ import pytest
 
 from fcdistill.backends.call_grammar import CallLayout, call_grammar, read_layout, require_enforceable
 from fcdistill.errors import CatalogError, MissingDependencyError, ModelError
-from fcdistill.prompts import prepare_tokenizer
+from fcdistill.prompts.rendering import prepare_tokenizer
 from fcdistill.records import ToolSpec
 from tests.backends.constrained import spec
 from tests.tiny import CHATML_TEMPLATE, TokenizerKind, tiny_tokenizer

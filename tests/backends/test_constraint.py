@@ -6,10 +6,10 @@ from tokenizers import AddedToken
 from fcdistill.backends.base import Request
 from fcdistill.backends.constraint import Constraint
 from fcdistill.errors import BackendError, ModelError
-from fcdistill.prompts import prepare_tokenizer, stop_token_ids
+from fcdistill.prompts.rendering import prepare_tokenizer, stop_token_ids
 from fcdistill.records import EvalCase, ToolCall
 from fcdistill.storage import read_jsonl
-from fcdistill.toolcalls import Dialect, parse_output, render_calls
+from fcdistill.toolcalls.parsing import Dialect, parse_output, render_calls
 from fcdistill.tools.catalog import load_catalog
 from fcdistill.tools.validation import CallValidator
 from tests.backends.constrained import Walker, spec

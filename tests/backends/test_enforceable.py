@@ -6,7 +6,7 @@ import pytest
 
 from fcdistill.backends.enforceable import enforceable_schema
 from fcdistill.records import ToolSpec
-from fcdistill.toolcalls import parse_output
+from fcdistill.toolcalls.parsing import parse_output
 from fcdistill.tools.validation import CallValidator, check_spec
 from tests.backends.constrained import Walker, spec
 

@@ -13,9 +13,9 @@ from fcdistill.backends.local import LocalBackend
 from fcdistill.config import DecodeSettings, ToolsInPrompt
 from fcdistill.errors import BackendError, CatalogError
 from fcdistill.models import LoadedModel, StudentCard, load_model
-from fcdistill.prompts import prepare_tokenizer, render_prompt, stop_token_ids
+from fcdistill.prompts.rendering import prepare_tokenizer, render_prompt, stop_token_ids
 from fcdistill.records import FunctionTool, Message, ModelRef, ToolCall, ToolSpec
-from fcdistill.toolcalls import parse_output, render_calls
+from fcdistill.toolcalls.parsing import parse_output, render_calls
 from fcdistill.tools.validation import CallValidator
 from tests.tiny import Family, TokenizerKind, tiny_model, tiny_tokenizer
 

@@ -20,9 +20,9 @@ from fcdistill.backends.openai_http import OpenAIBackend
 from fcdistill.config import DecodeSettings, OpenAIBackendConfig
 from fcdistill.errors import BackendError, ConfigError, MissingDependencyError
 from fcdistill.models import load_tokenizer
-from fcdistill.prompts import render_prompt
+from fcdistill.prompts.rendering import render_prompt
 from fcdistill.records import Message, ToolCall, ToolSpec
-from fcdistill.toolcalls import parse_output
+from fcdistill.toolcalls.parsing import parse_output
 from tests.backends.faulty_server import FaultyServer, Reply, chat, failure, question
 
 KEY = "sk-very-secret-key-0123456789"

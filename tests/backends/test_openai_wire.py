@@ -18,7 +18,7 @@ from fcdistill.backends.openai_wire import (
 )
 from fcdistill.config import DecodeSettings
 from fcdistill.records import FunctionCall, Message, ToolCall, ToolSpec
-from fcdistill.toolcalls import parse_output
+from fcdistill.toolcalls.parsing import parse_output
 
 SPECS = (ToolSpec(name="home_set"), ToolSpec(name="get"))
 

@@ -13,7 +13,7 @@ from fcdistill.conversations.hermes import (
     write_turns,
 )
 from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec
-from fcdistill.toolcalls import parse_output
+from fcdistill.toolcalls.parsing import parse_output
 from tests.generation.home import catalog
 
 TOOLS = [tool.model_dump(mode="json") for tool in catalog().tools]

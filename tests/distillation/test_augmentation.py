@@ -17,7 +17,7 @@ from fcdistill.distillation.packing import pack_tree
 from fcdistill.distillation.sharding import sharded_loader
 from fcdistill.distillation.spans import cut_text
 from fcdistill.distillation.token_strings import pair_strings, token_strings
-from fcdistill.prompts import prepare_tokenizer
+from fcdistill.prompts.rendering import prepare_tokenizer
 from fcdistill.records import Message, ModelRef, Trace, TraceMeta
 from fcdistill.tools.catalog import Catalog, read_catalog
 from fcdistill.tools.validation import CallValidator

@@ -4,7 +4,7 @@ import torch
 from fcdistill.config import CLASS_NAMES
 from fcdistill.distillation.collation import Collator
 from fcdistill.distillation.data import render_traces
-from fcdistill.prompts import prepare_tokenizer
+from fcdistill.prompts.rendering import prepare_tokenizer
 from tests.distillation.tiny_data import PACKED, UNPACKED, foreign_examples, random_examples, tiny_traces
 from tests.tiny import tiny_tokenizer
 

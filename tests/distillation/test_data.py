@@ -16,7 +16,7 @@ from fcdistill.distillation.packing import pack_tree
 from fcdistill.distillation.spans import Alignment, Span
 from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.errors import CatalogError, DataError
-from fcdistill.prompts import prepare_tokenizer, render_example, render_prompt
+from fcdistill.prompts.rendering import prepare_tokenizer, render_example, render_prompt
 from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec
 from tests.distillation.tiny_data import foreign_examples, random_examples, tiny_traces
 from tests.tiny import tiny_tokenizer

@@ -19,10 +19,10 @@ from fcdistill.distillation.trainer import run_training
 from fcdistill.evaluation.predictions import prediction_from_text
 from fcdistill.evaluation.scoring import score_case
 from fcdistill.models import load_model
-from fcdistill.prompts import prepare_tokenizer
+from fcdistill.prompts.rendering import prepare_tokenizer
 from fcdistill.records import EvalCase, FinishReason, Message, MetricsLine, ModelRef, ToolCall, Trace
 from fcdistill.storage import iter_jsonl, write_jsonl
-from fcdistill.toolcalls import render_calls
+from fcdistill.toolcalls.parsing import render_calls
 from tests.distillation.tiny_data import make_trainer, noisy_lora, random_examples, tiny_traces
 from tests.tiny import tiny_model, tiny_tokenizer
 

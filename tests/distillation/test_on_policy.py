@@ -20,7 +20,7 @@ from fcdistill.distillation.on_policy import OnPolicy, Sample, is_on_policy, is_
 from fcdistill.distillation.preparation import Prepared, PreparedTeacher
 from fcdistill.distillation.token_strings import pair_strings, token_strings
 from fcdistill.errors import ModelError
-from fcdistill.prompts import prepare_tokenizer, stop_token_ids
+from fcdistill.prompts.rendering import prepare_tokenizer, stop_token_ids
 from fcdistill.records import ModelRef
 from fcdistill.tools.validation import CallValidator
 from tests.distillation.tiny_data import PACKED, UNPACKED, make_trainer, noisy_lora, tiny_traces

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from fcdistill.distillation.spans import Span, align_example, common_ends, cut_text, shared_spans
 from fcdistill.distillation.token_strings import StringPairs, TokenStrings, pair_strings, token_strings
 from fcdistill.errors import DataError
-from fcdistill.prompts import prepare_tokenizer
+from fcdistill.prompts.rendering import prepare_tokenizer
 from tests.tiny import TokenizerKind, tiny_tokenizer
 
 KINDS: tuple[TokenizerKind, ...] = ("chatml", "metaspace", "plain", "qwen", "unigram")

@@ -9,7 +9,7 @@ from peft import PeftModel
 from fcdistill.config import TrainConfig, parse_config
 from fcdistill.distillation.student_side import load_student, quantization_of, reassemble_student, save_trained
 from fcdistill.models import load_model
-from fcdistill.prompts import tokenizer_sha256
+from fcdistill.prompts.rendering import tokenizer_sha256
 from tests.tiny import tiny_model, tiny_tokenizer
 
 CPU = torch.device("cpu")

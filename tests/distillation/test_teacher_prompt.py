@@ -3,7 +3,7 @@ import pytest
 from fcdistill.distillation.data import render_traces
 from fcdistill.distillation.teacher_prompt import student_answers, teacher_messages
 from fcdistill.distillation.token_strings import pair_strings, token_strings
-from fcdistill.prompts import prepare_tokenizer, render_example
+from fcdistill.prompts.rendering import prepare_tokenizer, render_example
 from fcdistill.records import Message, ToolCall, WorkedExample
 from tests.distillation.tiny_data import tiny_traces
 from tests.tiny import tiny_tokenizer

@@ -12,7 +12,7 @@ from fcdistill.distillation.caching import cached_teacher
 from fcdistill.distillation.preparation import load_teacher, prepare, teacher_layout
 from fcdistill.distillation.signals import OnlineTeacher
 from fcdistill.distillation.teacher_report import cached_heard, online_heard, report_teacher, summarise_teacher
-from fcdistill.prompts import render_example
+from fcdistill.prompts.rendering import render_example
 from fcdistill.records import TeacherReport, Trace
 from fcdistill.storage import iter_jsonl, read_json, write_jsonl
 from tests.distillation.tiny_data import PACKED, UNPACKED, tiny_traces

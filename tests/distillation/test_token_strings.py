@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from fcdistill.distillation.token_strings import TokenStrings, pair_strings, token_strings
 from fcdistill.errors import ModelError
-from fcdistill.prompts import prepare_tokenizer
+from fcdistill.prompts.rendering import prepare_tokenizer
 from tests.tiny import TokenizerKind, tiny_tokenizer
 
 KINDS: tuple[TokenizerKind, ...] = ("chatml", "metaspace", "plain", "qwen", "unigram")

@@ -33,7 +33,7 @@ from fcdistill.distillation.preparation import prepare
 from fcdistill.distillation.trainer import TrainResult, run_training
 from fcdistill.errors import CatalogError, ConfigError, DataError, ModelError
 from fcdistill.models import load_model, loading, shared_vocabulary
-from fcdistill.prompts import render_example, render_prompt, stop_token_ids, template_sha256
+from fcdistill.prompts.rendering import render_example, render_prompt, stop_token_ids, template_sha256
 from fcdistill.records import (
     FunctionTool,
     Message,

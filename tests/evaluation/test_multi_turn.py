@@ -12,9 +12,9 @@ from fcdistill.config import EvalConfig, ToolsInPrompt
 from fcdistill.evaluation.runner import run_eval
 from fcdistill.evaluation.suites import read_suite
 from fcdistill.models import LoadedModel
-from fcdistill.prompts import prepare_tokenizer, render_prompt
+from fcdistill.prompts.rendering import prepare_tokenizer, render_prompt
 from fcdistill.records import EvalCase, ModelRef
-from fcdistill.toolcalls import render_calls
+from fcdistill.toolcalls.parsing import render_calls
 from tests.paths import ROOT
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fcdistill.evaluation.predictions import prediction_from_text
 from fcdistill.evaluation.scoring import Scorer, score_case
 from fcdistill.records import CALL_ERRORS, EvalCase, Message, Prediction, Score, ToolCall, ToolSpec
-from fcdistill.toolcalls import Dialect, render_calls
+from fcdistill.toolcalls.parsing import Dialect, render_calls
 from fcdistill.tools.catalog import read_catalog
 from tests.evaluation.mutations import calls, catalogues, object_mutations, path_of, values
 from tests.paths import ROOT

@@ -16,7 +16,7 @@ from fcdistill.config import DecodeSettings, ExecutorConfig, GenerateConfig, Scr
 from fcdistill.generation import finishing, generator, outcomes, pipeline, rounds
 from fcdistill.records import ModelRef, ToolCall
 from fcdistill.storage import Journal, RunDirectory
-from fcdistill.toolcalls import render_calls
+from fcdistill.toolcalls.parsing import render_calls
 from tests.generation.home import EXAMPLES, TOOLS, VALUES, catalog, write_faithfully
 
 CHUNK = 7

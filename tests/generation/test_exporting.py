@@ -20,7 +20,7 @@ from fcdistill.records import (
     TraceMeta,
 )
 from fcdistill.storage import write_jsonl
-from fcdistill.toolcalls import parse_output
+from fcdistill.toolcalls.parsing import parse_output
 from tests.generation.home import catalog
 from tests.tiny import tiny_tokenizer
 

@@ -30,7 +30,7 @@ from fcdistill.records import (
     WorkedExample,
 )
 from fcdistill.storage import read_json, read_jsonl, write_jsonl
-from fcdistill.toolcalls import render_calls
+from fcdistill.toolcalls.parsing import render_calls
 from tests.generation import crashing
 from tests.generation.home import EXAMPLES, TOOLS, VALUES, catalog, write_faithfully
 from tests.paths import ROOT

@@ -14,7 +14,7 @@ from fcdistill.generation.pipeline import run_generation
 from fcdistill.generation.rounds import OnDemand, Round, read_rounds, write_rounds
 from fcdistill.records import GenerationStats, ModelRef, Outcome, Reject, RoundYield, SeedRequest, ToolCall, Trace
 from fcdistill.storage import iter_jsonl, read_jsonl, write_jsonl
-from fcdistill.toolcalls import render_calls
+from fcdistill.toolcalls.parsing import render_calls
 from tests.generation.home import EXAMPLES, TOOLS, VALUES, catalog, write_faithfully
 
 OUTPUTS = ("traces.jsonl", "rejects.jsonl", "stats.json", "traces-round-1.jsonl")

@@ -13,7 +13,7 @@ from fcdistill.generation.phrasing import heard_forms, spoken_forms
 from fcdistill.generation.questions import Lacking
 from fcdistill.generation.words import words_of
 from fcdistill.records import Category, ToolCall
-from fcdistill.toolcalls import parse_output
+from fcdistill.toolcalls.parsing import parse_output
 from fcdistill.tools.parameters import optional_parameters, property_schema
 from tests.generation.home import NOW, book, catalog, validator, verifier
 

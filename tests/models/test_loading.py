@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fcdistill.errors import ModelError
 from fcdistill.models import CATALOGUE, load_model, load_tokenizer, save_student
-from fcdistill.prompts import prepare_tokenizer
+from fcdistill.prompts.rendering import prepare_tokenizer
 from tests.models.adapters import IDS, card, trained_adapter
 from tests.tiny import CHATML_TEMPLATE, QWEN_TEMPLATE, tiny_model, tiny_tokenizer
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 from fcdistill.config import TokenClass
 from fcdistill.records import ParseError, ToolCall
 from fcdistill.storage import StrictJsonError, loads_strict
-from fcdistill.toolcall_regions import (
+from fcdistill.toolcalls.regions import (
     BETWEEN,
     CLOSE_TAG,
     MARKERS,

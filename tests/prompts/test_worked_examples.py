@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 from fcdistill.errors import DataError
+from fcdistill.prompts.worked_examples import choose_examples, example_turns, read_examples, with_context
 from fcdistill.records import Message, ToolCall, ToolSpec, WorkedExample
 from fcdistill.storage import write_jsonl
 from fcdistill.tools.validation import CallValidator
-from fcdistill.worked_examples import choose_examples, example_turns, read_examples, with_context
 
 LIGHT = ToolSpec(name="set_light", parameters={"type": "object", "properties": {"room": {"type": "string"}}})
 TIMER = ToolSpec(name="set_timer", parameters={"type": "object", "properties": {"minutes": {"type": "integer"}}})

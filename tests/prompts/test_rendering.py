@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from fcdistill.config import CLASS_NAMES
 from fcdistill.errors import ModelError
 from fcdistill.models import load_tokenizer
-from fcdistill.prompts import (
+from fcdistill.prompts.rendering import (
     answer_classes,
     answer_text,
     call_markers,
@@ -24,7 +24,7 @@ from fcdistill.prompts import (
     tokenizer_sha256,
 )
 from fcdistill.records import FunctionCall, FunctionTool, Message, ToolCall, ToolSpec
-from fcdistill.toolcalls import parse_output, render_calls
+from fcdistill.toolcalls.parsing import parse_output, render_calls
 from tests.paths import ROOT
 from tests.tiny import tiny_tokenizer
 

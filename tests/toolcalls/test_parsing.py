@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fcdistill.records import ToolCall
-from fcdistill.toolcalls import call_spans, class_spans, is_complete, parse_output, render_calls
+from fcdistill.toolcalls.parsing import call_spans, class_spans, is_complete, parse_output, render_calls
 
 DIALECTS = ("hermes", "llama3", "mistral", "json", "fenced")
 A, B = ToolCall(name="a", arguments={"x": 1}), ToolCall(name="b", arguments={})

@@ -1,7 +1,7 @@
 """The only renderer: conversations and tools to token ids, the same for training, evaluation and serving.
 
 Prompt and completion are tokenised separately, so the prompt that a model is trained on is, id by id, the prompt that
-it is later asked with. Every completion token has a class (`toolcalls.class_spans`), and the last one is the stop
+it is later asked with. Every completion token has a class (`parsing.class_spans`), and the last one is the stop
 token. How a chat is laid out belongs to the tokenizer's chat template; a tokenizer whose template loses tools, calls
 or results gets one of the kit's. Models, padding, packing and losses are not known here.
 """
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from fcdistill.config import TokenClass, ToolsInPrompt
 from fcdistill.errors import ModelError
+from fcdistill.prompts.signatures import compact_signature
 from fcdistill.records import FunctionCall, FunctionTool, Message, ToolCall, ToolSpec
-from fcdistill.signatures import compact_signature
 from fcdistill.storage import loads_strict, sha256_json
-from fcdistill.toolcalls import call_spans, class_spans
+from fcdistill.toolcalls.parsing import call_spans, class_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -383,7 +383,7 @@ def _kit_template(tokenizer: "PreTrainedTokenizerBase") -> str:
     markers = [tokenizer(marker, add_special_tokens=False)["input_ids"] for marker in ("<|im_start|>", "<|im_end|>")]
     knows_chatml = all(len(ids) == 1 and ids[0] != tokenizer.unk_token_id for ids in markers)
     name = "hermes.jinja" if knows_chatml else "hermes_generic.jinja"
-    template = (resources.files("fcdistill") / "templates" / name).read_text(encoding="utf-8")
+    template = (resources.files("fcdistill.prompts") / "templates" / name).read_text(encoding="utf-8")
     begins_with_bos = tokenizer.bos_token is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     return ("{{- bos_token -}}\n" if begins_with_bos else "") + template
 

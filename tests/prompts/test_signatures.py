@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from fcdistill.prompts.signatures import compact_signature
 from fcdistill.records import FunctionTool, ToolSpec
-from fcdistill.signatures import compact_signature
 from tests.paths import ROOT
 
 

@@ -2,7 +2,7 @@
 
 Beside explicit markers (`<tool_call>`, `<|python_tag|>`, `[TOOL_CALLS]`, fences) a JSON object counts as a call when it
 has a string `name` and `arguments` or `parameters`. What a region says, and whether it is valid, is read in
-`toolcalls`, to which this module belongs.
+`parsing`, to which this module belongs.
 """
 
 import json
