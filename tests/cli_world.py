@@ -14,7 +14,7 @@ from tokenizers import decoders, normalizers
 
 from fcdistill import cli
 from fcdistill.config import LoraTuning
-from fcdistill.models import StudentCard, apply_lora, save_student
+from fcdistill.models.students import StudentCard, apply_lora, save_student
 from fcdistill.records import ModelRef
 from tests.distillation.tiny_data import tiny_traces
 from tests.tiny import tiny_model, tiny_tokenizer

@@ -45,7 +45,7 @@ LAYERS = [
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 STAGES = {"distillation", "evaluation", "generation"}
 
-TORCH_ROOMS = {"distillation", "export", "models", "quantization", "students"}
+TORCH_ROOMS = {"distillation", "export", "models"}
 TORCH_MODULES = {"backends.continuation", "backends.decoding", "backends.local", "backends.shared_prefix"}
 HEAVY = {"accelerate", "datasets", "peft", "torch", "transformers"}
 

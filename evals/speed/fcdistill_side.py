@@ -26,7 +26,8 @@ from fcdistill.distillation.data import drop_long, render_traces
 from fcdistill.distillation.signals import OnlineTeacher
 from fcdistill.distillation.tree_masks import dense_mask
 from fcdistill.errors import DataError, FcdistillError
-from fcdistill.models import load_tokenizer, shared_vocabulary
+from fcdistill.models.loading import load_tokenizer
+from fcdistill.models.vocabulary import shared_vocabulary
 from fcdistill.records import Trace
 from fcdistill.storage import read_jsonl, write_jsonl
 

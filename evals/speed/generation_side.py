@@ -28,7 +28,7 @@ from fcdistill.backends import Request, local
 from fcdistill.backends.continuation import Row, continued
 from fcdistill.config import DecodeSettings
 from fcdistill.errors import DataError, FcdistillError
-from fcdistill.models import LoadedModel, load_model, load_tokenizer
+from fcdistill.models.loading import LoadedModel, load_model, load_tokenizer
 from fcdistill.prompts.rendering import render_prompt, stop_token_ids
 from fcdistill.prompts.worked_examples import with_context
 from fcdistill.records import Message, SeedRequest

@@ -174,7 +174,7 @@ def _tiny_model(reference: str) -> tuple[Any, Any]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from fcdistill.models import load_tokenizer
+    from fcdistill.models.loading import load_tokenizer
 
     tokenizer: Any = load_tokenizer(reference)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token

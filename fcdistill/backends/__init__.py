@@ -42,7 +42,9 @@ def prompt_format(config: BackendConfig) -> PromptFormat | None:
     """
     if isinstance(config, ScriptedBackendConfig) or (isinstance(config, OpenAIBackendConfig) and not config.tokenizer):
         return None
-    from fcdistill.models import card_of, load_tokenizer, without_weights
+    from fcdistill.models.fetching import without_weights
+    from fcdistill.models.loading import load_tokenizer
+    from fcdistill.models.shapes import card_of
     from fcdistill.prompts.rendering import template_sha256
 
     reference = config.tokenizer if isinstance(config, OpenAIBackendConfig) else config.model

@@ -19,7 +19,7 @@ from fcdistill.backends.continuation import Row, continued
 from fcdistill.backends.decoding import Decoder
 from fcdistill.config import DecodeSettings, LocalBackendConfig, ToolsInPrompt
 from fcdistill.errors import BackendError
-from fcdistill.models import LoadedModel, load_model
+from fcdistill.models.loading import LoadedModel, load_model
 from fcdistill.prompts.rendering import answer_text, render_prompt, stop_token_ids, template_sha256
 from fcdistill.records import FinishReason, ModelRef
 from fcdistill.toolcalls.parsing import is_complete

@@ -157,7 +157,7 @@ def _prompt_renderer(config: OpenAIBackendConfig) -> tuple[RenderPrompt | None, 
     """What renders prompts, and how; neither where the server does that."""
     if config.tokenizer is None:
         return None, None
-    from fcdistill.models import load_tokenizer
+    from fcdistill.models.loading import load_tokenizer
     from fcdistill.prompts.rendering import render_prompt, template_sha256
 
     tokenizer, style = load_tokenizer(config.tokenizer), config.tools_in_prompt or "full"

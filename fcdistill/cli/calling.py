@@ -62,7 +62,7 @@ def _local_backend(config: "LocalBackendConfig") -> tuple[Any, Any]:
     """A local backend, and the tools on its model's card."""
     quiet_libraries()
     from fcdistill.backends.local import LocalBackend
-    from fcdistill.models import load_model
+    from fcdistill.models.loading import load_model
 
     loaded = load_model(config.model, dtype=config.dtype, device=config.device)
     return LocalBackend(loaded, batch_size=1), loaded.card.tools if loaded.card else ()

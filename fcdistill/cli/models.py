@@ -14,7 +14,7 @@ def models_list() -> None:
     """Show the catalogue and what of it is in the cache."""
     from rich.table import Table
 
-    from fcdistill.model_catalogue import CATALOGUE, catalogue_state
+    from fcdistill.models.catalogue import CATALOGUE, catalogue_state
 
     table = Table("name", "hub id", "licence", "state", "where")
     for name, entry in CATALOGUE.items():
@@ -29,6 +29,6 @@ def models_pull(
 ) -> None:
     """Download a model of the catalogue, verify its hash and cache it as safetensors."""
     quiet_libraries()
-    from fcdistill.model_catalogue import pull
+    from fcdistill.models.catalogue import pull
 
     print(pull(name, force=force, report=lambda text: print(text, file=sys.stderr)))

@@ -10,7 +10,7 @@ from fcdistill.config import TrainConfig
 from fcdistill.distillation.preparation import Prepared
 from fcdistill.errors import ConfigError
 from fcdistill.machine.launcher import num_processes
-from fcdistill.models import choose_device
+from fcdistill.models.devices import choose_device
 
 __all__ = ["training_arguments"]
 

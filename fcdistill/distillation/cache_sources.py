@@ -26,7 +26,7 @@ from fcdistill.distillation.preparation import PreparedTeacher, load_teacher, te
 from fcdistill.distillation.signals import OnlineTeacher
 from fcdistill.distillation.teacher_cache import TraceSignals, top_k_signals
 from fcdistill.errors import ModelError
-from fcdistill.models import choose_device
+from fcdistill.models.devices import choose_device
 
 __all__ = ["SignalsOf", "loaded_teacher", "served_signals", "served_teacher"]
 

@@ -33,16 +33,11 @@ from fcdistill.distillation.sizing import (
     weight_bytes,
 )
 from fcdistill.errors import ConfigError, FcdistillError
-from fcdistill.models import (
-    apply_lora,
-    choose_device,
-    cut_layers,
-    layers_to_keep,
-    load_skeleton,
-    load_tokenizer,
-    trained_token_ids,
-    without_weights,
-)
+from fcdistill.models.devices import choose_device
+from fcdistill.models.fetching import without_weights
+from fcdistill.models.loading import load_tokenizer
+from fcdistill.models.shapes import load_skeleton
+from fcdistill.models.students import apply_lora, cut_layers, layers_to_keep, trained_token_ids
 
 __all__ = ["CheckReport", "DeviceNeed", "ModelNeed", "TokenFigures", "run_check"]
 

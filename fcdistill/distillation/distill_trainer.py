@@ -34,7 +34,7 @@ from fcdistill.distillation.progress import LinesBeforeCheckpoints
 from fcdistill.distillation.sharding import sharded_loader
 from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
 from fcdistill.distillation.student_side import StudentSide
-from fcdistill.students import weight_storage_errors
+from fcdistill.models.students import weight_storage_errors
 
 __all__ = ["DistillTrainer"]
 

@@ -24,7 +24,7 @@ from fcdistill.backends.base import Completion, Request
 from fcdistill.backends.local import LocalBackend
 from fcdistill.config import DecodeSettings, MonitorConfig, ToolsInPrompt
 from fcdistill.distillation.answering import answering
-from fcdistill.models import LoadedModel
+from fcdistill.models.loading import LoadedModel
 from fcdistill.records import ModelRef, Trace
 from fcdistill.toolcalls.equality import same_calls
 from fcdistill.toolcalls.parsing import parse_output

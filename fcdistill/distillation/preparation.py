@@ -32,19 +32,14 @@ from fcdistill.distillation.placement import teacher_place
 from fcdistill.distillation.signals import OnlineTeacher
 from fcdistill.distillation.token_strings import StringPairs, pair_strings, token_strings
 from fcdistill.errors import ConfigError, DataError
-from fcdistill.models import (
-    ModelShape,
-    card_of,
-    choose_device,
-    layers_to_keep,
-    load_model,
-    load_tokenizer,
-    model_shape,
-    shared_vocabulary,
-    without_weights,
-)
+from fcdistill.models.devices import choose_device
+from fcdistill.models.fetching import without_weights
+from fcdistill.models.loading import load_model, load_tokenizer
+from fcdistill.models.quantization import require_quantization
+from fcdistill.models.shapes import ModelShape, card_of, model_shape
+from fcdistill.models.students import layers_to_keep
+from fcdistill.models.vocabulary import shared_vocabulary
 from fcdistill.prompts.worked_examples import read_examples
-from fcdistill.quantization import require_quantization
 from fcdistill.records import FunctionTool, ModelRef, Trace, WorkedExample
 from fcdistill.splits import Split, split_traces
 from fcdistill.storage import read_jsonl

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from fcdistill.config import Dtype, Quantization
 from fcdistill.distillation.chunks import CHUNK_ROWS
-from fcdistill.quantization import quantized_bytes
+from fcdistill.models.quantization import quantized_bytes
 
 __all__ = [
     "DTYPE_BYTES",

@@ -10,7 +10,7 @@ import os
 from fcdistill.config import LoraTuning, TrainConfig
 from fcdistill.distillation.preparation import PreparedTeacher
 from fcdistill.errors import ConfigError
-from fcdistill.models import model_shape
+from fcdistill.models.shapes import model_shape
 
 __all__ = ["require_strategy", "shards_weights"]
 

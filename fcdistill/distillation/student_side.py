@@ -14,12 +14,12 @@ from fcdistill.distillation.lora import fuse_lora
 from fcdistill.distillation.preparation import Prepared
 from fcdistill.distillation.recomputation import recompute_cheap_parts
 from fcdistill.distillation.strategies import shards_weights
-from fcdistill.models import (
+from fcdistill.models.loading import load_model
+from fcdistill.models.students import (
     StudentCard,
     apply_lora,
     cut_layers,
     layers_to_keep,
-    load_model,
     save_student,
     trained_token_ids,
 )

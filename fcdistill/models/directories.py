@@ -7,9 +7,9 @@ from transformers import AutoConfig, PretrainedConfig
 from fcdistill.errors import ModelError
 from fcdistill.models.fetching import local_directory
 from fcdistill.models.references import resolve
+from fcdistill.models.students import model_errors, read_card
 from fcdistill.records import ModelRef
 from fcdistill.storage import read_json
-from fcdistill.students import model_errors, read_card
 
 __all__ = ["adapter_base", "base_directory", "read_config"]
 

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 
 from fcdistill.errors import DownloadError, ModelError
-from fcdistill.model_catalogue import CATALOGUE, cached_gguf, pull
+from fcdistill.models.catalogue import CATALOGUE, cached_gguf, pull
 from fcdistill.models.references import ResolvedModel, resolve
 from fcdistill.storage import storage_errors
 

@@ -21,11 +21,11 @@ from fcdistill.machine.allocator import keep_freed_memory
 from fcdistill.models.devices import choose_device
 from fcdistill.models.directories import adapter_base, base_directory, read_config
 from fcdistill.models.fetching import local_directory
+from fcdistill.models.quantization import bits_and_bytes
 from fcdistill.models.references import resolve
+from fcdistill.models.students import StudentCard, cut_layers, model_errors, read_card
 from fcdistill.prompts.rendering import prepare_tokenizer
-from fcdistill.quantization import bits_and_bytes
 from fcdistill.records import ModelRef
-from fcdistill.students import StudentCard, cut_layers, model_errors, read_card
 
 __all__ = ["LoadedModel", "load_model", "load_tokenizer"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from fcdistill.errors import ModelError
-from fcdistill.model_catalogue import CATALOGUE
+from fcdistill.models.catalogue import CATALOGUE
 from fcdistill.records import ModelRef
 
 __all__ = ["ModelKind", "ResolvedModel", "resolve"]

@@ -10,8 +10,8 @@ from fcdistill.errors import ModelError
 from fcdistill.models.directories import adapter_base, base_directory, read_config
 from fcdistill.models.fetching import local_directory
 from fcdistill.models.references import resolve
+from fcdistill.models.students import StudentCard, cut_layers, model_errors, read_card
 from fcdistill.records import ModelRef
-from fcdistill.students import StudentCard, cut_layers, model_errors, read_card
 
 __all__ = ["ModelShape", "card_of", "load_skeleton", "model_shape"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcdistill.models import load_model
+from fcdistill.models.loading import load_model
 from tests.backends.faulty_server import Reply, failure
 
 __all__ = ["served", "without"]

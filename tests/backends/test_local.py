@@ -12,7 +12,8 @@ from fcdistill.backends import Completion, Request, continuation
 from fcdistill.backends.local import LocalBackend
 from fcdistill.config import DecodeSettings, ToolsInPrompt
 from fcdistill.errors import BackendError, CatalogError
-from fcdistill.models import LoadedModel, StudentCard, load_model
+from fcdistill.models.loading import LoadedModel, load_model
+from fcdistill.models.students import StudentCard
 from fcdistill.prompts.rendering import prepare_tokenizer, render_prompt, stop_token_ids
 from fcdistill.records import FunctionTool, Message, ModelRef, ToolCall, ToolSpec
 from fcdistill.toolcalls.parsing import parse_output, render_calls

@@ -19,7 +19,7 @@ from fcdistill.backends.openai_client import OpenAIClient
 from fcdistill.backends.openai_http import OpenAIBackend
 from fcdistill.config import DecodeSettings, OpenAIBackendConfig
 from fcdistill.errors import BackendError, ConfigError, MissingDependencyError
-from fcdistill.models import load_tokenizer
+from fcdistill.models.loading import load_tokenizer
 from fcdistill.prompts.rendering import render_prompt
 from fcdistill.records import Message, ToolCall, ToolSpec
 from fcdistill.toolcalls.parsing import parse_output

@@ -7,7 +7,8 @@ import pytest
 from fcdistill.backends import ScriptedBackend, open_backend, prompt_format
 from fcdistill.config import LocalBackendConfig, OpenAIBackendConfig, ScriptedBackendConfig, ToolsInPrompt
 from fcdistill.errors import ModelError
-from fcdistill.models import StudentCard, load_model, save_student
+from fcdistill.models.loading import load_model
+from fcdistill.models.students import StudentCard, save_student
 from fcdistill.records import ModelRef
 
 

@@ -22,7 +22,7 @@ from fcdistill.distillation.collation import Collator, lay_out_side
 from fcdistill.distillation.preparation import load_teacher, prepare
 from fcdistill.distillation.signals import CachedRows
 from fcdistill.errors import ConfigError, DataError, FcdistillError, ModelError, StorageError
-from fcdistill.models import load_tokenizer
+from fcdistill.models.loading import load_tokenizer
 from fcdistill.storage import read_json, write_jsonl
 from tests.distillation.tiny_data import PACKED, tiny_traces
 

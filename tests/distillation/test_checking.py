@@ -13,7 +13,7 @@ from fcdistill.distillation import student_side, trainer
 from fcdistill.distillation.checking import CheckReport, run_check
 from fcdistill.distillation.preparation import prepare
 from fcdistill.errors import DataError
-from fcdistill.models import load_model
+from fcdistill.models.loading import load_model
 from fcdistill.records import MetricsLine
 from fcdistill.storage import iter_jsonl, write_jsonl
 from tests.distillation.tiny_data import tiny_traces

@@ -18,7 +18,7 @@ from fcdistill.distillation.monitoring import CallMonitor, is_right
 from fcdistill.distillation.trainer import run_training
 from fcdistill.evaluation.predictions import prediction_from_text
 from fcdistill.evaluation.scoring import score_case
-from fcdistill.models import load_model
+from fcdistill.models.loading import load_model
 from fcdistill.prompts.rendering import prepare_tokenizer
 from fcdistill.records import EvalCase, FinishReason, Message, MetricsLine, ModelRef, ToolCall, Trace
 from fcdistill.storage import iter_jsonl, write_jsonl

@@ -15,7 +15,7 @@ from fcdistill.distillation.sizing import (
     trained_parameters,
     weight_bytes,
 )
-from fcdistill.models import apply_lora
+from fcdistill.models.students import apply_lora
 from tests.tiny import tiny_model
 
 

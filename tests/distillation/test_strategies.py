@@ -12,7 +12,7 @@ import fcdistill
 from fcdistill.config import TrainConfig, parse_config
 from fcdistill.distillation.strategies import require_strategy, shards_weights
 from fcdistill.errors import ConfigError
-from fcdistill.models import ModelShape
+from fcdistill.models.shapes import ModelShape
 from fcdistill.records import ModelRef
 from tests.paths import ROOT
 

@@ -8,7 +8,7 @@ from peft import PeftModel
 
 from fcdistill.config import TrainConfig, parse_config
 from fcdistill.distillation.student_side import load_student, quantization_of, reassemble_student, save_trained
-from fcdistill.models import load_model
+from fcdistill.models.loading import load_model
 from fcdistill.prompts.rendering import tokenizer_sha256
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -32,7 +32,9 @@ from fcdistill.distillation.on_policy import is_on_policy
 from fcdistill.distillation.preparation import prepare
 from fcdistill.distillation.trainer import TrainResult, run_training
 from fcdistill.errors import CatalogError, ConfigError, DataError, ModelError
-from fcdistill.models import load_model, loading, shared_vocabulary
+from fcdistill.models import loading
+from fcdistill.models.loading import load_model
+from fcdistill.models.vocabulary import shared_vocabulary
 from fcdistill.prompts.rendering import render_example, render_prompt, stop_token_ids, template_sha256
 from fcdistill.records import (
     FunctionTool,

@@ -20,7 +20,7 @@ from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.signals import OnlineTeacher
 from fcdistill.distillation.student_side import StudentSide
 from fcdistill.distillation.token_strings import pair_strings, token_strings
-from fcdistill.models import apply_lora
+from fcdistill.models.students import apply_lora
 from fcdistill.prompts.rendering import prepare_tokenizer
 from fcdistill.records import FunctionTool, Message, ModelRef, ToolCall, ToolSpec, Trace, TraceMeta
 from tests.tiny import tiny_model, tiny_tokenizer

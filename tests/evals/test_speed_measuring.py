@@ -11,7 +11,7 @@ from measuring import ModelSize, StepClock, Work, padded_work
 from torch.utils.flop_counter import FlopCounterMode
 
 from fcdistill.config import LoraTuning
-from fcdistill.models import apply_lora
+from fcdistill.models.students import apply_lora
 from tests.tiny import tiny_model
 
 TOKENS = 12

@@ -11,7 +11,7 @@ from fcdistill.backends.scripted import ScriptedBackend
 from fcdistill.config import EvalConfig, ToolsInPrompt
 from fcdistill.evaluation.runner import run_eval
 from fcdistill.evaluation.suites import read_suite
-from fcdistill.models import LoadedModel
+from fcdistill.models.loading import LoadedModel
 from fcdistill.prompts.rendering import prepare_tokenizer, render_prompt
 from fcdistill.records import EvalCase, ModelRef
 from fcdistill.toolcalls.parsing import render_calls

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from fcdistill.config import LoraTuning
-from fcdistill.models import StudentCard, apply_lora, cut_layers, load_model, save_student
+from fcdistill.models.loading import load_model
+from fcdistill.models.students import StudentCard, apply_lora, cut_layers, save_student
 from fcdistill.records import ModelRef
 
 IDS = torch.arange(3, 33)[None]

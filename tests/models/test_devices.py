@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fcdistill.errors import ConfigError
-from fcdistill.models import load_model
+from fcdistill.models.loading import load_model
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "tpu:x"])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fcdistill.errors import ModelError
-from fcdistill.models import load_model
+from fcdistill.models.loading import load_model
 from tests.models.adapters import trained_adapter
 
 

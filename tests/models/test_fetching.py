@@ -9,7 +9,8 @@ import pytest
 from huggingface_hub import constants
 
 from fcdistill.errors import DownloadError, ModelError
-from fcdistill.models import fetching, load_model, load_tokenizer
+from fcdistill.models import fetching
+from fcdistill.models.loading import load_model, load_tokenizer
 from fcdistill.records import ModelRef
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fcdistill.errors import ModelError
-from fcdistill.models import CATALOGUE, load_model, load_tokenizer, save_student
+from fcdistill.models.catalogue import CATALOGUE
+from fcdistill.models.loading import load_model, load_tokenizer
+from fcdistill.models.students import save_student
 from fcdistill.prompts.rendering import prepare_tokenizer
 from tests.models.adapters import IDS, card, trained_adapter
 from tests.tiny import CHATML_TEMPLATE, QWEN_TEMPLATE, tiny_model, tiny_tokenizer

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from fcdistill.errors import ModelError
-from fcdistill.models import load_model, resolve
+from fcdistill.models.loading import load_model
+from fcdistill.models.references import resolve
 from fcdistill.records import ModelRef
 
 

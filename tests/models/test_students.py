@@ -1,4 +1,4 @@
-"""Tests of `fcdistill.students`: adapters, cut models, and what is saved."""
+"""Tests of `fcdistill.models.students`: adapters, cut models, and what is saved."""
 
 import json
 import resource
@@ -14,8 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from fcdistill.config import FromTeacherLayers, LoraTuning
 from fcdistill.errors import ConfigError, ModelError, StorageError
-from fcdistill.records import FunctionTool, ModelRef, ToolSpec
-from fcdistill.students import (
+from fcdistill.models.students import (
     StudentCard,
     apply_lora,
     cut_layers,
@@ -25,6 +24,7 @@ from fcdistill.students import (
     trained_token_ids,
     weight_storage_errors,
 )
+from fcdistill.records import FunctionTool, ModelRef, ToolSpec
 from tests.tiny import Family, tiny_model, tiny_tokenizer
 
 FAMILIES: tuple[Family, ...] = ("llama", "qwen2", "gemma3")

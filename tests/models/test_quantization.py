@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import torch
 
-from fcdistill import quantization
 from fcdistill.errors import ConfigError, MissingDependencyError
-from fcdistill.quantization import bits_and_bytes, quantized_bytes, require_quantization
+from fcdistill.models import quantization
+from fcdistill.models.quantization import bits_and_bytes, quantized_bytes, require_quantization
 
 CUDA = torch.device("cuda", 0)
 
