@@ -36,7 +36,7 @@ LAYERS = [
         "validation",
         "worked_examples",
     },
-    {"backends", "conversations", "model_catalogue", "models", "quantization", "students", "traces"},
+    {"backends", "models", "traces"},
     {"distillation", "evaluation", "generation"},
     {"export", "reporting"},
     {"cli"},

@@ -12,8 +12,8 @@ from fcdistill.cli.console import fail, print_rich
 from fcdistill.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from fcdistill.generation.exporting import RowLayout
     from fcdistill.records import Trace
+    from fcdistill.traces.export import RowLayout
 
 __all__ = ["traces_check", "traces_export", "traces_import", "traces_split"]
 
@@ -96,7 +96,7 @@ def traces_export(
     ] = None,
 ) -> None:
     """Write traces in the layout of another trainer."""
-    from fcdistill.generation.exporting import Counted, export_rows, preference_rows, read_failed, write_rows
+    from fcdistill.traces.export import Counted, export_rows, preference_rows, read_failed, write_rows
 
     if (layout is _ExportFormat.TRL_DPO) != (rejects is not None):
         raise ConfigError(
@@ -191,8 +191,8 @@ def traces_split(
     """Split traces into training and held-out ones by their split groups, each category in its share."""
     from collections import Counter
 
-    from fcdistill.generation.splitting import split_file
     from fcdistill.reporting.terminal import rich_table
+    from fcdistill.traces.split_files import split_file
 
     split = split_file(file, out, held_out_fraction=held_out_fraction, seed=seed)
     sides = [Counter(trace.meta.category for trace in side) for side in (split.train, split.held_out, split.left_out)]

@@ -41,9 +41,9 @@ from fcdistill.models.students import layers_to_keep
 from fcdistill.models.vocabulary import shared_vocabulary
 from fcdistill.prompts.worked_examples import read_examples
 from fcdistill.records import FunctionTool, ModelRef, Trace, WorkedExample
-from fcdistill.splits import Split, split_traces
 from fcdistill.storage import read_jsonl
 from fcdistill.tools.validation import CallValidator
+from fcdistill.traces.splits import Split, split_traces
 
 __all__ = ["Prepared", "PreparedTeacher", "layout_of", "load_teacher", "prepare", "require_devices", "teacher_layout"]
 

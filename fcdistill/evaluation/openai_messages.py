@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fcdistill.conversations.source_formats import SourceError, read_conversations, read_rows
-from fcdistill.conversations.steps import Step, category_of, read_steps
 from fcdistill.errors import CatalogError, DataError
 from fcdistill.records import EvalCase
 from fcdistill.storage import StrictJsonError, describe_validation_error, loads_strict, sha256_json
 from fcdistill.tools.catalog import Catalog, catalog_from_document
+from fcdistill.traces.recorded_steps import Step, category_of, read_steps
+from fcdistill.traces.source_formats import SourceError, read_conversations, read_rows
 
 __all__ = ["MessageCases", "read_message_cases"]
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence, Set
 
 from fcdistill.backends.base import Backend, Completion, Request, complete_all
 from fcdistill.config import DecodeSettings, GenerateConfig
-from fcdistill.conversations.steps import category_of
 from fcdistill.generation.answering import Ask, answer_requests, dispute_of, prove_requests
 from fcdistill.generation.asking_back import ask_back
 from fcdistill.generation.conversing import converse
@@ -27,6 +26,7 @@ from fcdistill.generation.values import ValueBook
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import Check, FunctionTool, Message, Outcome, Trace, TraceMeta, WorkedExample
 from fcdistill.tools.catalog import Catalog
+from fcdistill.traces.recorded_steps import category_of
 
 __all__ = ["Generator"]
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fcdistill.conversations.source_formats import SourceError, SourceFormat, read_conversations, read_rows
-from fcdistill.conversations.steps import category_of
 from fcdistill.errors import CatalogError, ConfigError
 from fcdistill.generation.dedupe import (
     Contamination,
@@ -38,6 +36,8 @@ from fcdistill.storage import (
 )
 from fcdistill.tools.catalog import Catalog, catalog_from_document
 from fcdistill.tools.validation import CallValidator
+from fcdistill.traces.recorded_steps import category_of
+from fcdistill.traces.source_formats import SourceError, SourceFormat, read_conversations, read_rows
 
 __all__ = ["ImportCounts", "import_traces"]
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from fcdistill.conversations.source_formats import Conversation
-from fcdistill.conversations.steps import Step, read_steps
 from fcdistill.generation.plan import time_of_context
 from fcdistill.generation.verify import Verifier
 from fcdistill.records import Check, Message, ToolCall
+from fcdistill.traces.recorded_steps import Step, read_steps
+from fcdistill.traces.source_formats import Conversation
 
 __all__ = ["RecordedAnswer", "recorded_answers"]
 

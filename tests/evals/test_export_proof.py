@@ -8,10 +8,10 @@ import export_proof
 import pytest
 
 from fcdistill.errors import DataError
-from fcdistill.generation.exporting import export_rows, preference_rows, write_rows
 from fcdistill.prompts.worked_examples import read_examples
 from fcdistill.tools.catalog import load_catalog
 from fcdistill.tools.validation import CallValidator
+from fcdistill.traces.export import export_rows, preference_rows, write_rows
 from tests.paths import ROOT
 
 pytest.importorskip("openai")

@@ -5,13 +5,13 @@ from typing import Any, get_args
 
 import pytest
 
-from fcdistill.conversations.source_formats import SourceFormat
 from fcdistill.errors import ConfigError, DataError
-from fcdistill.generation.exporting import RowLayout, export_rows, write_rows
 from fcdistill.generation.importing import ImportCounts, import_traces
 from fcdistill.generation.plan import time_context
 from fcdistill.records import EvalCase, Message, ModelRef, Reject, ToolCall, Trace, TraceMeta
 from fcdistill.storage import read_jsonl, write_jsonl
+from fcdistill.traces.export import RowLayout, export_rows, write_rows
+from fcdistill.traces.source_formats import SourceFormat
 from tests.generation.home import NOW, VALUES, catalog
 
 LIGHT = {"room": "kitchen", "state": "off"}

@@ -1,9 +1,9 @@
 import pytest
 
-from fcdistill.conversations.source_formats import Conversation, Turn
 from fcdistill.generation.recorded import RecordedAnswer, recorded_answers
 from fcdistill.records import ToolCall
 from fcdistill.toolcalls.parsing import render_calls
+from fcdistill.traces.source_formats import Conversation, Turn
 from tests.generation.home import verifier
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from fcdistill.errors import DataError
 from fcdistill.records import Trace
-from fcdistill.splits import Split, split_traces
 from fcdistill.storage import RunDirectory, read_jsonl, write_jsonl
+from fcdistill.traces.splits import Split, split_traces
 
 __all__ = ["split_file"]
 

@@ -1,4 +1,4 @@
-"""Tests of `fcdistill.splits`."""
+"""Tests of `fcdistill.traces.splits`."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ import pytest
 
 from fcdistill.errors import DataError
 from fcdistill.records import Message, ModelRef, Trace, TraceMeta
-from fcdistill.splits import hold_out_groups, split_traces
+from fcdistill.traces.splits import hold_out_groups, split_traces
 
 STRATA = {f"g{number:03}": "common" if number % 10 else "rare" for number in range(200)}
 

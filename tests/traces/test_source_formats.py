@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from fcdistill.conversations.source_formats import SourceError, SourceFormat, Turn, read_conversations
 from fcdistill.toolcalls.parsing import parse_output
+from fcdistill.traces.source_formats import SourceError, SourceFormat, Turn, read_conversations
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 USER = {"role": "user", "content": "hi"}

@@ -6,10 +6,10 @@ Calls are read by the reader of models' answers. What they are worth is not know
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fcdistill.conversations.source_formats import Conversation, Turn
 from fcdistill.records import Category, FunctionCall, Message, ToolCall
 from fcdistill.toolcalls.parsing import ParsedOutput, parse_output
 from fcdistill.tools.catalog import Catalog, safe_name
+from fcdistill.traces.source_formats import Conversation, Turn
 
 __all__ = ["Step", "category_of", "read_steps"]
 

@@ -7,7 +7,6 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from fcdistill.errors import DataError
-from fcdistill.generation.exporting import export_rows, preference_rows, read_failed, write_rows
 from fcdistill.records import (
     Check,
     FunctionCall,
@@ -21,6 +20,7 @@ from fcdistill.records import (
 )
 from fcdistill.storage import write_jsonl
 from fcdistill.toolcalls.parsing import parse_output
+from fcdistill.traces.export import export_rows, preference_rows, read_failed, write_rows
 from tests.generation.home import catalog
 from tests.tiny import tiny_tokenizer
 

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcdistill.conversations.hermes import (
+from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec
+from fcdistill.toolcalls.parsing import parse_output
+from fcdistill.traces.hermes import (
     TurnError,
     own_system,
     read_answer,
@@ -12,8 +14,6 @@ from fcdistill.conversations.hermes import (
     read_tool_results,
     write_turns,
 )
-from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec
-from fcdistill.toolcalls.parsing import parse_output
 from tests.generation.home import catalog
 
 TOOLS = [tool.model_dump(mode="json") for tool in catalog().tools]

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from fcdistill.conversations.flat_parameters import FlatParametersError, schema_of_flat
 from fcdistill.records import ToolSpec
 from fcdistill.tools.validation import check_spec
+from fcdistill.traces.xlam import FlatParametersError, schema_of_flat
 
 STRING, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "integer"}
 

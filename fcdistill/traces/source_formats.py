@@ -1,7 +1,7 @@
 """Conversations that were recorded elsewhere, as turns: logs of chat completions, messages, ShareGPT and xLAM rows.
 
 An assistant's turn is text with its calls as `parsing.parse_output` reads them, so that every source is read by the
-reader of models' answers (`steps`). What a turn's calls are worth is not known here.
+reader of models' answers (`recorded_steps`). What a turn's calls are worth is not known here.
 """
 
 import json
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fcdistill.backends.openai_wire import answer_text
-from fcdistill.conversations.flat_parameters import FlatParametersError, schema_of_flat
-from fcdistill.conversations.hermes import TurnError, own_system, read_answer, read_system, read_tool_results
 from fcdistill.errors import DataError
 from fcdistill.storage import StrictJsonError, loads_strict, read_json, storage_errors
 from fcdistill.toolcalls.regions import CLOSE_TAG, OPEN_TAG
+from fcdistill.traces.hermes import TurnError, own_system, read_answer, read_system, read_tool_results
+from fcdistill.traces.xlam import FlatParametersError, schema_of_flat
 
 __all__ = ["Conversation", "SourceError", "SourceFormat", "Turn", "read_conversations", "read_rows"]
 

@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 
-from fcdistill.conversations.source_formats import read_conversations
-from fcdistill.conversations.steps import Step, category_of, read_steps
 from fcdistill.records import Message, ToolCall
 from fcdistill.tools.catalog import catalog_from_document
+from fcdistill.traces.recorded_steps import Step, category_of, read_steps
+from fcdistill.traces.source_formats import read_conversations
 
 CATALOG = catalog_from_document([{"name": "home.light", "parameters": {"type": "object", "properties": {}}}], "tools")
 

@@ -1,14 +1,14 @@
-"""Tests of `fcdistill.generation.splitting`."""
+"""Tests of `fcdistill.traces.split_files`."""
 
 from pathlib import Path
 
 import pytest
 
 from fcdistill.errors import DataError
-from fcdistill.generation.splitting import split_file
 from fcdistill.records import Trace
 from fcdistill.storage import read_jsonl, write_jsonl
-from tests.test_splits import trace
+from fcdistill.traces.split_files import split_file
+from tests.traces.test_splits import trace
 
 TRACES = [trace(f"t{number:02}", f"g{number // 2}") for number in range(60)]
 
