@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("openai")
 
-from tests.backends.faulty_server import FaultyServer, Reply, chat, failure, question
+from tests.backends.openai.faulty_server import FaultyServer, Reply, chat, failure, question
 from tests.cli_world import Ended, run_cli
 
 KEY = "sk-very-secret-key-0123456789"

@@ -46,7 +46,7 @@ LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 STAGES = {"distillation", "evaluation", "generation"}
 
 TORCH_ROOMS = {"distillation", "export", "models"}
-TORCH_MODULES = {"backends.continuation", "backends.decoding", "backends.local", "backends.shared_prefix"}
+TORCH_MODULES = {f"backends.local.{name}" for name in ("continuation", "decoding", "local_backend", "shared_prefix")}
 HEAVY = {"accelerate", "datasets", "peft", "torch", "transformers"}
 
 

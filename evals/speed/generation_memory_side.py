@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from fcdistill.backends.openai_http import OpenAIBackend
+from fcdistill.backends.openai.http_backend import OpenAIBackend
 from fcdistill.config import GenerateConfig, OpenAIBackendConfig
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.records import SeedRequest

@@ -24,8 +24,9 @@ from generation_workload import Prompt, Settings, read_differences, read_prompts
 from measuring import peak_bytes
 from transformers import GenerationConfig
 
-from fcdistill.backends import Request, local
-from fcdistill.backends.continuation import Row, continued
+from fcdistill.backends import Request
+from fcdistill.backends.local import local_backend
+from fcdistill.backends.local.continuation import Row, continued
 from fcdistill.config import DecodeSettings
 from fcdistill.errors import DataError, FcdistillError
 from fcdistill.models.loading import LoadedModel, load_model, load_tokenizer
@@ -154,8 +155,8 @@ def _with_fcdistill(loaded: LoadedModel, settings: Settings, prompts: list[Promp
 
     specs = load_catalog(settings.tools).specs[: settings.num_tools]
     requests = [Request(prompt.id, (Message(role="user", content=prompt.text),), specs) for prompt in prompts]
-    backend = local.LocalBackend(loaded, batch_size=settings.batch_size)
-    with mock.patch.object(local, "continued", recorded):
+    backend = local_backend.LocalBackend(loaded, batch_size=settings.batch_size)
+    with mock.patch.object(local_backend, "continued", recorded):
         list(backend.complete(requests, DecodeSettings(max_new_tokens=settings.max_new_tokens)))
     return {row.id: row.generated for row in rows}
 

@@ -8,7 +8,7 @@ from fcdistill.backends.scripted import ScriptedBackend
 from fcdistill.config import BackendConfig, LocalBackendConfig, OpenAIBackendConfig, ScriptedBackendConfig
 
 if TYPE_CHECKING:
-    from fcdistill.backends.openai_client import Usage
+    from fcdistill.backends.openai.client import Usage
 
 __all__ = ["Backend", "Completion", "PromptFormat", "Request", "ScriptedBackend", "open_backend", "prompt_format"]
 
@@ -26,10 +26,10 @@ def open_backend(config: BackendConfig, report: "Callable[[Usage], None] | None"
     if isinstance(config, ScriptedBackendConfig):
         return ScriptedBackend.from_config(config)
     if isinstance(config, OpenAIBackendConfig):
-        from fcdistill.backends.openai_http import OpenAIBackend
+        from fcdistill.backends.openai.http_backend import OpenAIBackend
 
         return OpenAIBackend.from_config(config, report)
-    from fcdistill.backends.local import LocalBackend
+    from fcdistill.backends.local.local_backend import LocalBackend
 
     return LocalBackend.from_config(config)
 

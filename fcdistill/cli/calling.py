@@ -61,7 +61,7 @@ def call(
 def _local_backend(config: "LocalBackendConfig") -> tuple[Any, Any]:
     """A local backend, and the tools on its model's card."""
     quiet_libraries()
-    from fcdistill.backends.local import LocalBackend
+    from fcdistill.backends.local.local_backend import LocalBackend
     from fcdistill.models.loading import load_model
 
     loaded = load_model(config.model, dtype=config.dtype, device=config.device)

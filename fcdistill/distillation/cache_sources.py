@@ -14,9 +14,9 @@ from functools import partial
 
 import torch
 
-from fcdistill.backends.logprobs_wire import GivenText, TokenLogprobs
-from fcdistill.backends.openai_client import OpenAIClient
-from fcdistill.backends.openai_scoring import score_texts
+from fcdistill.backends.openai.client import OpenAIClient
+from fcdistill.backends.openai.logprobs_wire import GivenText, TokenLogprobs
+from fcdistill.backends.openai.text_scoring import score_texts
 from fcdistill.config import CacheConfig, TrainConfig
 from fcdistill.distillation.alignment import token_logprobs
 from fcdistill.distillation.chunks import row_chunks

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from fcdistill.backends.base import Completion, Request
-from fcdistill.backends.local import LocalBackend
+from fcdistill.backends.local.local_backend import LocalBackend
 from fcdistill.config import DecodeSettings, MonitorConfig, ToolsInPrompt
 from fcdistill.distillation.answering import answering
 from fcdistill.models.loading import LoadedModel

@@ -37,8 +37,8 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fcdistill.backends.continuation import Row, continued
-from fcdistill.backends.decoding import Decoder
+from fcdistill.backends.local.continuation import Row, continued
+from fcdistill.backends.local.decoding import Decoder
 from fcdistill.config import CLASS_NAMES, DecodeSettings, TrainConfig
 from fcdistill.distillation.answering import answering
 from fcdistill.distillation.data import Example

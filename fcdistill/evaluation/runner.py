@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fcdistill.backends import Backend, Completion, PromptFormat, Request, prompt_format
-from fcdistill.backends.call_grammar import require_enforceable
+from fcdistill.backends.constrained.call_grammar import require_enforceable
 from fcdistill.config import EvalConfig, GateConfig
 from fcdistill.errors import DataError
 from fcdistill.evaluation.bfcl import BfclSuite, read_bfcl

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from fcdistill.backends.base import Backend
-from fcdistill.backends.call_grammar import require_enforceable
+from fcdistill.backends.constrained.call_grammar import require_enforceable
 from fcdistill.config import GenerateConfig
 from fcdistill.errors import ConfigError, DataError
 from fcdistill.generation.dedupe import Contamination

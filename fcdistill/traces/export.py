@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from fcdistill.backends.openai_wire import wire_messages, wire_tools
+from fcdistill.backends.openai.chat_wire import wire_messages, wire_tools
 from fcdistill.errors import DataError
 from fcdistill.records import Message, Outcome, Reject, Trace
 from fcdistill.storage import iter_jsonl, iter_unique_jsonl, sha256_json, write_parts

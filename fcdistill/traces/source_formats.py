@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from fcdistill.backends.openai_wire import answer_text
+from fcdistill.backends.openai.chat_wire import answer_text
 from fcdistill.errors import DataError
 from fcdistill.storage import StrictJsonError, loads_strict, read_json, storage_errors
 from fcdistill.toolcalls.regions import CLOSE_TAG, OPEN_TAG

@@ -12,7 +12,7 @@ import torch
 
 pytest.importorskip("openai")
 
-from fcdistill.backends.logprobs_wire import TokenLogprobs
+from fcdistill.backends.openai.logprobs_wire import TokenLogprobs
 from fcdistill.config import TrainConfig, parse_config
 from fcdistill.distillation import cache_sources, teacher_cache
 from fcdistill.distillation.cache_sources import served_signals
@@ -24,8 +24,8 @@ from fcdistill.distillation.trainer import run_training
 from fcdistill.errors import BackendError, ConfigError, DataError, ModelError
 from fcdistill.records import MetricsLine, TeacherReport
 from fcdistill.storage import iter_jsonl, read_json, write_jsonl
-from tests.backends.faulty_server import FaultyServer, Reply, failure
-from tests.backends.scoring_server import served, without
+from tests.backends.openai.faulty_server import FaultyServer, Reply, failure
+from tests.backends.openai.scoring_server import served, without
 from tests.distillation.tiny_data import tiny_traces
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fcdistill.backends.base import Completion, Request
-from fcdistill.backends.local import LocalBackend
+from fcdistill.backends.local.local_backend import LocalBackend
 from fcdistill.config import DecodeSettings, MonitorConfig, ObjectiveConfig, TrainConfig, parse_config
 from fcdistill.distillation import monitoring
 from fcdistill.distillation.monitoring import CallMonitor, is_right

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaAttention
 
 from fcdistill.backends.base import Request
-from fcdistill.backends.local import LocalBackend
+from fcdistill.backends.local.local_backend import LocalBackend
 from fcdistill.config import AdaptConfig, TrainConfig, parse_config
 from fcdistill.distillation import preparation, student_side
 from fcdistill.distillation import trainer as module

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fcdistill.backends.base import Request
-from fcdistill.backends.local import LocalBackend
-from fcdistill.backends.openai_wire import wire_messages
+from fcdistill.backends.local.local_backend import LocalBackend
+from fcdistill.backends.openai.chat_wire import wire_messages
 from fcdistill.backends.scripted import ScriptedBackend
 from fcdistill.config import EvalConfig, ToolsInPrompt
 from fcdistill.evaluation.runner import run_eval

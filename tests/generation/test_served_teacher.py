@@ -9,15 +9,15 @@ import pytest
 
 pytest.importorskip("openai")
 
-from fcdistill.backends.openai_client import OpenAIClient
-from fcdistill.backends.openai_http import OpenAIBackend
+from fcdistill.backends.openai.client import OpenAIClient
+from fcdistill.backends.openai.http_backend import OpenAIBackend
 from fcdistill.config import GenerateConfig, OpenAIBackendConfig
 from fcdistill.errors import BackendError
 from fcdistill.generation import generator
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.records import GenerationStats, SeedRequest
 from fcdistill.storage import write_jsonl
-from tests.backends.faulty_server import FaultyServer, Reply, chat, failure, question
+from tests.backends.openai.faulty_server import FaultyServer, Reply, chat, failure, question
 from tests.generation.home import TOOLS, catalog_of, tool
 from tests.generation.test_pipeline import journal_keys, reasons, traces
 

@@ -6,12 +6,12 @@ import pytest
 
 pytest.importorskip("openai")
 
-from fcdistill.backends.logprobs_wire import GivenText
-from fcdistill.backends.openai_client import OpenAIClient
-from fcdistill.backends.openai_scoring import score_texts
+from fcdistill.backends.openai.client import OpenAIClient
+from fcdistill.backends.openai.logprobs_wire import GivenText
+from fcdistill.backends.openai.text_scoring import score_texts
 from fcdistill.config import ServedTeacherConfig
 from fcdistill.errors import BackendError
-from tests.backends.faulty_server import FaultyServer, Reply, failure
+from tests.backends.openai.faulty_server import FaultyServer, Reply, failure
 
 KEY = "sk-very-secret-key-0123456789"
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from fcdistill.backends.shared_prefix import ATTENTION, OwnTokens, Prefix
+from fcdistill.backends.local.shared_prefix import ATTENTION, OwnTokens, Prefix
 
 __all__ = ["Decoder", "Rows"]
 

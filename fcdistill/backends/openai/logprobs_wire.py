@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fcdistill.backends.openai_wire import MalformedAnswerError, first_choice, token_counts
+from fcdistill.backends.openai.chat_wire import MalformedAnswerError, first_choice, token_counts
 from fcdistill.config import ServedTeacherConfig
 
 __all__ = ["GivenText", "ScoredText", "TokenLogprobs", "read_scores", "score_fields"]

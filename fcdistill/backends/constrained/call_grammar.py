@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fcdistill.backends.enforceable import Unenforceable, enforceable_schema, is_set
+from fcdistill.backends.constrained.enforceable import Unenforceable, enforceable_schema, is_set
 from fcdistill.errors import CatalogError, MissingDependencyError, ModelError
 from fcdistill.prompts.rendering import calls_text
 from fcdistill.records import ToolCall, ToolSpec

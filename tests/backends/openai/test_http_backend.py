@@ -1,4 +1,4 @@
-"""Tests of `fcdistill.backends.openai_http` against a faulty server on loopback."""
+"""Tests of `fcdistill.backends.openai.http_backend` against a faulty server on loopback."""
 
 import json
 import logging
@@ -15,15 +15,15 @@ import pytest
 pytest.importorskip("openai")
 
 from fcdistill.backends import Completion, Request, open_backend
-from fcdistill.backends.openai_client import OpenAIClient
-from fcdistill.backends.openai_http import OpenAIBackend
+from fcdistill.backends.openai.client import OpenAIClient
+from fcdistill.backends.openai.http_backend import OpenAIBackend
 from fcdistill.config import DecodeSettings, OpenAIBackendConfig
 from fcdistill.errors import BackendError, ConfigError, MissingDependencyError
 from fcdistill.models.loading import load_tokenizer
 from fcdistill.prompts.rendering import render_prompt
 from fcdistill.records import Message, ToolCall, ToolSpec
 from fcdistill.toolcalls.parsing import parse_output
-from tests.backends.faulty_server import FaultyServer, Reply, chat, failure, question
+from tests.backends.openai.faulty_server import FaultyServer, Reply, chat, failure, question
 
 KEY = "sk-very-secret-key-0123456789"
 GREEDY = DecodeSettings()

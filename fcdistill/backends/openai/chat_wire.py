@@ -1,4 +1,4 @@
-"""OpenAI's JSON and our records: requests out, answers in. Pure; how bytes travel is known to `openai_http`.
+"""OpenAI's JSON and our records: requests out, answers in. Pure; how bytes travel is known to `http_backend`.
 
 Arguments are objects here and strings there. An answer's structured calls become the text that `parsing.parse_output`
 reads, in the Hermes dialect, so that all backends answer alike; arguments that are no JSON object stay as the server

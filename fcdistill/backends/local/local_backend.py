@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from fcdistill.backends.base import Completion, PromptFormat, Request
-from fcdistill.backends.constraint import Constraint, RowMasks
-from fcdistill.backends.continuation import Row, continued
-from fcdistill.backends.decoding import Decoder
+from fcdistill.backends.constrained.constraint import Constraint, RowMasks
+from fcdistill.backends.local.continuation import Row, continued
+from fcdistill.backends.local.decoding import Decoder
 from fcdistill.config import DecodeSettings, LocalBackendConfig, ToolsInPrompt
 from fcdistill.errors import BackendError
 from fcdistill.models.loading import LoadedModel, load_model

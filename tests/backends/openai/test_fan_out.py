@@ -1,11 +1,11 @@
-"""Tests of `fcdistill.backends.fan_out`."""
+"""Tests of `fcdistill.backends.openai.fan_out`."""
 
 import asyncio
 from collections.abc import Iterator
 
 import pytest
 
-from fcdistill.backends.fan_out import LoopThread
+from fcdistill.backends.openai.fan_out import LoopThread
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Tests of `fcdistill.backends.local` on tiny models; what transformers' own `generate` writes is the reference."""
+"""Tests of `local_backend` on tiny models; what transformers' own `generate` writes is the reference."""
 
 import math
 import random
@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fcdistill.backends import Completion, Request, continuation
-from fcdistill.backends.local import LocalBackend
+from fcdistill.backends import Completion, Request
+from fcdistill.backends.local.local_backend import LocalBackend, continuation
 from fcdistill.config import DecodeSettings, ToolsInPrompt
 from fcdistill.errors import BackendError, CatalogError
 from fcdistill.models.loading import LoadedModel, load_model

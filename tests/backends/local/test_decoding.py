@@ -1,4 +1,4 @@
-"""Tests of `fcdistill.backends.decoding` and `shared_prefix`: every way of advancing rows equals plain `generate`."""
+"""Tests of `decoding` and `shared_prefix`: every way of advancing rows equals plain `generate`."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
-from fcdistill.backends import shared_prefix
-from fcdistill.backends.decoding import Decoder
+from fcdistill.backends.local import shared_prefix
+from fcdistill.backends.local.decoding import Decoder
 from tests.tiny import Family, tiny_model
 
 VOCABULARY = 500

@@ -1,10 +1,10 @@
-"""Tests of `fcdistill.backends.constraint`: which texts and calls tokenizers and layouts may write."""
+"""Tests of `fcdistill.backends.constrained.constraint`: which texts and calls tokenizers and layouts may write."""
 
 import pytest
 from tokenizers import AddedToken
 
 from fcdistill.backends.base import Request
-from fcdistill.backends.constraint import Constraint
+from fcdistill.backends.constrained.constraint import Constraint
 from fcdistill.errors import BackendError, ModelError
 from fcdistill.prompts.rendering import prepare_tokenizer, stop_token_ids
 from fcdistill.records import EvalCase, ToolCall
@@ -12,8 +12,8 @@ from fcdistill.storage import read_jsonl
 from fcdistill.toolcalls.parsing import Dialect, parse_output, render_calls
 from fcdistill.tools.catalog import load_catalog
 from fcdistill.tools.validation import CallValidator
-from tests.backends.constrained import Walker, spec
-from tests.backends.test_call_grammar import LLAMA, MISTRAL, MISTRAL_NEW, template
+from tests.backends.constrained.test_call_grammar import LLAMA, MISTRAL, MISTRAL_NEW, template
+from tests.backends.constrained.walker import Walker, spec
 from tests.paths import ROOT
 from tests.tiny import TokenizerKind, tiny_tokenizer
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fcdistill.models.loading import load_model
-from tests.backends.faulty_server import Reply, failure
+from tests.backends.openai.faulty_server import Reply, failure
 
 __all__ = ["served", "without"]
 

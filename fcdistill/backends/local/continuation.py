@@ -19,7 +19,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from fcdistill.backends.decoding import Decoder
+from fcdistill.backends.local.decoding import Decoder
 from fcdistill.config import DecodeSettings
 
 __all__ = ["Row", "continued"]

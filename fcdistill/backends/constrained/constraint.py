@@ -14,7 +14,12 @@ import numpy
 from numpy.typing import NDArray
 
 from fcdistill.backends.base import Request
-from fcdistill.backends.call_grammar import call_grammar, read_layout, require_enforceable, require_llguidance
+from fcdistill.backends.constrained.call_grammar import (
+    call_grammar,
+    read_layout,
+    require_enforceable,
+    require_llguidance,
+)
 from fcdistill.errors import BackendError, ModelError
 from fcdistill.prompts.rendering import answer_text
 

@@ -1,14 +1,14 @@
-"""Tests of `fcdistill.backends.call_grammar`: the layouts of templates, and refusals that name what is wrong."""
+"""Tests of `call_grammar`: the layouts of templates, and refusals that name what is wrong."""
 
 import importlib.util
 
 import pytest
 
-from fcdistill.backends.call_grammar import CallLayout, call_grammar, read_layout, require_enforceable
+from fcdistill.backends.constrained.call_grammar import CallLayout, call_grammar, read_layout, require_enforceable
 from fcdistill.errors import CatalogError, MissingDependencyError, ModelError
 from fcdistill.prompts.rendering import prepare_tokenizer
 from fcdistill.records import ToolSpec
-from tests.backends.constrained import spec
+from tests.backends.constrained.walker import spec
 from tests.tiny import CHATML_TEMPLATE, TokenizerKind, tiny_tokenizer
 
 HERMES = CallLayout('<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>", None)

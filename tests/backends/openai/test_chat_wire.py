@@ -1,4 +1,4 @@
-"""Tests of `fcdistill.backends.openai_wire`."""
+"""Tests of `fcdistill.backends.openai.chat_wire`."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fcdistill.backends.base import Request
-from fcdistill.backends.openai_wire import (
+from fcdistill.backends.openai.chat_wire import (
     MalformedAnswerError,
     WireAnswer,
     decode_fields,

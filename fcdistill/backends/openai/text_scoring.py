@@ -7,9 +7,9 @@ known of why. What is taught from the numbers is not known here.
 
 from collections.abc import Generator, Iterable
 
-from fcdistill.backends.logprobs_wire import GivenText, ScoredText, read_scores, score_fields
-from fcdistill.backends.openai_client import OpenAIClient, RequestFailedError
-from fcdistill.backends.openai_wire import MalformedAnswerError
+from fcdistill.backends.openai.chat_wire import MalformedAnswerError
+from fcdistill.backends.openai.client import OpenAIClient, RequestFailedError
+from fcdistill.backends.openai.logprobs_wire import GivenText, ScoredText, read_scores, score_fields
 from fcdistill.config import ServedTeacherConfig
 from fcdistill.errors import BackendError
 

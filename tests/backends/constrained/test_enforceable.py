@@ -1,14 +1,14 @@
-"""Tests of `fcdistill.backends.enforceable`: what is refused, and that what is not obeys the validator's verdicts."""
+"""Tests of `enforceable`: what is refused, and that what is not obeys the validator's verdicts."""
 
 from typing import Any
 
 import pytest
 
-from fcdistill.backends.enforceable import enforceable_schema
+from fcdistill.backends.constrained.enforceable import enforceable_schema
 from fcdistill.records import ToolSpec
 from fcdistill.toolcalls.parsing import parse_output
 from fcdistill.tools.validation import CallValidator, check_spec
-from tests.backends.constrained import Walker, spec
+from tests.backends.constrained.walker import Walker, spec
 
 POINT = {
     "type": "object",

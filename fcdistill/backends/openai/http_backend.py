@@ -1,21 +1,21 @@
 """A model behind a server that speaks OpenAI's API, as a backend.
 
 What concerns one request becomes a completion with an error; what would fail every request ends the run, see
-`openai_client`.
+`client`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Self
 
 from fcdistill.backends.base import Completion, PromptFormat, Request
-from fcdistill.backends.openai_client import OpenAIClient, RequestFailedError, Usage
-from fcdistill.backends.openai_wire import (
+from fcdistill.backends.openai.chat_wire import (
     MalformedAnswerError,
     decode_fields,
     read_answer,
     wire_messages,
     wire_tools,
 )
+from fcdistill.backends.openai.client import OpenAIClient, RequestFailedError, Usage
 from fcdistill.config import DecodeSettings, OpenAIBackendConfig
 from fcdistill.errors import ConfigError
 from fcdistill.records import ModelRef

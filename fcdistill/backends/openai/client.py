@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from fcdistill.backends.fan_out import LoopThread
-from fcdistill.backends.retrying import Retrying, TransientError, retry_after_s
+from fcdistill.backends.openai.fan_out import LoopThread
+from fcdistill.backends.openai.retrying import Retrying, TransientError, retry_after_s
 from fcdistill.config import ServerConfig
 from fcdistill.errors import BackendError, ConfigError, MissingDependencyError
 

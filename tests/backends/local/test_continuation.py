@@ -1,4 +1,4 @@
-"""Tests of `fcdistill.backends.continuation`: how rows are grouped, how tokens are chosen, and when rows leave."""
+"""Tests of `continuation`: how rows are grouped, how tokens are chosen, and when rows leave."""
 
 import math
 import random
@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcdistill.backends import continuation as module
-from fcdistill.backends.continuation import Row, continued
-from fcdistill.backends.decoding import Decoder
+from fcdistill.backends.local import continuation as module
+from fcdistill.backends.local.continuation import Row, continued
+from fcdistill.backends.local.decoding import Decoder
 from fcdistill.config import DecodeSettings
 from tests.tiny import tiny_model
 

@@ -1,4 +1,4 @@
-"""Tests of `fcdistill.backends.retrying`."""
+"""Tests of `fcdistill.backends.openai.retrying`."""
 
 import asyncio
 import time
@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from fcdistill.backends.retrying import Retrying, TransientError, retry_after_s
+from fcdistill.backends.openai.retrying import Retrying, TransientError, retry_after_s
 
 
 @pytest.mark.parametrize(

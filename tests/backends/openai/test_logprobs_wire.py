@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from fcdistill.backends.logprobs_wire import GivenText, read_scores, score_fields
-from fcdistill.backends.openai_wire import MalformedAnswerError
+from fcdistill.backends.openai.chat_wire import MalformedAnswerError
+from fcdistill.backends.openai.logprobs_wire import GivenText, read_scores, score_fields
 from fcdistill.config import ServedTeacherConfig
 
 PROMPT_LOGPROBS, ECHO = (

@@ -7,7 +7,7 @@ import numpy
 from transformers import PreTrainedTokenizerFast
 
 from fcdistill.backends import Request
-from fcdistill.backends.constraint import Constraint, RowMasks
+from fcdistill.backends.constrained.constraint import Constraint, RowMasks
 from fcdistill.prompts.rendering import answer_text, prepare_tokenizer, stop_token_ids
 from fcdistill.records import ToolSpec
 from tests.tiny import TokenizerKind, tiny_tokenizer

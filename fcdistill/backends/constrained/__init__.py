@@ -1,0 +1,1 @@
+"""Answers that obey a grammar of the tools' schemas."""
