@@ -16,10 +16,10 @@ from jsonschema import Draft202012Validator
 from fcdistill.config.loading import load_config
 from fcdistill.evaluation.scoring import Scorer
 from fcdistill.evaluation.suites import read_suite
-from fcdistill.generation.plan import make_plan, time_of_context
-from fcdistill.generation.results import read_results
-from fcdistill.generation.values import read_value_book
-from fcdistill.generation.verify import Verifier
+from fcdistill.generation.plan.plan import make_plan, time_of_context
+from fcdistill.generation.plan.tool_results import read_results
+from fcdistill.generation.verification.value_book import read_value_book
+from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.prompts.worked_examples import read_examples
 from fcdistill.records import EvalCase, Message, Prediction, SeedRequest, ToolCall, ToolSpec, WorkedExample
 from fcdistill.storage import read_jsonl

@@ -225,7 +225,11 @@ def test_a_breach_is_found(tmp_path: Path, files: dict[str, str], message: str) 
     [
         {"prompts.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import transformers"},
         {"catalog.py": "def f():\n    import transformers"},
-        {"models.py": "import torch", "backends/local.py": "import torch", "distillation/losses.py": "import torch"},
+        {
+            "models.py": "import torch",
+            "backends/local/decoding.py": "import torch",
+            "distillation/losses.py": "import torch",
+        },
         {"cli.py": "def train():\n    from fcdistill.models import x", "models.py": "import torch"},
         {"cli.py": "import fcdistill\nfrom fcdistill import __version__"},
     ],

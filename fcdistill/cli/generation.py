@@ -41,7 +41,7 @@ def generate(
 ) -> None:
     """The teacher writes tool-call traces, verified against the schemas."""
     from fcdistill.config import load_config
-    from fcdistill.generation.scale_out import run_shards
+    from fcdistill.generation.journal.ray_shards import run_shards
     from fcdistill.reporting.tables import render_generation
 
     flags = {"shard": shard, "rounds": rounds, "ray": ray}

@@ -19,7 +19,7 @@ def init(
     """Draft a project from a tool catalogue: config, seeds, values and eval cases; overwrites nothing."""
     import shlex
 
-    from fcdistill.generation.starting import draft_project, write_project
+    from fcdistill.generation.scaffold import draft_project, write_project
     from fcdistill.tools.catalog import read_catalog
 
     project = draft_project(tools, read_catalog(tools), out, teacher=teacher, student=student)

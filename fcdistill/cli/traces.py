@@ -153,7 +153,7 @@ def traces_import(
     ] = False,
 ) -> None:
     """Verify conversations that were recorded elsewhere, and keep those that pass as traces."""
-    from fcdistill.generation.importing import import_traces
+    from fcdistill.generation.imports.import_traces import import_traces
     from fcdistill.tools.catalog import load_catalog
 
     counts = import_traces(

@@ -1,7 +1,7 @@
 """What a run asks its teachers: the attempts of every round at the items of a plan, chunk by chunk.
 
 A chunk's outcomes are one append to the journal; what is kept of them, and how rounds follow one another, is known
-elsewhere (`finishing`, `pipeline`).
+elsewhere (`assembly`, `pipeline`).
 """
 
 import time
@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterator, Sequence, Set
 
 from fcdistill.backends.base import Backend, Completion, Request, complete_all
 from fcdistill.config import DecodeSettings, GenerateConfig
-from fcdistill.generation.answering import Ask, answer_requests, dispute_of, prove_requests
-from fcdistill.generation.asking_back import ask_back
-from fcdistill.generation.conversing import converse
-from fcdistill.generation.drafts import Draft, ground
-from fcdistill.generation.executing import Executor, execution_checks
-from fcdistill.generation.finishing import Finishing
-from fcdistill.generation.judging import settle
-from fcdistill.generation.outcomes import Outcomes
-from fcdistill.generation.plan import PlanItem, calls_group
-from fcdistill.generation.results import ToolResults
-from fcdistill.generation.rounds import OnDemand, Round
-from fcdistill.generation.synthesize import Prompter, add_typos, clean_request
-from fcdistill.generation.turns import conversation
-from fcdistill.generation.values import ValueBook
-from fcdistill.generation.verify import Verifier
+from fcdistill.generation.assembly import Finishing
+from fcdistill.generation.dataset.turns import conversation
+from fcdistill.generation.execution.executor import Executor, execution_checks
+from fcdistill.generation.journal.outcomes import Outcomes
+from fcdistill.generation.journal.rounds import OnDemand, Round
+from fcdistill.generation.plan.plan import PlanItem, calls_group
+from fcdistill.generation.plan.tool_results import ToolResults
+from fcdistill.generation.teacher.answering import Ask, answer_requests, dispute_of, prove_requests
+from fcdistill.generation.teacher.clarify import ask_back
+from fcdistill.generation.teacher.conversing import converse
+from fcdistill.generation.teacher.drafts import Draft, ground
+from fcdistill.generation.teacher.judging import settle
+from fcdistill.generation.teacher.prompter import Prompter, add_typos, clean_request
+from fcdistill.generation.verification.value_book import ValueBook
+from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.records import Check, FunctionTool, Message, Outcome, Trace, TraceMeta, WorkedExample
 from fcdistill.tools.catalog import Catalog
 from fcdistill.traces.recorded_steps import category_of

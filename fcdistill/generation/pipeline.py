@@ -17,18 +17,18 @@ from fcdistill.backends.base import Backend
 from fcdistill.backends.constrained.call_grammar import require_enforceable
 from fcdistill.config import GenerateConfig
 from fcdistill.errors import ConfigError, DataError
-from fcdistill.generation.dedupe import Contamination
-from fcdistill.generation.executing import Executor
-from fcdistill.generation.finishing import Finishing
+from fcdistill.generation.assembly import Finishing
+from fcdistill.generation.dataset.dedupe import Contamination
+from fcdistill.generation.dataset.reuse import REUSED, place_traces, read_reusable
+from fcdistill.generation.execution.executor import Executor
 from fcdistill.generation.generator import Generator
-from fcdistill.generation.outcomes import Outcomes
-from fcdistill.generation.plan import make_plan
-from fcdistill.generation.results import read_results
-from fcdistill.generation.reuse import REUSED, place_traces, read_reusable
-from fcdistill.generation.rounds import Round, read_rounds, write_rounds
-from fcdistill.generation.sharding import JOURNAL, Shard, finished_journals, merge_journals
-from fcdistill.generation.values import read_value_book
-from fcdistill.generation.verify import Verifier
+from fcdistill.generation.journal.outcomes import Outcomes
+from fcdistill.generation.journal.plan_shards import JOURNAL, Shard, finished_journals, merge_journals
+from fcdistill.generation.journal.rounds import Round, read_rounds, write_rounds
+from fcdistill.generation.plan.plan import make_plan
+from fcdistill.generation.plan.tool_results import read_results
+from fcdistill.generation.verification.value_book import read_value_book
+from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.prompts.worked_examples import read_examples
 from fcdistill.records import EvalCase, GenerationStats, Outcome, SeedRequest, Trace
 from fcdistill.storage import RunDirectory, iter_jsonl, read_json, read_jsonl, sha256_json, write_jsonl

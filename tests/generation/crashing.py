@@ -13,7 +13,8 @@ from typing import Any
 from fcdistill.backends import ScriptedBackend
 from fcdistill.backends.base import Completion, Request
 from fcdistill.config import DecodeSettings, ExecutorConfig, GenerateConfig, ScriptedBackendConfig
-from fcdistill.generation import finishing, generator, outcomes, pipeline, rounds
+from fcdistill.generation import assembly, generator, pipeline
+from fcdistill.generation.journal import outcomes, rounds
 from fcdistill.records import ModelRef, ToolCall
 from fcdistill.storage import Journal, RunDirectory
 from fcdistill.toolcalls.parsing import render_calls
@@ -82,7 +83,7 @@ def _arm(instant: str) -> None:
         left[0] -= 1
         return left[0] == 0
 
-    append, write_jsonl, write_json = Journal.append, finishing.write_jsonl, finishing.write_json
+    append, write_jsonl, write_json = Journal.append, assembly.write_jsonl, assembly.write_json
 
     def dying_append(journal: Journal[Any], records: Iterable[Any]) -> list[int]:
         listed = list(records)
@@ -108,9 +109,9 @@ def _arm(instant: str) -> None:
     if name in ("torn", "before_append", "after_append"):
         Journal.append = dying_append  # type: ignore[method-assign]
     elif name == "records_written":
-        pipeline.write_jsonl = finishing.write_jsonl = dying_write(write_jsonl)  # type: ignore[attr-defined]
+        pipeline.write_jsonl = assembly.write_jsonl = dying_write(write_jsonl)  # type: ignore[attr-defined]
     elif name == "json_written":
-        finishing.write_json = rounds.write_json = dying_write(write_json)  # type: ignore[attr-defined]
+        assembly.write_json = rounds.write_json = dying_write(write_json)  # type: ignore[attr-defined]
     else:
         assert name == "before_complete"
         RunDirectory.mark_complete = lambda run: _die()  # type: ignore[method-assign]

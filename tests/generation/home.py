@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fcdistill.backends.base import Request
-from fcdistill.generation.values import ValueBook, read_value_book
-from fcdistill.generation.verify import Verifier
+from fcdistill.generation.verification.value_book import ValueBook, read_value_book
+from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.records import FunctionTool, ToolSpec
 from fcdistill.tools.catalog import Catalog, catalog_from_tools, load_catalog
 from fcdistill.tools.validation import CallValidator

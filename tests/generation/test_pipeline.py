@@ -16,7 +16,8 @@ from fcdistill.backends import ScriptedBackend
 from fcdistill.backends.base import Completion, Request
 from fcdistill.config import DecodeSettings, GenerateConfig, LocalBackendConfig, ScriptedBackendConfig
 from fcdistill.errors import BackendError, DataError
-from fcdistill.generation import generator, outcomes
+from fcdistill.generation import generator
+from fcdistill.generation.journal import outcomes
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.records import (
     EvalCase,

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from fcdistill.backends import Completion, Request
-from fcdistill.backends.local.local_backend import LocalBackend, continuation
+from fcdistill.backends.local import continuation
+from fcdistill.backends.local.local_backend import LocalBackend
 from fcdistill.config import DecodeSettings, ToolsInPrompt
 from fcdistill.errors import BackendError, CatalogError
 from fcdistill.models.loading import LoadedModel, load_model

@@ -1,0 +1,1 @@
+"""What only all traces together show: duplicates, contamination, coverage, agreement."""

@@ -1,0 +1,1 @@
+"""More traces, made of those that passed, without a teacher."""

@@ -1,0 +1,1 @@
+"""Calls carried out by the user's own function, in a process of its own."""

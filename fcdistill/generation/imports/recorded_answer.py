@@ -1,0 +1,101 @@
+"""An answer within the conversation that records it: what came before it, and the checks that need to know that.
+
+An answer may be one step of several for a request: its values may stem from results before it, and what the request
+says may reach a call before or after it. Nothing here knows how sources are laid out, or what becomes of the answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from fcdistill.generation.plan.plan import time_of_context
+from fcdistill.generation.verification.verifier import Verifier
+from fcdistill.records import Check, Message, ToolCall
+from fcdistill.traces.recorded_steps import Step, read_steps
+from fcdistill.traces.source_formats import Conversation
+
+__all__ = ["RecordedAnswer", "recorded_answers"]
+
+
+@dataclass(frozen=True)
+class RecordedAnswer:
+    """The answer that stands at `index` of a conversation's steps."""
+
+    steps: Sequence[Step]
+    index: int
+    verifier: Verifier
+    model: str
+
+    @property
+    def step(self) -> Step:
+        """The answer's own step."""
+        return self.steps[self.index]
+
+    @property
+    def context(self) -> list[Message]:
+        """The messages before the answer."""
+        return [step.message for step in self.steps[: self.index]]
+
+    @property
+    def is_report(self) -> bool:
+        """Whether the answer only tells in words what calls before it gave."""
+        output = self.step.output
+        is_text = bool(output.text) and not output.calls and not output.errors
+        return is_text and self.index > 0 and self.steps[self.index - 1].turn.role == "tool"
+
+    def check_context(self) -> Check:
+        """Whether what came before can stand in a trace."""
+        problem = ""
+        if self._request is None:
+            problem = "no user speaks before the answer"
+        for number, step in enumerate(self.steps[: self.index], 1):
+            if step.output.errors and not problem:
+                problem = f"turn {number}, before the answer, can't be read: {step.output.errors[0].detail}"
+        return Check(name="context", ok=not problem, detail=problem)
+
+    def check_grounding(self) -> Check:
+        """Whether the conversation says the values of the calls, and the calls leave out nothing that the request says.
+
+        The request is the user's last turn before the answer. System turns are not searched for values, since long
+        instructions would say nearly any; a current time in the form that generation writes is known from them.
+        """
+        request = self._request
+        assert request is not None
+        before = self.steps[: self.index]
+        said = "\n".join(_prose(step) for step in before if step.turn.role != "system")
+        systems = [step.turn.text for step in before if step.turn.role == "system"]
+        return self.verifier.check_step_grounding(
+            said,
+            self.steps[request].turn.text,
+            self.step.output.calls,
+            self._calls_of_other_steps(request),
+            time_of_context(systems[0]) if systems else None,
+        )
+
+    @cached_property
+    def _request(self) -> int | None:
+        """The place of the user's last turn before the answer."""
+        return next((place for place in range(self.index - 1, -1, -1) if self.steps[place].turn.role == "user"), None)
+
+    def _calls_of_other_steps(self, request: int) -> list[ToolCall]:
+        found: list[ToolCall] = []
+        for place in range(request + 1, len(self.steps)):
+            if self.steps[place].turn.role == "user":
+                break
+            if place != self.index:
+                found += [call for call in self.steps[place].output.calls if self.verifier.check_schema([call]).ok]
+        return found
+
+
+def recorded_answers(conversation: Conversation, verifier: Verifier) -> list[RecordedAnswer]:
+    """The answers that a conversation records, in their order."""
+    steps = read_steps(conversation, verifier.catalog)
+    return [
+        RecordedAnswer(steps, index, verifier, conversation.model)
+        for index, turn in enumerate(conversation.turns)
+        if turn.role == "assistant" and turn.recorded
+    ]
+
+
+def _prose(step: Step) -> str:
+    return step.output.text if step.turn.role == "assistant" else step.turn.text

@@ -1,0 +1,1 @@
+"""What is to be generated, decided before any model is asked."""

@@ -1,0 +1,148 @@
+"""Blind answers: a teacher that sees tools and request alone answers, once or several times.
+
+On the request-first road the answers are candidates, and of several the majority's stays; on the call-first road they
+prove that a written request asks for its calls. Where answers disagree, a judge may be asked. How answers are got from
+a model is the caller's affair.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from fcdistill.backends.base import Completion, Request
+from fcdistill.generation.plan.plan import PlanItem
+from fcdistill.generation.teacher.drafts import Draft, ground
+from fcdistill.generation.teacher.judging import Dispute
+from fcdistill.generation.teacher.prompter import Prompter
+from fcdistill.generation.teacher.voting import Ballot, compare, elect
+from fcdistill.generation.verification.verifier import Verifier
+from fcdistill.records import Check, Message, ToolCall
+from fcdistill.toolcalls.parsing import parse_output
+
+__all__ = ["Ask", "answer_requests", "dispute_of", "prove_requests"]
+
+Ask = Callable[[Sequence[Draft], Sequence[Request]], Iterator[tuple[Draft, Completion]]]
+"""Gives every draft its completion; one whose request failed gets a failed check and is left out."""
+
+
+def answer_requests(
+    drafts: Sequence[Draft], ask: Ask, prompter: Prompter, verifier: Verifier, *, num_answers: int
+) -> None:
+    """Request-first: each answer passes its checks by itself; of several, the calls that most make are the draft's.
+
+    Args:
+        drafts: with users' requests; they get an answer and its checks.
+        ask: asks the teacher.
+        prompter: says how.
+        verifier: checks the answers.
+        num_answers: per request; with several, more than half must make the same calls (check `vote`).
+    """
+    answers = _drawn(drafts, [draft.item for draft in drafts], ask, prompter, num_answers)
+    for draft, drawn in zip(drafts, answers, strict=True):
+        for each, completion in drawn:
+            if completion is not None:
+                _check_answer(each, completion, verifier)
+        winner, tally = elect([Ballot(each.answer.calls, each.failed) for each, _ in drawn])
+        draft.answer, draft.checks = drawn[winner][0].answer, drawn[winner][0].checks
+        if num_answers > 1:
+            draft.tally = tally
+            if draft.failed is None:
+                draft.checks.append(tally.check("vote"))
+
+
+def prove_requests(
+    drafts: Sequence[Draft], ask: Ask, prompter: Prompter, verifier: Verifier, *, num_answers: int
+) -> None:
+    """Call-first: more than half of the teacher's answers to a written request make the draft's calls (check `blind`).
+
+    Args:
+        drafts: with written requests, and answers that passed the checks so far.
+        ask: asks the teacher.
+        prompter: says how.
+        verifier: checks the answers.
+        num_answers: per request.
+    """
+    # What the plan knows of the request is no hint here.
+    items = [replace(draft.item, category=None) for draft in drafts]
+    for draft, drawn in zip(drafts, _drawn(drafts, items, ask, prompter, num_answers), strict=True):
+        ballots = []
+        for each, completion in drawn:
+            calls: tuple[ToolCall, ...] = ()
+            if completion is not None:
+                output = parse_output(completion.text, truncated=completion.finish_reason == "length")
+                each.checks += verifier.check_output(output, None)
+                calls = output.calls
+            ballots.append(Ballot(calls, each.failed))
+        draft.tally = compare(draft.answer.calls, ballots)
+        draft.checks.append(draft.tally.check("blind"))
+
+
+def dispute_of(draft: Draft, *, judge_grounding: bool) -> Dispute | None:
+    """What a judge is to be asked about a draft, or None.
+
+    It is asked where the most frequent calls have no majority, where blind answers make other calls than the sampled
+    ones, and, with `judge_grounding`, where calls fail the grounding check.
+    """
+    doubt, tally = draft.failed, draft.tally
+    if doubt is None:
+        return None
+    disagreement = tally is not None and {"vote": tally.is_plurality, "blind": bool(tally.others)}.get(doubt.name)
+    if not disagreement and not (doubt.name == "grounding" and judge_grounding and draft.answer.calls):
+        return None
+    return Dispute(
+        id=draft.item.id,
+        context=draft.item.system,
+        request=draft.request,
+        calls=draft.answer.calls,
+        others=tuple(calls for calls, _ in tally.others) if tally is not None else (),
+        doubt=doubt,
+    )
+
+
+def _drawn(
+    drafts: Sequence[Draft], items: Sequence[PlanItem], ask: Ask, prompter: Prompter, num_answers: int
+) -> list[list[tuple[Draft, Completion | None]]]:
+    """Each draft's answers, every one as a draft of its own; None where the request failed."""
+    answers = [
+        [
+            # Another id is another seed.
+            Draft(replace(item, id=f"{item.id}/{number}") if num_answers > 1 else item, draft.request)
+            for number in range(1, num_answers + 1)
+        ]
+        for draft, item in zip(drafts, items, strict=True)
+    ]
+    asked = [each for drawn in answers for each in drawn]
+    requests = [prompter.answer(each.item, each.request) for each in asked]
+    completions = {each.item.id: completion for each, completion in ask(asked, requests)}
+    for draft, drawn in zip(drafts, answers, strict=True):
+        draft.prompt_tokens += sum(each.prompt_tokens for each in drawn)
+        draft.completion_tokens += sum(each.completion_tokens for each in drawn)
+    return [[(each, completions.get(each.item.id)) for each in drawn] for drawn in answers]
+
+
+def _check_answer(draft: Draft, completion: Completion, verifier: Verifier) -> None:
+    output = parse_output(completion.text, truncated=completion.finish_reason == "length")
+    draft.checks += verifier.check_output(output, draft.item.category)
+    calls = output.calls
+    if draft.checks[-1].name == "schema" and not draft.checks[-1].ok:
+        calls = _repair_schema(draft, calls, verifier)
+    if not output.calls:
+        draft.answer = Message(role="assistant", content=completion.text)
+        if draft.failed is None:
+            detail = "the teacher made no call, and no hint says that none is right"
+            draft.checks.append(Check(name="count", ok=False, detail=detail))
+        return
+    draft.answer = Message.calling(calls)
+    if draft.failed is None:
+        ground(draft, calls, verifier)
+
+
+def _repair_schema(draft: Draft, calls: tuple[ToolCall, ...], verifier: Verifier) -> tuple[ToolCall, ...]:
+    """Try the calls that the request asks for in place of those that failed the schema check."""
+    repaired = verifier.repaired(draft.request, calls, draft.item.now)
+    if repaired is None:
+        return calls
+    failed = draft.checks.pop()
+    draft.checks += [Check(name="repair", ok=True, detail=failed.detail), Check(name="schema", ok=True)]
+    if draft.item.category is not None:
+        draft.checks.append(verifier.check_count(repaired, draft.item.category))
+    return repaired

@@ -1,0 +1,264 @@
+"""How planned conversations are made with a teacher: requests, results, the later request, and the checks between them.
+
+The teacher writes what the user says, and a result where neither the catalogue nor the team tells how results look. The
+calls are the plan's. What is told of a result before the user goes on is put together from the result itself: it is
+read, never learned, and must not say anything else.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from fcdistill.backends.base import Completion, Request
+from fcdistill.generation.plan.dialogues import REFERENCE
+from fcdistill.generation.plan.plan import PlanItem
+from fcdistill.generation.plan.tool_results import ToolResults, holds, result_problem
+from fcdistill.generation.teacher.prompter import Prompter, clean_request
+from fcdistill.generation.verification.verifier import Verifier, with_arguments
+from fcdistill.records import Check, FunctionCall, Message, ToolCall
+from fcdistill.storage import StrictJsonError, loads_strict
+
+__all__ = ["Draft", "converse"]
+
+
+class Draft(Protocol):
+    """What `converse` knows of an item while it is being made."""
+
+    @property
+    def item(self) -> PlanItem:
+        """What is to be made; it plans a dialogue."""
+        ...
+
+    checks: list[Check]
+    request: str
+    turns: list[Message]
+    """What stands before the answer."""
+    answer: Message
+
+
+D = TypeVar("D", bound=Draft)
+Ask = Callable[[Sequence[D], Sequence[Request]], Iterable[tuple[D, Completion]]]
+_MOST_TOLD = 6
+_NO_NEWS = frozenset({"ok", "status", "success"})
+
+
+def converse(drafts: Sequence[D], ask: Ask[D], prompter: Prompter, verifier: Verifier, results: ToolResults) -> None:
+    """Make the conversations of these drafts, turn by turn; a failed check ends one.
+
+    Args:
+        drafts: all of them plan a dialogue.
+        ask: the teacher: each draft with the answer to its request, but for those that could not be answered.
+        prompter: words what the teacher is asked.
+        verifier: of the domain.
+        results: what tools give back.
+    """
+    talks = {draft.item.id: _Talk(draft, *draft.item.calls) for draft in drafts}
+    _write_first(drafts, talks, ask, prompter, verifier)
+    _get_results(_sound(drafts), talks, ask, prompter, verifier, results)
+    later = [draft for draft in _sound(drafts) if _kind(draft) != "chained"]
+    for draft, completion in ask(later, [prompter.write_later(draft.item, draft.request) for draft in later]):
+        talk, first = talks[draft.item.id], draft.request
+        draft.request = clean_request(completion.text)
+        draft.turns += [
+            Message(role="assistant", content=_report(draft.turns[-1].content, talk.first)),
+            Message(role="user", content=draft.request),
+        ]
+        draft.checks.append(verifier.check_request(draft.request))
+        if draft.checks[-1].ok:
+            _check_later(talk, first, verifier)
+    for draft in drafts:
+        draft.answer = Message.calling([verifier.tidied(talks[draft.item.id].last)])
+
+
+@dataclass
+class _Talk:
+    """A draft with its two calls, which the requests as they were written may change."""
+
+    draft: Draft
+    first: ToolCall
+    last: ToolCall
+
+    @property
+    def taken(self) -> dict[str, Any]:
+        """What the first call's result must hold for the last one, by its argument there."""
+        dialogue = self.draft.item.dialogue
+        if dialogue is None or dialogue.kind == "repeated":
+            return {}
+        return {dialogue.argument: self.last.arguments[dialogue.argument]}
+
+    @property
+    def said(self) -> ToolCall:
+        """The last call without what the first one's result tells."""
+        rest = {name: value for name, value in self.last.arguments.items() if name not in self.taken}
+        return ToolCall(name=self.last.name, arguments=rest)
+
+    def add(self, check: Check) -> bool:
+        """Note a check; whether it passed."""
+        self.draft.checks.append(check)
+        return check.ok
+
+
+def _write_first(
+    drafts: Sequence[D], talks: Mapping[str, _Talk], ask: Ask[D], prompter: Prompter, verifier: Verifier
+) -> None:
+    items = [
+        draft.item
+        if _kind(draft) == "chained"
+        else dataclasses.replace(draft.item, calls=draft.item.calls[:1], facts=draft.item.facts[:1])
+        for draft in drafts
+    ]
+    for draft, completion in ask(drafts, [prompter.write_request(item) for item in items]):
+        talk = talks[draft.item.id]
+        draft.request = clean_request(completion.text)
+        draft.turns.append(Message(role="user", content=draft.request))
+        sound = talk.add(verifier.check_request(draft.request)) and talk.add(verifier.check_schema(draft.item.calls))
+        if sound and _kind(draft) == "chained":
+            _ = _ground_chained(talk, verifier) and talk.add(_check_reference(draft.request))
+        elif sound:
+            _ground_first(talk, verifier)
+
+
+def _ground_chained(talk: _Talk, verifier: Verifier) -> bool:
+    """Check one request against both calls, or against those that it does ask for."""
+    request = talk.draft.request
+    check = verifier.check_grounding(request, [talk.first, talk.said], None)
+    if not check.ok:
+        repaired = verifier.repaired(request, [talk.first, talk.said], None, talk.taken)
+        if repaired is not None:
+            talk.add(Check(name="repair", ok=True, detail=check.detail))
+            talk.first, talk.last = repaired[0], with_arguments(repaired[1], talk.taken)
+            check = Check(name="grounding", ok=True)
+    takes = {name for name in verifier.parameters(talk.first.name) if name in verifier.parameters(talk.last.name)}
+    lone = [name for name in takes if (name in talk.first.arguments) != (name in talk.last.arguments)]
+    if check.ok and lone:
+        check = Check(name="grounding", ok=False, detail=f"said for one of two calls, which may be either: {lone[0]}")
+    return talk.add(check)
+
+
+def _ground_first(talk: _Talk, verifier: Verifier) -> None:
+    """Check the first request, or take the call that it does ask for."""
+    check = verifier.check_grounding(talk.draft.request, [talk.first], None)
+    repaired = None if check.ok else verifier.repaired(talk.draft.request, [talk.first], None)
+    if repaired is not None:
+        if _kind(talk.draft) == "repeated":
+            # The same again is the same as what was really asked for.
+            name = _argument(talk)
+            if name not in repaired[0].arguments:
+                talk.add(check)
+                return
+            talk.last = with_arguments(repaired[0], {name: talk.last.arguments[name]})
+        talk.add(Check(name="repair", ok=True, detail=check.detail))
+        check, talk.first = Check(name="grounding", ok=True), repaired[0]
+    talk.add(check)
+
+
+def _get_results(
+    drafts: Sequence[D],
+    talks: Mapping[str, _Talk],
+    ask: Ask[D],
+    prompter: Prompter,
+    verifier: Verifier,
+    results: ToolResults,
+) -> None:
+    """The first call and what it gives back; a planned result is that of the planned call only."""
+    unknown = []
+    for draft in drafts:
+        talk, dialogue = talks[draft.item.id], draft.item.dialogue
+        planned = dialogue.result if dialogue is not None else None
+        if planned is not None and talk.first == draft.item.calls[0]:
+            _take_result(talk, planned, verifier, results)
+        else:
+            unknown.append(draft)
+    requests = [
+        prompter.write_result(draft.item.id, talks[draft.item.id].first, talks[draft.item.id].taken)
+        for draft in unknown
+    ]
+    for draft, completion in ask(unknown, requests):
+        text = completion.text.strip().removeprefix("```json").removesuffix("```").strip()
+        _take_result(talks[draft.item.id], text, verifier, results)
+
+
+def _take_result(talk: _Talk, text: str, verifier: Verifier, results: ToolResults) -> None:
+    name, problem = talk.first.name, ""
+    try:
+        result = loads_strict(text)
+    except StrictJsonError as error:
+        problem = f"it is no JSON: {error}"
+    else:
+        text = json.dumps(result, ensure_ascii=False)
+        problem = result_problem(result, results.returns.get(name))
+        lacking = [argument for argument, value in talk.taken.items() if not holds(result, value)]
+        if not problem and lacking:
+            problem = f"it does not hold the {lacking[0]} that the next call needs"
+    talk.add(Check(name="result", ok=not problem, detail=problem and f"{text!r} of {name}: {problem}"))
+    call = FunctionCall(id="call00001", function=verifier.tidied(talk.first))
+    talk.draft.turns += [
+        Message(role="assistant", tool_calls=(call,)),
+        Message(role="tool", content=text, tool_call_id=call.id, name=name),
+    ]
+
+
+def _check_later(talk: _Talk, first_request: str, verifier: Verifier) -> None:
+    """Whether the later request asks for the last call, given what was said before."""
+    request = talk.draft.request
+    said = f"{first_request}\n{request}"
+    if _kind(talk.draft) == "repeated":
+        name = _argument(talk)
+        changed = ToolCall(name=talk.last.name, arguments={name: talk.last.arguments[name]})
+        check = verifier.check_said(request, [changed], None)
+        talk.add(check if not check.ok else verifier.check_step_grounding(said, request, [talk.last], [], None))
+        return
+    check = verifier.check_step_grounding(said, request, [talk.said], [talk.first], None)
+    repaired = None if check.ok else verifier.repaired(request, [talk.said], None, talk.taken)
+    if repaired is not None:
+        talk.add(Check(name="repair", ok=True, detail=check.detail))
+        talk.last = with_arguments(repaired[0], talk.taken)
+        check = verifier.check_step_grounding(said, request, [talk.said], [talk.first], None)
+    _ = talk.add(check) and talk.add(_check_reference(request))
+
+
+def _check_reference(request: str) -> Check:
+    """Whether the request refers to the value that it does not say."""
+    refers = REFERENCE.search(request) is not None
+    detail = "" if refers else "the request does not refer to the result of the first call"
+    return Check(name="reference", ok=refers, detail=detail)
+
+
+def _argument(talk: _Talk) -> str:
+    dialogue = talk.draft.item.dialogue
+    assert dialogue is not None
+    return dialogue.argument
+
+
+def _kind(draft: Draft) -> str:
+    return draft.item.dialogue.kind if draft.item.dialogue is not None else ""
+
+
+def _sound(drafts: Sequence[D]) -> list[D]:
+    return [draft for draft in drafts if draft.checks and all(check.ok for check in draft.checks)]
+
+
+def _report(text: str, call: ToolCall) -> str:
+    """What an assistant may tell of a result: its first plain values that the call did not say itself."""
+    result = loads_strict(text)
+    while isinstance(result, list) and result:
+        result = result[0]
+    if not isinstance(result, dict):
+        return f"{_plain(result)}."
+    told = [
+        f"{name.replace('_', ' ')}: {_plain(value)}"
+        for name, value in result.items()
+        if value is not None and name not in call.arguments and name not in _NO_NEWS
+    ]
+    sentence = ", ".join(told[:_MOST_TOLD])
+    return f"{sentence[0].upper()}{sentence[1:]}." if sentence else "Done."
+
+
+def _plain(value: Any) -> str:
+    while isinstance(value, list) and value and isinstance(value[0], dict):
+        value = value[0]
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_plain(inner)}" for name, inner in value.items())
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""English: how requests are worded, and how values are said. Another language replaces this folder first."""

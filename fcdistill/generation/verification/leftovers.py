@@ -1,0 +1,88 @@
+"""What a request states that no argument holds, as far as its form alone tells: numbers, quoted texts, days.
+
+`claimed` are the indices of the words that say some value.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any
+
+from fcdistill.generation.verification.english.words import Word, find, words_of
+from fcdistill.records import ToolCall
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.parameters import resolve_schema
+
+__all__ = ["swallowed_numbers", "unheard_days", "unheard_numbers", "unheard_quotes"]
+
+_FRACTIONS = {"half", "quarter"}
+_QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”')
+# Not "today", which most often only tells when something happened.
+_DAYS = frozenset("tomorrow monday tuesday wednesday thursday friday saturday sunday".split())
+
+
+def unheard_numbers(words: Sequence[Word], claimed: Set[int]) -> Iterator[str]:
+    """Numbers, halves and quarters."""
+    for place, word in enumerate(words):
+        if place not in claimed and (_states_number(word) or _states_fraction(words, place)):
+            yield word.text
+
+
+def unheard_quotes(request: str, words: Sequence[Word], claimed: Set[int]) -> Iterator[str]:
+    """Quoted texts that say no value."""
+    for found in _QUOTED.finditer(request):
+        quoted = words_of(found[0])
+        places = find(quoted, words)
+        if places and not any(index in claimed for place in places for index in place):
+            yield found[0]
+
+
+def unheard_days(
+    words: Sequence[Word], calls: Sequence[ToolCall], catalog: Catalog, claimed: Set[int]
+) -> Iterator[str]:
+    """Days that the request says, where a called tool has a date to give and the call leaves it out."""
+    for call in calls:
+        root = catalog.by_name[call.name].parameters
+        for name, schema in resolve_schema(root, root).get("properties", {}).items():
+            if name in call.arguments or resolve_schema(schema, root).get("format") not in ("date", "date-time"):
+                continue
+            said = [w.text for place, w in enumerate(words) if w.text in _DAYS and place not in claimed]
+            yield from (f"{day} ({call.name}.{name})" for day in said)
+
+
+def swallowed_numbers(calls: Sequence[ToolCall], catalog: Catalog) -> Iterator[str]:
+    """Texts that start with a number, where an optional number beside them is left out: a name "4 limes"."""
+    for call in calls:
+        root = catalog.by_name[call.name].parameters
+        for value, schema in _objects(call.arguments, root, root):
+            properties = {name: resolve_schema(part, root) for name, part in schema.get("properties", {}).items()}
+            counts = [name for name, part in properties.items() if part.get("type") in ("integer", "number")]
+            if any(name not in value for name in counts) and value is not call.arguments:
+                texts = [text for name, text in value.items() if isinstance(text, str) and name in properties]
+                yield from (repr(text) for text in texts if len(said := words_of(text)) > 1 and said[0].is_number)
+
+
+def _objects(value: Any, schema: Any, root: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """All objects of a value, each with its schema."""
+    schema = resolve_schema(schema, root)
+    if isinstance(value, dict):
+        yield value, schema
+        for name, part in value.items():
+            yield from _objects(part, schema.get("properties", {}).get(name, {}), root)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _objects(part, schema.get("items", {}), root)
+
+
+def _states_number(word: Word) -> bool:
+    # "one" hardly ever is a number: "this one", "one of them".
+    return word.is_number and not (word.spelled_out and word.text == "1")
+
+
+def _states_fraction(words: Sequence[Word], place: int) -> bool:
+    """Whether a half or a quarter changes a value: "an hour and a half", "half past 7", "quarter of an hour"."""
+    if words[place].text not in _FRACTIONS:
+        return False
+    before = [word.text for word in words[max(0, place - 2) : place]]
+    after = words[place + 1] if place + 1 < len(words) else None
+    follows = after is not None and (after.is_number or after.text in ("past", "to", "a", "an", "of"))
+    return follows or before[-1:] == ["and"] or before == ["and", "a"]

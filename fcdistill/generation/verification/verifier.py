@@ -1,0 +1,292 @@
+"""Which traces may be kept: checks on requests and calls, each with a reason that a person can act on.
+
+Grounding goes both ways. Every value of a call must be said in the request, which also catches the optional argument
+that nobody asked for; and every number and every known choice in the request must reach some call, which catches the
+argument that was forgotten. Nothing here asks a model.
+"""
+
+import copy
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from fcdistill.generation.verification.clarifying import Lacking, lacking_values, question_problem
+from fcdistill.generation.verification.english.request_style import request_problem
+from fcdistill.generation.verification.english.words import words_of
+from fcdistill.generation.verification.grounding import Grounder, Grounding
+from fcdistill.generation.verification.value_book import ValueBook
+from fcdistill.generation.verification.value_removal import without_value
+from fcdistill.records import Category, Check, ToolCall
+from fcdistill.toolcalls.equality import same_call
+from fcdistill.toolcalls.parsing import ParsedOutput, parse_output
+from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.parameters import property_schema, required_parameters, resolve_schema
+from fcdistill.tools.validation import CallValidator
+
+__all__ = ["NUM_CALLS", "Verifier", "with_arguments"]
+
+NUM_CALLS: dict[Category, range] = {
+    "simple": range(1, 2),
+    "multiple": range(1, 2),
+    "parallel": range(2, 9),
+    "parallel_multiple": range(2, 9),
+    "irrelevance": range(0, 1),
+    "clarify": range(0, 1),
+}
+"""How many calls a request of a category has."""
+
+_TOOL_NAME = re.compile(r"[_-]|[a-z][A-Z]")
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """The checks for one catalogue."""
+
+    catalog: Catalog
+    validator: CallValidator
+    book: ValueBook
+
+    @functools.cached_property
+    def _grounder(self) -> Grounder:
+        return Grounder(self.catalog, self.book)
+
+    def check_request(self, text: str, *, asks: bool = True) -> Check:
+        """Whether a written text can be what a user says.
+
+        Args:
+            text: one text of a user.
+            asks: whether it is to ask for something; small talk need not.
+        """
+        problem = request_problem(text, asks=asks)
+        if not problem and (
+            any(_TOOL_NAME.search(name) and name in text for name in self.catalog.by_name) or "{" in text
+        ):
+            problem = "the request names a function or holds JSON"
+        return Check(name="request", ok=not problem, detail=problem)
+
+    def check_output(self, output: ParsedOutput, category: Category | None) -> Iterator[Check]:
+        """Parse, tool, schema and call-count verdicts on a teacher's answer, up to the first that fails."""
+        problems = [f"{error.kind}: {error.detail}" for error in output.errors]
+        if not problems and not output.calls and not output.text.strip():
+            problems = ["the answer is empty"]
+        yield Check(name="parse", ok=not problems, detail="; ".join(problems))
+        if problems:
+            return
+        unknown = [call.name for call in output.calls if call.name not in self.catalog.by_name]
+        yield Check(name="tool", ok=not unknown, detail=f"no such tool: {', '.join(unknown)}" if unknown else "")
+        if unknown:
+            return
+        check = self.check_schema(output.calls)
+        yield check
+        if check.ok and category is not None:
+            yield self.check_count(output.calls, category)
+
+    def check_count(self, calls: Sequence[ToolCall], category: Category) -> Check:
+        """Whether a request of this category can have so many calls."""
+        right = len(calls) in NUM_CALLS[category]
+        detail = "" if right else f"{len(calls)} calls for a request of category {category}"
+        return Check(name="count", ok=right, detail=detail)
+
+    def free_words(self, calls: Sequence[ToolCall]) -> frozenset[str]:
+        """The comparable words of all free texts in calls: answers repeat them as the request spells them."""
+        texts = [
+            text
+            for call in calls
+            for parameters in [self.catalog.by_name[call.name].parameters]
+            for text in _free_texts(call.arguments, parameters, parameters)
+        ]
+        return frozenset(word.text for text in texts for word in words_of(text))
+
+    def check_schema(self, calls: Sequence[ToolCall]) -> Check:
+        """Whether all calls satisfy their schemas and none is made twice."""
+        problems = [
+            f"{call.name}{violation.pointer}: {violation.detail}"
+            for call in calls
+            for violation in self.validator.check_call(call)
+        ]
+        if any(same_call(one, other) for one, other in itertools.combinations(calls, 2)):
+            problems.append("the same call is made twice")
+        return Check(name="schema", ok=not problems, detail="; ".join(problems))
+
+    def check_grounding(self, request: str, calls: Sequence[ToolCall], now: datetime | None) -> Check:
+        """Whether the request says all values of the calls, and nothing that the calls leave out.
+
+        Args:
+            request: the user's text.
+            calls: the calls that answer it; for a clarify request the call with its missing argument left out.
+            now: the current time that the context gives, if it does.
+        """
+        found = self._grounder.compare(request, calls, now)
+        mixed = [f"the request mixes what belongs to different parts: {parts}" for parts in found.mixed]
+        return _grounding(found, found, mixed)
+
+    def check_said(self, text: str, calls: Sequence[ToolCall], now: datetime | None) -> Check:
+        """Whether a text says all values of the calls, whatever else it says; arguments as for `check_grounding`."""
+        unsaid = self._grounder.compare(text, calls, now).unsaid
+        problems = [f"not in the request: {path} = {value!r}" for _, path, value in unsaid]
+        return Check(name="grounding", ok=not problems, detail="; ".join(problems))
+
+    def check_step_grounding(
+        self, said: str, request: str, calls: Sequence[ToolCall], others: Sequence[ToolCall], now: datetime | None
+    ) -> Check:
+        """Like `check_grounding`, for calls that are one step of a longer conversation.
+
+        A value may stem from anything said so far, and what the request says may reach a call of another step.
+
+        Args:
+            said: all texts before the calls, the request and the results of earlier calls among them.
+            request: the user's last text before the calls.
+            calls: the calls of this step.
+            others: the calls of the other steps that answer the same request; they fit their schemas.
+            now: the current time that the context gives, if it does.
+        """
+        sources = self._grounder.compare(said, calls, now)
+        return _grounding(sources, self._grounder.compare(request, [*calls, *others], now))
+
+    def repaired(
+        self,
+        request: str,
+        calls: Sequence[ToolCall],
+        now: datetime | None,
+        supplied: Mapping[str, Any] = MappingProxyType({}),
+    ) -> tuple[ToolCall, ...] | None:
+        """The calls that the request really asks for, where a model left facts out or put others in.
+
+        Arguments that are invalid or that the request does not say are dropped, and choices that it does say, letter
+        by letter, are taken over. The result has to pass the schema and the grounding check like any other call. None
+        where that is not possible.
+
+        Args:
+            request: the user's text.
+            calls: the calls that answer it.
+            now: the current time that the context gives, if it does.
+            supplied: arguments of the last call that something else than the request says; they are not in `calls`.
+        """
+        repaired = [self._without_invalid(call) for call in calls]
+        found = self._grounder.compare(request, repaired, now)
+        said = f" {' '.join(word.text for word in words_of(request))} "
+        for index, path, _ in found.unsaid:
+            _drop(repaired[index].arguments, path.split(".")[1:])
+        for path, value, form in found.choices:
+            if f" {' '.join(word.text for word in words_of(form))} " not in said:
+                return None
+            tool, name = path.split(".", 1)
+            parameters = self.catalog.by_name[tool].parameters
+            schema = property_schema(parameters, [name]) or {}
+            same = [call for call in repaired if call.name == tool]
+            if len(same) == 1 and same[0].arguments.get(name) == value:
+                continue  # said in more than one way
+            # What the request tells beside the call's own words may be said of anything.
+            is_choice = (
+                isinstance(value, list) or "enum" in schema or name in required_parameters(self.catalog.by_name[tool])
+            )
+            if (
+                len(same) != 1
+                or name in same[0].arguments
+                or not is_choice
+                or not isinstance(value, list)
+                and "items" in schema
+            ):
+                return None
+            same[0].arguments[name] = value
+        whole = [*repaired[:-1], with_arguments(repaired[-1], supplied)]
+        if self.check_schema(whole).ok and self.check_grounding(request, repaired, now).ok:
+            return tuple(repaired)
+        return None
+
+    def _without_invalid(self, call: ToolCall) -> ToolCall:
+        """A copy without the arguments that break the schema."""
+        names = {violation.pointer.split("/")[1] for violation in self.validator.check_call(call) if violation.pointer}
+        arguments = {name: copy.deepcopy(value) for name, value in call.arguments.items() if name not in names}
+        return ToolCall(name=call.name, arguments=arguments)
+
+    def without_value(self, request: str, call: ToolCall, name: str, now: datetime | None) -> tuple[str, Check]:
+        """The request without the value of one argument, and whether that worked: nothing of the value is left."""
+        cut = without_value(self._grounder, request, call, name, now)
+        if cut is None:
+            return request, Check(name="cut", ok=False, detail=f"the words of {name!r} can't be cut from {request!r}")
+        rest = ToolCall(name=call.name, arguments={key: part for key, part in call.arguments.items() if key != name})
+        problems = [self.check_request(cut), self.check_grounding(cut, [rest], now)]
+        problem = next((check.detail for check in problems if not check.ok), "")
+        return cut, Check(name="cut", ok=not problem, detail=problem)
+
+    def lacking(self, request: str, now: datetime | None) -> list[Lacking]:
+        """The values that a request lacks, as far as its words tell: for a request of which nothing else is known."""
+        values = lacking_values(self.catalog, request)
+        said = {tool: self._grounder.said_parameters(request, tool, now) for tool in {value.tool for value in values}}
+        return [value for value in values if value.name not in said[value.tool]] or values
+
+    def check_question(self, request: str, question: str, lacking: Sequence[Lacking]) -> Check:
+        """Whether a text asks for one of the values that a request lacks, and for nothing else."""
+        problem = question_problem(self.catalog, request, question, lacking)
+        if not problem and parse_output(question).calls:
+            problem = "the answer is a call"
+        return Check(name="question", ok=not problem, detail=problem)
+
+    def parameters(self, tool: str) -> dict[str, Any]:
+        """The schemas of a tool's parameters, by name."""
+        root = self.catalog.by_name[tool].parameters
+        found: dict[str, Any] = resolve_schema(root, root).get("properties", {})
+        return found
+
+    def tidied(self, call: ToolCall) -> ToolCall:
+        """The call as students are to write it.
+
+        Its arguments are in the order of the schema's properties, and texts have no spaces around them.
+        """
+        known = [name for name in self.parameters(call.name) if name in call.arguments]
+        names = [*known, *(name for name in call.arguments if name not in known)]
+        return ToolCall(name=call.name, arguments={name: _stripped(call.arguments[name]) for name in names})
+
+
+def with_arguments(call: ToolCall, arguments: Mapping[str, Any]) -> ToolCall:
+    """The call with these arguments too."""
+    return ToolCall(name=call.name, arguments={**call.arguments, **arguments})
+
+
+def _grounding(sources: Grounding, uses: Grounding, further: Sequence[str] = ()) -> Check:
+    """The verdict: `sources` tells which values nobody said, `uses` which facts of the request reach no call."""
+    problems = [f"not in the request: {path} = {value!r}" for _, path, value in sources.unsaid]
+    problems += [f"said once for several arguments: {shared}" for shared in sources.shared]
+    problems += [f"in no argument: {number}" for number in uses.numbers]
+    problems += [f"in no argument: {form!r} ({path})" for path, _, form in uses.choices]
+    problems += [f"in no argument: {text}" for text in uses.unheard]
+    problems += further
+    return Check(name="grounding", ok=not problems, detail="; ".join(dict.fromkeys(problems)))
+
+
+def _stripped(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, list):
+        return [_stripped(part) for part in value]
+    return {key: _stripped(part) for key, part in value.items()} if isinstance(value, dict) else value
+
+
+def _drop(arguments: dict[str, Any], steps: list[str]) -> None:
+    """Remove an argument, or a part of it in every item of an array. What is required shows in the schema check."""
+    first, rest = steps[0], steps[1:]
+    if not rest:
+        arguments.pop(first, None)
+        return
+    inner = arguments.get(first)
+    for part in inner if isinstance(inner, list) else [inner]:
+        if isinstance(part, dict):
+            _drop(part, rest)
+
+
+def _free_texts(value: Any, schema: Any, root: Mapping[str, Any]) -> Iterator[str]:
+    schema = resolve_schema(schema, root)
+    if isinstance(value, str) and "enum" not in schema:
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _free_texts(item, schema.get("items", {}), root)
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _free_texts(part, schema.get("properties", {}).get(key, {}), root)

@@ -1,0 +1,179 @@
+"""Tests of `fcdistill.generation.dataset.dedupe`."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fcdistill.generation.dataset.dedupe import Contamination, NearDuplicates, WordingIndex, request_key, request_text
+from fcdistill.records import EvalCase, Message, ModelRef, ToolCall, Trace, TraceMeta
+
+
+def case(identity: str, *texts: str) -> EvalCase:
+    turns = [Message(role=("user", "assistant")[index % 2], content=text) for index, text in enumerate(texts)]  # type: ignore[arg-type]
+    return EvalCase(id=identity, messages=tuple(turns), behaviour="no_call", expected=((),), category="irrelevance")
+
+
+CASES = Contamination(
+    [
+        case("a", "Turn the kitchen light on and set it to thirty percent"),
+        case("b", "jazz please"),
+        case("c", "first thing first, dim it", "which one?", "the bedroom lamp of course"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Lights ON!", "light on"), ("thirty  percent", "30 percent"), ("the living_room", "the living room")],
+)
+def test_a_key_ignores_case_punctuation_plurals_and_spelled_numbers(one: str, other: str) -> None:
+    assert request_key(one) == request_key(other)
+
+
+def test_a_key_tells_values_and_order_apart() -> None:
+    assert len({request_key(text) for text in ("light to 30", "light to 40", "30 to light")}) == 3
+
+
+def test_the_request_is_the_last_user_message() -> None:
+    messages = (
+        Message(role="system", content="s"),
+        Message(role="user", content="one"),
+        Message(role="assistant", content="two"),
+        Message(role="user", content="three"),
+        Message(role="assistant", content="four"),
+    )
+    meta = TraceMeta(source="import", category="irrelevance", plan_cell="c", teacher=ModelRef(model="m"))
+    assert request_text(Trace(id="t", messages=messages, tools=(), split_group="g", meta=meta)) == "three"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("turn the kitchen light on, and set it to 30 percent!", "a"),
+        ("please turn the kitchen light on and set it to thirty percent", "a"),
+        ("turn the kitchen light on", None),
+        ("Jazz, please.", "b"),
+        ("please jazz", "b"),
+        ("please play jazz", None),
+        ("first thing first: dim it", "c"),
+        ("the bedroom lamp, of course", "c"),
+        ("which one?", None),
+        ("", None),
+        ("something else entirely, nothing shared with any case", None),
+    ],
+)
+def test_shared_wording_is_found(text: str, found: str | None) -> None:
+    like = CASES.find(text)
+    assert (like and like.id) == found
+
+
+def test_no_cases_share_nothing() -> None:
+    assert Contamination([]).find("anything at all") is None
+
+
+def test_files_may_use_the_same_ids() -> None:
+    both = Contamination(
+        [case("1", "open the garage door for the car"), case("1", "how tall is the mountain over there")]
+    )
+    for text in ("now open the garage door for the car", "how tall is the mountain there"):
+        assert (like := both.find(text)) and like.id == "1"
+
+
+# --- near duplicates
+
+
+def trace(identity: str, *texts: str, answer: Message | None = None, category: str = "simple") -> Trace:
+    turns = [Message(role=("user", "assistant")[index % 2], content=text) for index, text in enumerate(texts)]  # type: ignore[arg-type]
+    meta = TraceMeta(source="call_first", category=category, plan_cell="c", teacher=ModelRef(model="m"))  # type: ignore[arg-type]
+    messages = (*turns, answer or calling(room="kitchen"))
+    return Trace(id=identity, messages=messages, tools=(), split_group="g", meta=meta)
+
+
+def calling(**arguments: Any) -> Message:
+    return Message.calling([ToolCall(name="set_light", arguments=arguments)])
+
+
+LONG = "please turn the light in the kitchen on right now"
+
+
+@pytest.mark.parametrize(
+    ("other", "near"),
+    [
+        (trace("b", f"{LONG} thanks"), True),
+        (trace("b", f"{LONG.upper()}!"), True),
+        (trace("b", f"{LONG} thanks", answer=calling(room="office")), False),
+        (
+            trace("b", f"{LONG} thanks", answer=Message(role="assistant", content="Which one?"), category="clarify"),
+            False,
+        ),
+        (trace("b", "would you turn the light in the kitchen on"), False),
+        (trace("b", "good morning", "hello", f"{LONG} thanks"), False),
+    ],
+)
+def test_almost_the_same_words_with_the_same_calls_are_near_duplicates(other: Trace, near: bool) -> None:
+    known = NearDuplicates()
+    known.add(trace("a", LONG))
+    like = known.find(other)
+    assert (like is not None) == near
+    assert like is None or (like.id == "a" and 0.7 <= like.jaccard <= 1)
+
+
+def test_without_calls_the_category_is_the_answer() -> None:
+    known = NearDuplicates()
+    known.add(trace("a", LONG, answer=Message(role="assistant", content="Which one?"), category="clarify"))
+    asks = Message(role="assistant", content="Which light do you mean?")
+    assert known.find(trace("b", f"{LONG} thanks", answer=asks, category="clarify"))
+    assert not known.find(trace("b", f"{LONG} thanks", answer=asks, category="irrelevance"))
+
+
+def test_a_stricter_threshold_finds_less() -> None:
+    for jaccard, near in ((0.7, True), (0.9, False), (1.0, False)):
+        known = NearDuplicates(jaccard)
+        known.add(trace("a", LONG))
+        assert bool(known.find(trace("b", f"{LONG} thanks"))) == near
+        assert known.find(trace("b", LONG))
+
+
+WORDS = st.lists(st.sampled_from("turn the light in kitchen office on off now please to of".split()), max_size=14)
+
+
+@given(st.lists(WORDS, max_size=12), WORDS, st.sampled_from([0.3, 0.5, 0.7, 0.9]))
+def test_the_index_finds_what_comparing_everything_finds(
+    texts: list[list[str]], asked: list[str], least: float
+) -> None:
+    index = WordingIndex(least)
+    for number, words in enumerate(texts):
+        index.add(str(number), " ".join(words))
+    found = {each.id: each.jaccard for each in index.find(" ".join(asked))}
+    similarities = {str(number): compared(words, asked) for number, words in enumerate(texts)}
+    assert found.items() <= {(number, jaccard) for number, jaccard in similarities.items() if jaccard >= least}
+    # One in a thousand may be missed of those at the threshold, and none in practice of those well above it.
+    assert found.keys() >= {number for number, jaccard in similarities.items() if jaccard >= min(least + 0.2, 1)}
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+@pytest.mark.parametrize(("least", "num_shared", "num_own"), [(0.5, 8, 3), (0.7, 16, 3), (0.9, 20, 1)])
+def test_of_texts_at_the_threshold_hardly_one_in_a_thousand_is_missed(
+    least: float, num_shared: int, num_own: int
+) -> None:
+    index = WordingIndex(least)
+    pairs = []
+    for number in range(1000):
+        letters = "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        shared, one, other = (
+            " ".join(f"{name}{chr(ord('a') + place)}{letters}q" for place in range(num))
+            for name, num in (("sh", num_shared), ("on", num_own), ("ot", num_own))
+        )
+        index.add(str(number), f"{shared} {one}")
+        pairs.append(f"{shared} {other}")
+    missed = [number for number, text in enumerate(pairs) if [each.id for each in index.find(text)] != [str(number)]]
+    assert len(missed) <= 4 and compared(f"{shared} {one}".split(), pairs[-1].split()) == least
+
+
+def compared(one: list[str], other: list[str]) -> float:
+    if (sorted(set(one)) if len(one) < 5 else one) == (sorted(set(other)) if len(other) < 5 else other):
+        return 1.0
+    first, second = ({tuple(words[start : start + 3]) for start in range(len(words) - 2)} for words in (one, other))
+    return len(first & second) / len(first | second) if first | second else 0.0
