@@ -549,7 +549,7 @@ cli.main()
 SLOW_TRAINING = """
 import pathlib, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from fcdistill.distillation.distill_trainer import DistillTrainer
+from fcdistill.distillation.trainer import DistillTrainer
 compute_loss = DistillTrainer.compute_loss
 
 def slowly(self, *arguments, **options):

@@ -20,11 +20,11 @@ from torch import Tensor
 from workload import Example, Examples, Settings, read_settings, write_examples
 
 from fcdistill.config import TrainConfig
-from fcdistill.distillation import preparation, trainer
-from fcdistill.distillation.caching import run_caching
-from fcdistill.distillation.data import drop_long, render_traces
-from fcdistill.distillation.signals import OnlineTeacher
-from fcdistill.distillation.tree_masks import dense_mask
+from fcdistill.distillation import preparation, run
+from fcdistill.distillation.examples.examples import drop_long, render_traces
+from fcdistill.distillation.packed.tree_masks import dense_mask
+from fcdistill.distillation.signals.sources import OnlineTeacher
+from fcdistill.distillation.teacher.write_cache import run_caching
 from fcdistill.errors import DataError, FcdistillError
 from fcdistill.models.loading import load_tokenizer
 from fcdistill.models.vocabulary import shared_vocabulary
@@ -152,7 +152,7 @@ def _cache(directory: Path) -> Path:
 def _train(config: TrainConfig, *, packed: bool) -> dict[str, Any]:
     clock = StepClock("cuda" if config.device == "cuda" else "cpu")
 
-    class TimedTrainer(trainer.DistillTrainer):
+    class TimedTrainer(run.DistillTrainer):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.add_callback(clock)
@@ -165,13 +165,13 @@ def _train(config: TrainConfig, *, packed: bool) -> dict[str, Any]:
             clock.count(_work(inputs["student"], rows), teacher)
             return super().compute_loss(model, inputs, *args, **kwargs)
 
-    with mock.patch.object(trainer, "DistillTrainer", TimedTrainer):
+    with mock.patch.object(run, "DistillTrainer", TimedTrainer):
         if packed:
-            trainer.run_training(config, report=_quiet)
+            run.run_training(config, report=_quiet)
         else:
             # What a model gets for which packing is not exact.
             with mock.patch.object(preparation, "choose_packing", return_value="none"):
-                trainer.run_training(config, report=_quiet)
+                run.run_training(config, report=_quiet)
     return clock.result()
 
 

@@ -89,7 +89,7 @@ def _run(
 def _adapted(settings: "GenerateConfig", number: int, traces: Path) -> "Backend":
     """The teacher of a round, which has learned these traces; one that has not yet, learns them now."""
     from fcdistill.config import AdaptConfig, LocalBackendConfig
-    from fcdistill.distillation.trainer import run_training
+    from fcdistill.distillation.run import run_training
 
     teacher, out = settings.teacher, settings.out / f"teacher-round-{number}"
     assert isinstance(teacher, LocalBackendConfig)

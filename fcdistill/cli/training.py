@@ -18,7 +18,7 @@ def adapt(config: ConfigPath, overrides: Overrides = None) -> None:
 
     settings = load_config(config, "adapt", overrides or ())
     quiet_libraries()
-    from fcdistill.distillation.trainer import run_training
+    from fcdistill.distillation.run import run_training
 
     result = run_training(settings)
     print(
@@ -33,7 +33,7 @@ def train(config: ConfigPath, overrides: Overrides = None) -> None:
 
     settings = load_config(config, "train", overrides or ())
     quiet_libraries()
-    from fcdistill.distillation.trainer import run_training
+    from fcdistill.distillation.run import run_training
 
     result = run_training(settings)
     if is_main_process():
@@ -74,7 +74,7 @@ def cache(config: ConfigPath, overrides: Overrides = None) -> None:
             fix="start it without a launcher",
         )
     quiet_libraries()
-    from fcdistill.distillation.caching import run_caching
+    from fcdistill.distillation.teacher.write_cache import run_caching
 
     result = run_caching(settings)
     print(
@@ -100,7 +100,7 @@ def check(
 
     settings = load_config(config, "train", overrides or ())
     quiet_libraries()
-    from fcdistill.distillation.checking import run_check
+    from fcdistill.distillation.sizing.memory_check import run_check
 
     report = run_check(settings, num_processes=processes)
     if as_json:

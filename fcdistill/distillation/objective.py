@@ -5,8 +5,8 @@ token weight (the sum of the class weights of its supervised tokens, over all mi
 step's number of aligned rows, so that class weights do not rescale it. How the rows came about and how steps
 are composed is not known here.
 
-Between two tokenizers D is that of `alignment`, over spans of text, and a term of its own. Where `kd_gate` is set, the
-weights of D are those of `gating`; the step's token weight stays what it is divided by.
+Between two tokenizers D is that of `cross_tokenizer`, over spans of text, and a term of its own. Where `kd_gate` is
+set, the weights of D are those of `gating`; the step's token weight stays what it is divided by.
 
 Terms that are sums over rows of logits take their gradient on the way forward, chunk by chunk, as in Liger's fused
 cross-entropy (Hsu et al. 2024, arXiv 2410.10989): what a chunk needs in float32 is computed once and kept by nobody.
@@ -25,12 +25,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fcdistill.config import Divergence, ObjectiveConfig
-from fcdistill.distillation.alignment import VocabularyMap, shared_string_kl, span_kl, span_logprobs, token_logprobs
-from fcdistill.distillation.chunks import row_chunks
-from fcdistill.distillation.forward import ModelRows
-from fcdistill.distillation.gating import row_gate, span_gates
-from fcdistill.distillation.layers import LayerPair
-from fcdistill.distillation.losses import (
+from fcdistill.distillation.losses.chunks import row_chunks
+from fcdistill.distillation.losses.cross_tokenizer import (
+    VocabularyMap,
+    shared_string_kl,
+    span_kl,
+    span_logprobs,
+    token_logprobs,
+)
+from fcdistill.distillation.losses.divergences import (
     TopK,
     cosine,
     cross_entropy,
@@ -44,7 +47,10 @@ from fcdistill.distillation.losses import (
     top_k,
     tvd,
 )
-from fcdistill.distillation.signals import CachedRows
+from fcdistill.distillation.losses.gating import row_gate, span_gates
+from fcdistill.distillation.packed.forward import ModelRows
+from fcdistill.distillation.signals.sources import CachedRows
+from fcdistill.distillation.student.projectors import LayerPair
 from fcdistill.errors import ConfigError
 
 __all__ = ["RowSums", "SpanRows", "StepTotals", "compiled_row_sums", "loss_and_components"]

@@ -40,11 +40,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from fcdistill.backends.local.continuation import Row, continued
 from fcdistill.backends.local.decoding import Decoder
 from fcdistill.config import CLASS_NAMES, DecodeSettings, TrainConfig
-from fcdistill.distillation.answering import answering
-from fcdistill.distillation.data import Example
+from fcdistill.distillation.eval_mode import answering
+from fcdistill.distillation.examples.examples import Example
 from fcdistill.distillation.preparation import Prepared
-from fcdistill.distillation.spans import Alignment, align_example
-from fcdistill.distillation.token_strings import StringPairs
+from fcdistill.distillation.tokenizers.spans import Alignment, align_example
+from fcdistill.distillation.tokenizers.token_strings import StringPairs
 from fcdistill.errors import DataError, ModelError
 from fcdistill.prompts.rendering import answer_classes, answer_text, stop_token_ids
 from fcdistill.toolcalls.parsing import parse_output

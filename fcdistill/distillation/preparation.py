@@ -14,10 +14,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from fcdistill.config import FromTeacherLayers, LoraTuning, Signal, ToolsInPrompt, TrainConfig
-from fcdistill.distillation.alignment import VocabularyMap
-from fcdistill.distillation.augmentation import AugmentedExamples, augmented_examples
-from fcdistill.distillation.collation import Layout
-from fcdistill.distillation.data import (
+from fcdistill.distillation.examples.augmentation import AugmentedExamples, augmented_examples
+from fcdistill.distillation.examples.collation import Layout
+from fcdistill.distillation.examples.examples import (
     Example,
     call_validators,
     drop_long,
@@ -26,11 +25,12 @@ from fcdistill.distillation.data import (
     stretched,
     tools_of,
 )
-from fcdistill.distillation.forward import choose_packing
-from fcdistill.distillation.layers import LayerPair, pair_layers
+from fcdistill.distillation.losses.cross_tokenizer import VocabularyMap
+from fcdistill.distillation.packed.forward import choose_packing
 from fcdistill.distillation.placement import teacher_place
-from fcdistill.distillation.signals import OnlineTeacher
-from fcdistill.distillation.token_strings import StringPairs, pair_strings, token_strings
+from fcdistill.distillation.signals.sources import OnlineTeacher
+from fcdistill.distillation.student.projectors import LayerPair, pair_layers
+from fcdistill.distillation.tokenizers.token_strings import StringPairs, pair_strings, token_strings
 from fcdistill.errors import ConfigError, DataError
 from fcdistill.models.devices import choose_device
 from fcdistill.models.fetching import without_weights

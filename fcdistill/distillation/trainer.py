@@ -1,351 +1,348 @@
-"""`fcdistill train`: traces and a teacher's signal become a student in a run directory.
+"""A subclass of `transformers.Trainer` for packed micro batches and the distillation objective.
 
-    <out>/manifest.json     configuration, inputs and versions
-    <out>/data.json         lengths of the examples, which were left out, how many are held out, how tokenizers align
-    <out>/teacher.json      what the teacher thinks of the verified answers (`records.TeacherReport`)
-    <out>/metrics.jsonl     loss components, learning rate, speed, held-out figures (`records.MetricsLine`)
-    <out>/tensorboard/      where report_to names it
-    <out>/checkpoints/      while training runs; the Trainer's own files, removed when the student is saved
-    <out>/adapter/          LoRA: the adapter
-    <out>/merged/           full weights
-    <out>/projectors.safetensors   where hidden states of unequal widths were aligned
-    <out>/result.json       what `run_training` returns
-
-Order of work: everything that can be refused without weights is refused first. Where signal is cached, what the cache
-lacks is computed before the student is loaded; with a whole cache the teacher's weights are not loaded at all. A killed
-run goes on from its last whole checkpoint and ends with the weights of an uninterrupted one. Where the best student is
-kept, its checkpoint stays until a better one is written, and its weights are those that are saved.
-
-`fcdistill adapt` is the same work with a teacher in the student's place.
-
-Several processes that a launcher started share the work of each optimizer step; all this is the main one's to write.
+The Trainer keeps its loop, schedules, checkpoints and distribution. What differs: the loss is computed here from
+selected rows (HF `labels` are never passed), it is divided by totals of the whole optimizer step, projectors are
+trained and saved beside the model, and held-out evaluation reports cross-entropy, token accuracy and, where it is
+monitored, call accuracy. Where examples and models come from is not known here (`run`).
 """
 
-import contextlib
-import shutil
+import itertools
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import PrinterCallback, ProgressCallback, TrainingArguments, set_seed
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from fcdistill.config import AdaptConfig, TrainConfig
-from fcdistill.distillation.alignment import VocabularyMap
-from fcdistill.distillation.arguments import training_arguments
-from fcdistill.distillation.attention import training_attention
-from fcdistill.distillation.augmentation import EpochOfDraws
-from fcdistill.distillation.caching import cached_teacher
-from fcdistill.distillation.checkpoints import last_sealed
-from fcdistill.distillation.collation import Collator
-from fcdistill.distillation.data import alignment_statistics, length_statistics
-from fcdistill.distillation.distill_trainer import DistillTrainer
-from fcdistill.distillation.layers import Projectors
-from fcdistill.distillation.monitoring import CallMonitor
-from fcdistill.distillation.objective import compiled_row_sums
+from fcdistill.config import ObjectiveConfig
+from fcdistill.distillation.callbacks.best_student import BestStudent
+from fcdistill.distillation.callbacks.call_accuracy import CallMonitor
+from fcdistill.distillation.callbacks.checkpoints import checkpoint_of, remove_older, seal
+from fcdistill.distillation.callbacks.progress import LinesBeforeCheckpoints
+from fcdistill.distillation.examples.collation import Collator
+from fcdistill.distillation.examples.examples import Example
+from fcdistill.distillation.launch.batch_shards import sharded_loader
+from fcdistill.distillation.losses.chunks import row_chunks
+from fcdistill.distillation.losses.divergences import cross_entropy
+from fcdistill.distillation.objective import RowSums, SpanRows, StepTotals, loss_and_components
 from fcdistill.distillation.on_policy import OnPolicy
-from fcdistill.distillation.preparation import (
-    Prepared,
-    PreparedTeacher,
-    layout_of,
-    load_teacher,
-    prepare,
-    teacher_layout,
-)
-from fcdistill.distillation.processes import Processes
-from fcdistill.distillation.progress import GracefulStop, MetricsLog, ProgressBar, step_of, to_stderr
-from fcdistill.distillation.reporters import open_reporters, require_reporters
-from fcdistill.distillation.signals import CachedTeacher, OnlineTeacher
-from fcdistill.distillation.strategies import require_strategy, shards_weights
-from fcdistill.distillation.student_side import (
-    StudentSide,
-    load_student,
-    quantization_of,
-    reassemble_student,
-    save_trained,
-)
-from fcdistill.distillation.teacher_report import report_teacher
-from fcdistill.prompts.rendering import template_sha256, tokenizer_sha256
-from fcdistill.records import ModelRef
-from fcdistill.storage import RunDirectory, read_json, write_json
+from fcdistill.distillation.packed.forward import forward_rows
+from fcdistill.distillation.signals.sources import CachedTeacher, OnlineTeacher
+from fcdistill.distillation.student.projectors import PROJECTORS_NAME, Projectors
+from fcdistill.distillation.student_model import StudentSide
+from fcdistill.models.students import weight_storage_errors
 
-__all__ = ["DistillTrainer", "TrainResult", "run_training"]
-
-_VOLATILE = frozenset(
-    {
-        "device",
-        "log_steps",
-        "report_to",
-        "run_name",
-        "save_steps",
-        "served_teacher",
-        "teacher_device",
-        "teacher_report_examples",
-    }
-)
-"""Fields that may change between a run and its resumption; what matters of a served teacher its cache compares."""
+__all__ = ["DistillTrainer"]
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """What a training run came to."""
+class _ZeroProjectorGradients(TrainerCallback):  # type: ignore[misc]
+    """The Trainer clears the gradients of its model only."""
 
-    directory: Path
-    steps: int
-    """Optimizer steps."""
-    examples: int
-    """Traces that were trained on."""
-    train_loss: float
-    """Mean over the last logged steps."""
-    held_out_ce: float | None
-    """Nats per completion token, as all held-out figures of the saved student; None where nothing is held out."""
-    held_out_token_accuracy: float | None
-    seconds: float
-    """Time of work over all resumptions, loading included."""
-    held_out_call_accuracy: float | None = None
-    """Share of monitored traces with exactly the right calls; None where they are not asked."""
-    best_step: int | None = None
-    """Step whose weights, and held-out figures, these are; None where the last step's are saved."""
+    def __init__(self, projectors: nn.Module) -> None:
+        self._projectors = projectors
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self._projectors.zero_grad()
 
 
-def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None] = to_stderr) -> TrainResult:
-    """Train a student, or go on where an earlier run stopped; a finished directory returns its result at once.
+class DistillTrainer(Trainer):  # type: ignore[misc]
+    """Trains a student on examples, with a teacher where the objective needs one.
 
     Args:
-        config: what is trained on what.
-        report: takes lines about the progress, for people.
-
-    Raises:
-        CatalogError: the distractor catalogue is unusable.
-        ConfigError: fields that don't fit one another, the models or the machine.
-        DataError: the traces are unusable, or the directory holds another run.
-        ModelError: a model can't be loaded or trained as asked.
-        StorageError: the disk refused.
-        KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
-        InfrastructureError: another process of the run has ended.
+        student: the student.
+        args: arguments of the Trainer; the batch size is that of a micro batch.
+        objective: the terms of the loss.
+        collator: makes micro batches.
+        train_examples: what is trained on.
+        held_out_examples: what `evaluate` measures.
+        teacher: needed where the objective has a logit or hidden-state term; a cached one is also the collator's.
+        projectors: needed where it has a hidden-state term; their pairs are the aligned layers.
+        monitor: measures call accuracy where that is wanted; its config also says which weights are kept.
+        on_policy: samples what some steps train on; needs a teacher that runs beside the student.
+        callbacks: further callbacks.
+        compiled: `compiled_row_sums`, where the loss is compiled.
     """
-    started = time.monotonic()
-    training = config.training() if isinstance(config, AdaptConfig) else config
-    require_reporters(config.report_to)
-    prepared = prepare(training, signal=training.signal if training.objective.needs_teacher else None)
-    require_strategy(training, prepared.teacher)
-    args = training_arguments(training, config.out / "checkpoints", prepared)
-    processes = Processes(args)
-    if not processes.is_main:
-        report = _unheard
-    with _run_directory(config, training, prepared, processes) as run:
-        result_path = config.out / "result.json"
-        if processes.from_main(lambda: run is not None and run.complete):
-            report(f"{config.out} is already trained")
-            return TrainResult(**read_json(result_path, "training result") | {"directory": config.out})
-        cached = _cached_teacher(training, prepared, processes, report)
-        earlier_s = run.manifest.wall_time_s if run is not None else 0.0
-        result = _train(training, prepared, args, processes, cached, report, earlier_s, started)
-        if run is not None:
-            write_json(result_path, asdict(result) | {"directory": str(config.out)})
-            run.mark_complete()
-            shutil.rmtree(config.out / "checkpoints", ignore_errors=True)
-    processes.leave()
-    return result
 
+    # The loss is divided by totals of the optimizer step, whatever the number of micro batches.
+    loss_is_scaled_for_ga = True
 
-def _unheard(_: str) -> None:
-    """What the other processes have to report the main one says."""
-
-
-@contextlib.contextmanager
-def _run_directory(
-    config: TrainConfig | AdaptConfig, training: TrainConfig, prepared: Prepared, processes: Processes
-) -> Iterator[RunDirectory | None]:
-    """The output directory, in the process that owns it."""
-    if not processes.is_main:
-        yield None
-        return
-    inputs = [config.traces]
-    if prepared.teacher and training.teacher_examples:
-        inputs.append(training.teacher_examples)
-    if training.augmentation.distractor_catalogue:
-        inputs.append(training.augmentation.distractor_catalogue)
-    with RunDirectory(
-        config.out,
-        stage="adapt" if isinstance(config, AdaptConfig) else "train",
-        config=config.model_dump(mode="json"),
-        inputs=inputs,
-        seed=config.seed,
-        model=ModelRef(model=training.student.model),
-        tokenizer_sha256=tokenizer_sha256(prepared.tokenizer),
-        template_sha256=template_sha256(prepared.tokenizer),
-        volatile=_VOLATILE,
-    ) as run:
-        yield run
-
-
-def _cached_teacher(
-    config: TrainConfig, prepared: Prepared, processes: Processes, report: Callable[[str], None]
-) -> CachedTeacher | None:
-    if prepared.teacher is None or config.signal != "cached":
-        return None
-    written = cached_teacher(config, prepared, report) if processes.is_main else None
-    processes.wait()
-    return written or cached_teacher(config, prepared, report)
-
-
-def _write_data_report(config: TrainConfig, prepared: Prepared, report: Callable[[str], None]) -> None:
-    lengths = length_statistics(prepared.train)
-    content: dict[str, object] = {
-        "train_examples": len(prepared.train),
-        "held_out_examples": len(prepared.held_out),
-        "left_out": prepared.left_out,
-        "student": lengths,
-    }
-    if prepared.teacher and prepared.teacher.string_pairs:
-        shared_fraction = prepared.teacher.string_pairs.shared_fraction
-        alignment = alignment_statistics(prepared.train) | {"shared_fraction": shared_fraction}
-        content["alignment"] = alignment
-        report(
-            f"teacher and student have different tokenizers: {alignment['shared_fraction']:.0%} of the student's "
-            f"strings are the teacher's too, {alignment['paired_fraction']:.0%} of its completion tokens are compared "
-            f"by distribution, the others by the likelihood of their text"
+    def __init__(
+        self,
+        student: StudentSide,
+        args: TrainingArguments,
+        *,
+        objective: ObjectiveConfig,
+        collator: Collator,
+        train_examples: Sequence[Example] | Dataset[Example],
+        held_out_examples: Sequence[Example] = (),
+        teacher: OnlineTeacher | CachedTeacher | None = None,
+        projectors: Projectors | None = None,
+        monitor: CallMonitor | None = None,
+        on_policy: OnPolicy | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+        compiled: RowSums | None = None,
+    ) -> None:
+        args._n_gpu = min(args.n_gpu, 1)  # several GPUs are used through a launcher, never through DataParallel
+        super().__init__(
+            model=student.model,
+            args=args,
+            # Where answers are yet to be sampled, examples become tensors later, see `get_batch_samples`.
+            data_collator=collator if on_policy is None else list,
+            train_dataset=train_examples,
+            eval_dataset=held_out_examples,
+            callbacks=list(callbacks),
         )
-    write_json(config.out / "data.json", content)
-    report(
-        f"{len(prepared.train)} examples, {len(prepared.held_out)} held out; median tokens: prompt "
-        f"{lengths['prompt_tokens']['median']}, completion {lengths['completion_tokens']['median']}"
-    )
+        self._student = student
+        self._collator = collator
+        self._on_policy = on_policy
+        self._objective = objective
+        # Nobody has verified what the student samples: there is nothing to imitate, and nothing to gate the teacher by.
+        self._sample_objective = objective.model_copy(update={"ce_weight": 0.0, "kd_gate": "off"})
+        self._teacher = teacher
+        self._compiled = compiled
+        self._pairs = projectors.pairs if projectors is not None else ()
+        self._projectors = projectors
+        self._projector_call: nn.Module | None = projectors
+        if projectors is not None and any(True for _ in projectors.parameters()):
+            projectors.to(args.device)
+            self.add_callback(_ZeroProjectorGradients(projectors))
+            if self.accelerator.num_processes > 1:
+                self._projector_call = self.accelerator.prepare_model(projectors)
+        self._monitor = monitor
+        if monitor is not None:
+            self.add_callback(monitor)
+            self.add_callback(BestStudent(monitor.config))
+        self.add_callback(LinesBeforeCheckpoints())
+        self._sums: dict[str, Tensor] = {}
+        self._sample_sums: dict[str, Tensor] = {}
+        self._since: tuple[int, float] | None = None
 
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Tensor:
+        """This micro batch's share of the optimizer step's loss.
 
-def _train(
-    config: TrainConfig,
-    prepared: Prepared,
-    args: TrainingArguments,
-    processes: Processes,
-    cached: CachedTeacher | None,
-    report: Callable[[str], None],
-    earlier_s: float,
-    started: float,
-) -> TrainResult:
-    compiled = compiled_row_sums(args.device) if config.compile_loss else None
-    if prepared.augmented and args.device.type == "cuda":
-        args.dataloader_num_workers = 2  # they render packs while the GPU computes; a CPU would only do so in turn
-    set_seed(config.seed)
-    student, base = load_student(config, args.device)
-    use_cache = student.model.config.use_cache
-    projectors = _projectors(prepared.teacher, student) if prepared.teacher else None
-    online = None
-    if prepared.teacher and cached and prepared.teacher.string_pairs:
-        cached = replace(cached, vocabulary_map=VocabularyMap.of(prepared.teacher.string_pairs, args.device))
-    if prepared.teacher and not cached:
-        online = _online_teacher(config, prepared.teacher, student, args.device)
-    if processes.is_main:
-        _write_data_report(config, prepared, report)  # the first file: what is refused above leaves the directory free
-    if quantization_of(config) == "none":
-        student.model.to(args.device)
-    collator = Collator(
-        student=layout_of(
-            config,
-            student.model,
-            student.head,
-            [example.student_ids for example in prepared.samples],
-            name="student",
-            autocast=student.autocast,
-        ),
-        teacher=teacher_layout(config, online, prepared.samples) if online else None,
-        class_weights=config.objective.class_weights,
-        hidden_positions=config.objective.hidden_positions,
-        cached=cached,
-        filler=min(prepared.train, key=lambda example: example.num_tokens),
-    )
-    teacher = cached or online
-    if teacher and processes.is_main:
-        report_teacher(config, prepared, teacher, collator.teacher, args.device, report)
-    on_policy = None
-    if config.on_policy_fraction:
-        on_policy = OnPolicy(student.model, config, prepared, autocast=student.autocast)
-    checkpoint = processes.from_main(lambda: last_sealed(Path(args.output_dir)))
-    metrics = MetricsLog(config.out / "metrics.jsonl", step_of(checkpoint), report) if processes.is_main else None
-    stop = GracefulStop(processes.any)
-    reporters = open_reporters(
-        config.report_to, config.out, resumed_step=step_of(checkpoint), is_main_process=processes.is_main
-    )
-    draws = [EpochOfDraws(prepared.augmented)] if prepared.augmented else []
-    trainer = DistillTrainer(
-        student,
-        args,
-        objective=config.objective,
-        collator=collator,
-        train_examples=prepared.augmented or prepared.train,
-        held_out_examples=prepared.held_out,
-        teacher=teacher,
-        projectors=projectors,
-        monitor=_monitor(config, student, prepared),
-        on_policy=on_policy,
-        callbacks=[*([metrics] if metrics else []), stop, *reporters, *draws],
-        compiled=compiled,
-    )
-    trainer.remove_callback(PrinterCallback)
-    if trainer.pop_callback(ProgressCallback) is not None:
-        trainer.add_callback(ProgressBar)
-    if checkpoint is not None:
-        report(f"going on from {checkpoint}")
-    fast = training_attention(student.model) if collator.student.packing != "none" else contextlib.nullcontext()
-    with stop.listening(), fast:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
-    saved_step = trainer.load_best()
-    if saved_step < trainer.state.global_step:
-        report(f"the student of step {saved_step} is saved, whose call accuracy was the highest")
-    student.model.config.use_cache = use_cache
-    whole = trainer.accelerator.get_state_dict(trainer.model_wrapped) if shards_weights() else None
+        Times the number of processes, since their gradients are averaged.
 
-    def finish() -> TrainResult:
-        assert metrics is not None
-        save_trained(
-            config, student if whole is None else reassemble_student(config, whole), prepared, base, projectors
+        Args:
+            model: the student, with whatever wraps it.
+            inputs: a batch of `Collator`.
+            return_outputs: not supported.
+            num_items_in_batch: the step's totals, see `_get_num_items_in_batch`.
+        """
+        assert not return_outputs and num_items_in_batch is not None
+        self._start_clock()
+        is_sampled = "num_valid" in inputs
+        objective = self._sample_objective if is_sampled else self._objective
+        rows = forward_rows(
+            model,
+            self._student.head,
+            inputs["student"],
+            inputs["student_logit_rows_N"],
+            layers=[student_layer for student_layer, _ in self._pairs],
+            hidden_rows_M=inputs["student_hidden_rows_M"],
+            autocast=self._student.autocast,
         )
-        losses = [line.loss for line in metrics.lines if line.loss is not None]
-        held_out = [line for line in metrics.lines if line.held_out_ce is not None and line.step <= saved_step]
-        return TrainResult(
-            directory=config.out,
-            steps=trainer.state.global_step,
-            examples=len(prepared.train),
-            train_loss=losses[-1],
-            held_out_ce=held_out[-1].held_out_ce if held_out else None,
-            held_out_token_accuracy=held_out[-1].held_out_token_accuracy if held_out else None,
-            seconds=round(earlier_s + time.monotonic() - started, 3),
-            held_out_call_accuracy=held_out[-1].held_out_call_accuracy if held_out else None,
-            best_step=saved_step if config.monitor.keeps_best else None,
+        vocabulary_map = self._teacher.vocabulary_map if self._teacher is not None else None
+        loss, found = loss_and_components(
+            objective,
+            rows,
+            self._teacher.rows(inputs) if self._teacher is not None else None,
+            targets_N=inputs["targets_N"],
+            weights_N=inputs["weights_N"],
+            pairs=self._pairs,
+            projectors=self._projector_call,
+            totals=StepTotals(*num_items_in_batch),
+            spans=SpanRows(inputs["spans"], vocabulary_map) if vocabulary_map is not None else None,
+            compiled=self._compiled,
+        )
+        for name, value in found.items():
+            _add(self._sample_sums if is_sampled else self._sums, name, value)
+        if is_sampled:
+            _add(self._sample_sums, "num_examples", inputs["num_examples"])
+            _add(self._sample_sums, "num_valid", inputs["num_valid"])
+        _add(self._sums, "num_tokens", inputs["num_tokens"])
+        _add(self._sums, "num_examples", inputs["num_examples"])
+        num_processes: int = self.accelerator.num_processes
+        loss = loss * num_processes
+        if num_processes > 1 and not objective.ce_weight + objective.kd_weight:
+            # Processes average the gradients of all trained weights, also of those that no term reaches here.
+            loss = loss + 0.0 * rows.logits_NV.float().sum()
+        return loss
+
+    def _start_clock(self) -> None:
+        if self._since is None:
+            self._since = (self.state.global_step, time.monotonic())
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], Tensor | None]:
+        """The micro batches of an optimizer step and its totals; here, before any loss, answers are sampled."""
+        if self._on_policy is None:
+            found: tuple[list[dict[str, Any]], Tensor | None]
+            found = super().get_batch_samples(epoch_iterator, num_batches, device)
+            return found
+        self._start_clock()
+        groups = list(itertools.islice(epoch_iterator, num_batches))
+        batches = self._on_policy.batches(groups, self.state.global_step, self._collator)
+        return batches, self._get_num_items_in_batch(batches, device)
+
+    def get_train_dataloader(self) -> Any:
+        """The Trainer's; several processes share out the very micro batches of a single one."""
+        if self.accelerator.num_processes == 1:
+            return super().get_train_dataloader()
+        return sharded_loader(
+            self.train_dataset,
+            self.data_collator,
+            batch_size=self.args.per_device_train_batch_size,
+            num_processes=self.accelerator.num_processes,
+            process_index=self.accelerator.process_index,
+            place=self.args.device,
         )
 
-    return processes.from_main(finish)
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Tensor | None:
+        """The optimizer step's token weight and number of aligned rows, over all micro batches and processes."""
+        totals = torch.zeros(2, dtype=torch.float32, device=device)
+        for batch in batch_samples:
+            totals[0] += batch["weights_N"].sum()
+            totals[1] += len(batch["student_hidden_rows_M"])
+        if self.accelerator.num_processes > 1:
+            totals = self.accelerator.reduce(totals, reduction="sum")
+        return totals
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the components and the speed since the last line to the Trainer's log."""
+        if "loss" in logs and self._since is not None:
+            step, started = self._since
+            steps = range(step, self.state.global_step)
+            num_sampled = sum(map(self._on_policy.is_on_policy, steps)) if self._on_policy is not None else 0
+            elapsed_s = time.monotonic() - started
+            for name, total in self._totals(self._sums).items():
+                if name.startswith("num_"):
+                    logs[f"{name.removeprefix('num_')}_per_s"] = total / elapsed_s
+                else:
+                    logs[name] = total / (len(steps) - num_sampled)
+            if num_sampled:
+                totals = self._totals(self._sample_sums)
+                logs["on_policy_examples"] = num_examples = int(totals.pop("num_examples"))
+                logs["on_policy_valid"] = totals.pop("num_valid") / num_examples
+                logs |= {f"on_policy_{name}": total / num_sampled for name, total in totals.items()}
+            self._since = (self.state.global_step, time.monotonic())
+        super().log(logs, start_time)
+
+    def _totals(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Sums over all processes, which begin anew."""
+        totals = {name: self.accelerator.reduce(value, reduction="sum").item() for name, value in sorted(sums.items())}
+        sums.clear()
+        return totals
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "held_out"
+    ) -> dict[str, float]:
+        """Cross-entropy (nats per completion token, no class weights) and token accuracy of the held-out examples.
+
+        Every process computes all of them. Call accuracy is added at the steps at which the monitor wants it.
+        """
+        started = time.monotonic()
+        examples = self.eval_dataset
+        size = self.args.per_device_train_batch_size
+        was_training = self.model.training
+        self.model.eval()
+        sums = torch.zeros(2, device=self.args.device)
+        num_tokens = 0
+        for start in range(0, len(examples), size):
+            batch = self._prepare_inputs(self._collator(examples[start : start + size]))
+            found = forward_rows(
+                self.model,
+                self._student.head,
+                batch["student"],
+                batch["student_logit_rows_N"],
+                autocast=self._student.autocast,
+            )
+            for logits_NV, targets_N in row_chunks(found.logits_NV, batch["targets_N"]):
+                sums[0] += cross_entropy(logits_NV, targets_N)
+                sums[1] += (logits_NV.argmax(-1) == targets_N).sum()
+            num_tokens += len(batch["targets_N"])
+        self.model.train(was_training)
+        ce, right = (sums / num_tokens).tolist()
+        metrics = {"held_out_ce": ce, "held_out_token_accuracy": right}
+        if self._monitor is not None and self._monitor.is_due(self.state):
+            metrics["held_out_call_accuracy"] = self._monitor.call_accuracy(self.accelerator)
+        self.log(dict(metrics))
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if self._since is not None:  # the time spent here is not training time
+            self._since = (self._since[0], self._since[1] + time.monotonic() - started)
+        return metrics
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The Trainer's optimizer, which also trains the projectors."""
+        fresh = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if fresh and (parameters := self._projector_parameters()):
+            optimizer.add_param_group({"params": parameters, "weight_decay": 0.0})
+        return optimizer
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor | None:
+        parameters = [*model.parameters(), *self._projector_parameters()]
+        norm: Tensor | None = self.accelerator.clip_grad_norm_(parameters, self.args.max_grad_norm)
+        return norm
+
+    def _projector_parameters(self) -> list[nn.Parameter]:
+        return list(self._projectors.parameters()) if self._projectors is not None else []
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        if not self.args.should_save:
+            return
+        directory = Path(output_dir if output_dir is not None else self.args.output_dir)
+        # Adapters keep the rows that they change themselves; peft would ask the hub to find that out.
+        extra = {"save_embedding_layers": False} if isinstance(self.model, PeftModel) else {}
+        self.model.save_pretrained(directory, state_dict=state_dict, **extra)
+        if self._projector_parameters():
+            assert self._projectors is not None
+            self._projectors.save(directory / PROJECTORS_NAME)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with weight_storage_errors(Path(self.args.output_dir), "write a checkpoint in"):
+            super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            checkpoint = checkpoint_of(Path(self.args.output_dir), self.state.global_step)
+            best = self.best_checkpoint
+            seal(checkpoint, *([] if best is None or best == checkpoint else [best]))
+            # The Trainer itself would remove older ones before this one is sealed.
+            remove_older(checkpoint.parent)
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """The checkpoint of the highest call accuracy, where the student of that step is kept."""
+        if self._monitor is None or not self._monitor.config.keeps_best or self.state.best_global_step is None:
+            return None
+        return checkpoint_of(Path(self.args.output_dir), self.state.best_global_step)
+
+    def load_best(self) -> int:
+        """Give the student the weights of its highest call accuracy, where they are kept; the step they are of."""
+        step: int = self.state.global_step
+        best = self.best_checkpoint
+        if best is not None and self.state.best_global_step != step:
+            self._load_from_checkpoint(str(best))
+            step = self.state.best_global_step
+        return step
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._projector_parameters():
+            assert self._projectors is not None
+            self._projectors.load(Path(resume_from_checkpoint) / PROJECTORS_NAME)
 
 
-def _online_teacher(
-    config: TrainConfig, prepared: PreparedTeacher, student: StudentSide, device: torch.device
-) -> OnlineTeacher:
-    layers = tuple(teacher_layer for _, teacher_layer in prepared.pairs)
-    needs_logits = config.objective.kd_weight > 0
-    if config.signal != "self":
-        return load_teacher(config, prepared, device, layers, needs_logits=needs_logits)
-    return OnlineTeacher(
-        student.model, student.head, prepared.vocabulary_size, layers, needs_logits=needs_logits, is_student=True
-    )
-
-
-def _projectors(prepared: PreparedTeacher, student: StudentSide) -> Projectors | None:
-    if not prepared.pairs or prepared.shape is None:
-        return None
-    return Projectors(prepared.pairs, student.model.config.get_text_config().hidden_size, prepared.shape.width)
-
-
-def _monitor(config: TrainConfig, student: StudentSide, prepared: Prepared) -> CallMonitor | None:
-    if not config.monitor.enabled:
-        return None
-    return CallMonitor(
-        config.monitor,
-        student.model,
-        prepared.tokenizer,
-        ModelRef(model=config.student.model),
-        traces=prepared.held_out_traces,
-        tools_in_prompt=config.tools_in_prompt,
-        autocast=student.autocast,
-    )
+def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+    sums[name] = sums[name] + value if name in sums else value.clone()

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:  # it belongs to a stage that loads torch
-    from fcdistill.distillation.checking import CheckReport, DeviceNeed, ModelNeed
+    from fcdistill.distillation.sizing.memory_check import CheckReport, DeviceNeed, ModelNeed
 
 __all__ = ["render_check"]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.attention import flex_attention
 
-from fcdistill.distillation import attention
+from fcdistill.distillation.packed import attention
 
 
 @pytest.fixture

@@ -9,13 +9,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fcdistill.config import Divergence, KdGate, ObjectiveConfig
-from fcdistill.distillation import chunks
 from fcdistill.distillation import objective as module
-from fcdistill.distillation.alignment import VocabularyMap, shared_string_kl
-from fcdistill.distillation.forward import ModelRows
-from fcdistill.distillation.gating import row_gate
-from fcdistill.distillation.layers import Projectors
-from fcdistill.distillation.losses import (
+from fcdistill.distillation.losses import chunks
+from fcdistill.distillation.losses.cross_tokenizer import VocabularyMap, shared_string_kl
+from fcdistill.distillation.losses.divergences import (
     TopK,
     cross_entropy,
     forward_kl,
@@ -27,8 +24,11 @@ from fcdistill.distillation.losses import (
     top_k,
     tvd,
 )
+from fcdistill.distillation.losses.gating import row_gate
 from fcdistill.distillation.objective import SpanRows, StepTotals, loss_and_components
-from fcdistill.distillation.signals import CachedRows
+from fcdistill.distillation.packed.forward import ModelRows
+from fcdistill.distillation.signals.sources import CachedRows
+from fcdistill.distillation.student.projectors import Projectors
 from fcdistill.errors import ConfigError
 
 CONFIG = ObjectiveConfig(ce_weight=2.0, kd_weight=3.0, hidden_weight=5.0)

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from fcdistill.config import CLASS_NAMES, ObjectiveConfig, TrainConfig, parse_config
-from fcdistill.distillation import distill_trainer
-from fcdistill.distillation.attention import training_attention
-from fcdistill.distillation.collation import Collator
-from fcdistill.distillation.data import Example, call_validators, render_traces
-from fcdistill.distillation.distill_trainer import DistillTrainer
-from fcdistill.distillation.lora import fuse_lora
+from fcdistill.distillation import trainer as module
+from fcdistill.distillation.examples.collation import Collator
+from fcdistill.distillation.examples.examples import Example, call_validators, render_traces
 from fcdistill.distillation.on_policy import OnPolicy, Sample, is_on_policy, is_valid_answer
+from fcdistill.distillation.packed.attention import training_attention
 from fcdistill.distillation.preparation import Prepared, PreparedTeacher
-from fcdistill.distillation.token_strings import pair_strings, token_strings
+from fcdistill.distillation.student.lora import fuse_lora
+from fcdistill.distillation.tokenizers.token_strings import pair_strings, token_strings
+from fcdistill.distillation.trainer import DistillTrainer
 from fcdistill.errors import ModelError
 from fcdistill.prompts.rendering import prepare_tokenizer, stop_token_ids
 from fcdistill.records import ModelRef
@@ -359,7 +359,7 @@ def test_the_rows_of_samples_are_those_of_an_unpacked_forward_pass(layout: Any) 
     on_policy = OnPolicy(model, _config(), prepared)
     samples = [sample for step in (0, 1) for sample in on_policy.samples(prepared.train, step)]
     batch = Collator(layout, layout, {}, "completion")([sample.example for sample in samples])
-    found = distill_trainer.forward_rows(
+    found = module.forward_rows(
         model, model.get_output_embeddings(), batch["student"], batch["student_logit_rows_N"]
     ).logits_NV
     start = 0

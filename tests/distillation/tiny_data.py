@@ -11,15 +11,15 @@ from torch import Tensor
 from transformers import PreTrainedModel, TrainingArguments
 
 from fcdistill.config import CLASS_NAMES, LoraTuning, ObjectiveConfig
-from fcdistill.distillation.collation import Collator, Layout
-from fcdistill.distillation.data import Example, render_traces
-from fcdistill.distillation.distill_trainer import DistillTrainer
-from fcdistill.distillation.layers import LayerPair, Projectors
-from fcdistill.distillation.monitoring import CallMonitor
+from fcdistill.distillation.callbacks.call_accuracy import CallMonitor
+from fcdistill.distillation.examples.collation import Collator, Layout
+from fcdistill.distillation.examples.examples import Example, render_traces
 from fcdistill.distillation.on_policy import OnPolicy
-from fcdistill.distillation.signals import OnlineTeacher
-from fcdistill.distillation.student_side import StudentSide
-from fcdistill.distillation.token_strings import pair_strings, token_strings
+from fcdistill.distillation.signals.sources import OnlineTeacher
+from fcdistill.distillation.student.projectors import LayerPair, Projectors
+from fcdistill.distillation.student_model import StudentSide
+from fcdistill.distillation.tokenizers.token_strings import pair_strings, token_strings
+from fcdistill.distillation.trainer import DistillTrainer
 from fcdistill.models.students import apply_lora
 from fcdistill.prompts.rendering import prepare_tokenizer
 from fcdistill.records import FunctionTool, Message, ModelRef, ToolCall, ToolSpec, Trace, TraceMeta

@@ -7,8 +7,8 @@ import torch
 from fcdistill_side import _work
 from measuring import Work
 
-from fcdistill.distillation.forward import model_inputs
-from fcdistill.distillation.packing import pack_tree, pad_rows
+from fcdistill.distillation.packed.forward import model_inputs
+from fcdistill.distillation.packed.packing import pack_tree, pad_rows
 
 
 @pytest.mark.parametrize("seed", range(5))

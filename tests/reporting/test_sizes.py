@@ -1,6 +1,6 @@
 from rich.console import Console
 
-from fcdistill.distillation.checking import CheckReport, DeviceNeed, ModelNeed, TokenFigures
+from fcdistill.distillation.sizing.memory_check import CheckReport, DeviceNeed, ModelNeed, TokenFigures
 from fcdistill.reporting.sizes import render_check
 
 GIB = 2**30

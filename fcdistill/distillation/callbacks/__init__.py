@@ -1,0 +1,1 @@
+"""What watches a training: accuracy, progress, checkpoints, experiment trackers."""

@@ -1,0 +1,1 @@
+"""From traces to the tensors of a micro batch."""

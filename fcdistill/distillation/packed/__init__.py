@@ -1,0 +1,1 @@
+"""Prefix-tree packing, and the exact forward pass of packed rows."""

@@ -1,0 +1,1 @@
+"""The teacher's numbers: from a model beside the student, or from disk."""

@@ -1,0 +1,1 @@
+"""How much memory a training takes, worked out before any weights are there."""
