@@ -122,7 +122,7 @@ class ToolEval:
     def _evaluated(self, config: str | os.PathLike[str] | None, fields: dict[str, Any]) -> ToolEvalResult:
         from fcdistill.config import GateConfig
         from fcdistill.evaluation.runner import with_verdict
-        from fcdistill.reporting.files import write_reports
+        from fcdistill.reporting.report_files import write_reports
         from fcdistill.storage import write_json
 
         settings = self._settings(config, fields)

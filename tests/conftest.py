@@ -17,7 +17,7 @@ settings.load_profile("fcdistill")
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny models on disk, sound and broken ones, see `cli_world.make_models`."""
-    from tests.cli_world import make_models
+    """Tiny models on disk, sound and broken ones, see `tests.cli.projects.make_models`."""
+    from tests.cli.projects import make_models
 
     return make_models(tmp_path_factory.mktemp("models"))

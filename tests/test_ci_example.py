@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cli_world import invoke, json_lines
+from tests.cli.projects import invoke, json_lines
 from tests.paths import ROOT
 
 EXAMPLE = ROOT / "data/ci"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from fcdistill.config.loading import load_config
+from fcdistill.config.config_file import load_config
 from fcdistill.evaluation.scoring import Scorer
 from fcdistill.evaluation.suites import read_suite
 from fcdistill.generation.plan.plan import make_plan, time_of_context

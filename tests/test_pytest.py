@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli_world import invoke, json_lines
+from tests.cli.projects import invoke, json_lines
 from tests.paths import ROOT
 
 pytest_plugins = ["pytester"]

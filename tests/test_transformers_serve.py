@@ -22,7 +22,7 @@ pytest.importorskip("uvicorn")
 
 from fcdistill.records import Outcome, Prediction
 from fcdistill.storage import iter_jsonl, read_json
-from tests.cli_world import Ended, run_process, write_project
+from tests.cli.projects import Ended, run_process, write_project
 from tests.tiny import tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-from fcdistill.config.evaluate import EvalSuite
+from fcdistill.config.eval_section import EvalSuite
 from fcdistill.errors import FcdistillError
 from fcdistill.evaluation.bfcl import BfclSuite, read_bfcl
 from fcdistill.evaluation.bfcl_official import official_verdict

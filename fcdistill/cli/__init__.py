@@ -11,17 +11,17 @@ from typing import Annotated, NoReturn
 import typer
 
 from fcdistill import __version__
-from fcdistill.cli.calling import call
-from fcdistill.cli.comparing import compare
+from fcdistill.cli.call_command import call
+from fcdistill.cli.compare_command import compare
 from fcdistill.cli.console import fail
-from fcdistill.cli.evaluation import evaluate
-from fcdistill.cli.generation import generate
-from fcdistill.cli.inspecting import inspect
-from fcdistill.cli.models import models_list, models_pull
-from fcdistill.cli.schemas import schemas_config, schemas_export
-from fcdistill.cli.starting import init
-from fcdistill.cli.traces import traces_check, traces_export, traces_import, traces_split
-from fcdistill.cli.training import adapt, cache, check, plot, train
+from fcdistill.cli.eval_command import evaluate
+from fcdistill.cli.generate_command import generate
+from fcdistill.cli.init_command import init
+from fcdistill.cli.inspect_command import inspect
+from fcdistill.cli.models_commands import models_list, models_pull
+from fcdistill.cli.schemas_commands import schemas_config, schemas_export
+from fcdistill.cli.traces_commands import traces_check, traces_export, traces_import, traces_split
+from fcdistill.cli.training_commands import adapt, cache, check, plot, train
 from fcdistill.errors import FcdistillError
 from fcdistill.machine.launcher import is_main_process
 

@@ -5,7 +5,7 @@ Relative paths start at the current directory. Every field has a description, wh
 here opens the files that are named.
 """
 
-from fcdistill.config.backends import (
+from fcdistill.config.backend_section import (
     BackendConfig,
     DecodeSettings,
     LocalBackendConfig,
@@ -13,15 +13,20 @@ from fcdistill.config.backends import (
     ScriptedBackendConfig,
     ServerConfig,
 )
-from fcdistill.config.base import Dtype, ToolsInPrompt
-from fcdistill.config.evaluate import CasesFormat, EvalConfig, GateConfig
+from fcdistill.config.config_file import load_config, parse_config
+from fcdistill.config.eval_section import CasesFormat, EvalConfig, GateConfig
 from fcdistill.config.fields import describe_fields
-from fcdistill.config.generate import CONTAMINATION_JACCARD, NEAR_DUPLICATE_JACCARD, ExecutorConfig, GenerateConfig
-from fcdistill.config.loading import load_config, parse_config
-from fcdistill.config.objective import CLASS_NAMES, CacheConfig, Divergence, KdGate, ObjectiveConfig, TokenClass
-from fcdistill.config.served import ServedTeacherConfig
-from fcdistill.config.student import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
-from fcdistill.config.train import (
+from fcdistill.config.generate_section import (
+    CONTAMINATION_JACCARD,
+    NEAR_DUPLICATE_JACCARD,
+    ExecutorConfig,
+    GenerateConfig,
+)
+from fcdistill.config.objective_section import CLASS_NAMES, CacheConfig, Divergence, KdGate, ObjectiveConfig, TokenClass
+from fcdistill.config.section import Dtype, ToolsInPrompt
+from fcdistill.config.served_teacher import ServedTeacherConfig
+from fcdistill.config.student_section import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
+from fcdistill.config.train_section import (
     AdaptationConfig,
     AdaptConfig,
     AugmentationConfig,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from fcdistill.config.loading import SECTIONS
+from fcdistill.config.config_file import SECTIONS
 
 __all__ = [
     "describe_fields",

@@ -7,7 +7,6 @@ bare calls. Nothing here reads files (`storage`) or judges content (`validation`
 
 from pydantic import BaseModel
 
-from fcdistill.records.base import Record
 from fcdistill.records.conversation import (
     Behaviour,
     Category,
@@ -44,6 +43,7 @@ from fcdistill.records.evaluation import (
     Score,
     ScoreError,
 )
+from fcdistill.records.record import Record
 from fcdistill.records.runs import Manifest
 from fcdistill.records.traces import (
     CellCoverage,

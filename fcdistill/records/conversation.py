@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fcdistill.records.base import Frozen
+from fcdistill.records.record import Frozen
 
 __all__ = [
     "Behaviour",

@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fcdistill.records.base import Frozen, Record
 from fcdistill.records.conversation import (
     Behaviour,
     Category,
@@ -15,6 +14,7 @@ from fcdistill.records.conversation import (
     ToolCall,
     ToolsInPrompt,
 )
+from fcdistill.records.record import Frozen, Record
 
 __all__ = [
     "Answer",

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fcdistill.records.base import Record
 from fcdistill.records.conversation import ModelRef
+from fcdistill.records.record import Record
 
 __all__ = [
     "Manifest",

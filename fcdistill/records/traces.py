@@ -4,7 +4,6 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fcdistill.records.base import Frozen, Record
 from fcdistill.records.conversation import (
     Category,
     ConversationKind,
@@ -15,6 +14,7 @@ from fcdistill.records.conversation import (
     ToolsOffered,
     ToolSpec,
 )
+from fcdistill.records.record import Frozen, Record
 
 __all__ = [
     "CellCoverage",

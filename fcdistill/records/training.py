@@ -1,7 +1,7 @@
 """What a training says of itself and of its teacher."""
 
-from fcdistill.records.base import Frozen, Record
 from fcdistill.records.conversation import ModelRef
+from fcdistill.records.record import Frozen, Record
 
 __all__ = [
     "MetricsLine",

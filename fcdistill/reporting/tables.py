@@ -25,7 +25,7 @@ from fcdistill.records import (
     Score,
     ToolCall,
 )
-from fcdistill.reporting.coverage import render_cells
+from fcdistill.reporting.coverage_tables import render_cells
 from fcdistill.reporting.repetitions import render_repetitions
 from fcdistill.reporting.terminal import rich_table
 from fcdistill.reporting.wording import (

@@ -4,8 +4,8 @@ What is written here survives a kill at any instant: whole files appear by renam
 was being written, and the next open cuts such a torn line off. It knows nothing of what the records mean.
 """
 
+from fcdistill.storage.error_text import describe_validation_error
 from fcdistill.storage.files import read_json, storage_errors, write_bytes, write_json, write_parts, write_text
-from fcdistill.storage.findings import describe_validation_error
 from fcdistill.storage.hashes import sha256_bytes, sha256_file, sha256_json
 from fcdistill.storage.journal import Journal
 from fcdistill.storage.jsonl import iter_jsonl, iter_unique_jsonl, read_jsonl, write_jsonl

@@ -7,8 +7,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fcdistill.errors import DataError
+from fcdistill.storage.error_text import describe_validation_error
 from fcdistill.storage.files import require_file, storage_errors, write_parts
-from fcdistill.storage.findings import describe_validation_error
 from fcdistill.storage.strict_json import StrictJsonError, loads_strict
 
 __all__ = ["iter_jsonl", "iter_places", "iter_unique_jsonl", "line_of", "read_jsonl", "write_jsonl"]

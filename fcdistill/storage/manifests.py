@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from fcdistill.errors import DataError
 from fcdistill.records import Manifest, ModelRef
+from fcdistill.storage.error_text import describe_validation_error, shorten
 from fcdistill.storage.files import read_json
-from fcdistill.storage.findings import describe_validation_error, shorten
 from fcdistill.storage.hashes import sha256_file
 
 __all__ = ["MANIFEST_NAME", "earlier_manifest", "new_manifest", "require_same"]

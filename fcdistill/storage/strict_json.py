@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from fcdistill.storage.findings import shorten
+from fcdistill.storage.error_text import shorten
 
 __all__ = ["MAX_DEPTH", "StrictJsonError", "loads_strict"]
 

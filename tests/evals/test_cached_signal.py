@@ -8,7 +8,7 @@ import pytest
 
 from fcdistill.errors import DataError
 from fcdistill.storage import read_json, write_jsonl
-from tests.cli_world import invoke, write_project
+from tests.cli.projects import invoke, write_project
 from tests.distillation.tiny_data import tiny_traces
 
 

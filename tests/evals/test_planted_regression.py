@@ -11,7 +11,7 @@ from fcdistill.evaluation.predictions import prediction_from_text
 from fcdistill.evaluation.scoring import Scorer
 from fcdistill.evaluation.suites import read_suite
 from fcdistill.storage import read_json
-from tests.cli_world import invoke
+from tests.cli.projects import invoke
 from tests.paths import ROOT
 
 CASES, TOOLS = ROOT / "evals/smart_home/cases.jsonl", ROOT / "schemas/smart_home.json"

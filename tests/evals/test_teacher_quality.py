@@ -8,7 +8,7 @@ import teacher_quality
 
 from fcdistill.records import Trace
 from fcdistill.storage import read_json, read_jsonl
-from tests.cli_world import invoke, write_project
+from tests.cli.projects import invoke, write_project
 
 
 def study(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[str]:

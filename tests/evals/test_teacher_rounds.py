@@ -7,7 +7,7 @@ import pytest
 import teacher_rounds
 
 from fcdistill.storage import read_json
-from tests.cli_world import SEEDS, invoke, json_lines, write_project
+from tests.cli.projects import SEEDS, invoke, json_lines, write_project
 
 
 def config_text(teacher: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from fcdistill.config import EvalConfig, parse_config
-from fcdistill.config.evaluate import EvalSuite
+from fcdistill.config.eval_section import EvalSuite
 from fcdistill.errors import ConfigError, DataError, MissingDependencyError
 from fcdistill.evaluation import bfcl, runner
 from fcdistill.evaluation.bfcl import BFCL_CATEGORIES, BfclEntry, data_directory, json_schema, read_bfcl

@@ -19,7 +19,7 @@ from fcdistill.records import SeedRequest
 from fcdistill.storage import read_jsonl
 from fcdistill.tools.catalog import Catalog, read_catalog
 from fcdistill.tools.validation import CallValidator
-from tests.cli_world import files_below, run_cli
+from tests.cli.projects import files_below, run_cli
 from tests.generation.home import TOOLS, catalog_of, tool
 
 MANY_KINDS = {

@@ -10,7 +10,7 @@ from fcdistill.errors import DataError
 from fcdistill.records import Reject, Trace
 from fcdistill.reporting.inspection import Inspection, Selection, inspect_records, inspection_json, render_inspection
 from fcdistill.storage import write_jsonl
-from tests.cli_world import run_cli
+from tests.cli.projects import run_cli
 from tests.generation.home import catalog
 from tests.reporting.test_tables import printed
 

@@ -20,7 +20,7 @@ from fcdistill.config import TrainConfig, parse_config
 from fcdistill.distillation.callbacks.progress import MetricsLine
 from fcdistill.distillation.run import run_training
 from fcdistill.storage import iter_jsonl, read_json, write_jsonl
-from tests.cli_world import Ended
+from tests.cli.projects import Ended
 from tests.distillation.tiny_data import tiny_traces
 from tests.paths import ROOT
 from tests.tiny import tiny_model, tiny_tokenizer

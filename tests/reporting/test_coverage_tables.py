@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Group
 
 from fcdistill.records import CellCoverage
-from fcdistill.reporting.coverage import render_cells
+from fcdistill.reporting.coverage_tables import render_cells
 from tests.reporting.test_tables import printed
 
 

@@ -10,9 +10,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from fcdistill.config.evaluate import EvalConfig
-from fcdistill.config.generate import GenerateConfig
-from fcdistill.config.train import AdaptConfig, TrainConfig
+from fcdistill.config.eval_section import EvalConfig
+from fcdistill.config.generate_section import GenerateConfig
+from fcdistill.config.train_section import AdaptConfig, TrainConfig
 from fcdistill.errors import ConfigError
 from fcdistill.storage import storage_errors
 

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
-from fcdistill.reporting.files import write_reports
+from fcdistill.reporting.report_files import write_reports
 from tests.reporting.test_junit import CASES, PREDICTIONS, SCORES, report
 
 

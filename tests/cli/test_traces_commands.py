@@ -7,7 +7,7 @@ import pytest
 
 from fcdistill.records import Message
 from fcdistill.storage import write_jsonl
-from tests.cli_world import Ended, files_below, run_cli
+from tests.cli.projects import Ended, files_below, run_cli
 from tests.traces.test_export import LIGHT, TRACES, reject, trace
 
 Run = Callable[..., Ended]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fcdistill.records import PairedComparison, Report
-from tests.cli_world import Ended, files_below, run_cli
+from tests.cli.projects import Ended, files_below, run_cli
 from tests.evaluation.saved_run import write_run
 
 Run = Callable[..., Ended]

@@ -6,7 +6,7 @@ import pytest
 
 from fcdistill.records import Prediction, Report, Score
 from fcdistill.storage import iter_jsonl, read_json
-from tests.cli_world import Ended, json_lines, make_models, run_cli, write_project
+from tests.cli.projects import Ended, json_lines, make_models, run_cli, write_project
 
 SUITE = ("--cases", "cases.jsonl", "--tools", "tools.json")
 Run = Callable[..., Ended]

@@ -5,14 +5,14 @@ from typing import Any, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from fcdistill.config.backends import (
+from fcdistill.config.backend_section import (
     BackendConfig,
     DecodeSettings,
     LocalBackendConfig,
     require_constrainable,
     with_default_backend,
 )
-from fcdistill.config.base import ConfigModel
+from fcdistill.config.section import ConfigModel
 
 __all__ = ["CasesFormat", "EvalConfig", "EvalSuite", "GateConfig"]
 

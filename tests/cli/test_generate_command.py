@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli_world import json_lines, run_cli
+from tests.cli.projects import json_lines, run_cli
 from tests.paths import ROOT
 
 CONFIG = """

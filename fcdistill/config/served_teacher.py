@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from fcdistill.config.backends import ServerConfig
-from fcdistill.config.objective import CacheConfig, ObjectiveConfig
+from fcdistill.config.backend_section import ServerConfig
+from fcdistill.config.objective_section import CacheConfig, ObjectiveConfig
 
 __all__ = ["ServedTeacherConfig"]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictFloat, StrictInt, field_validator, model_validator
 
-from fcdistill.config.base import ConfigModel
+from fcdistill.config.section import ConfigModel
 
 __all__ = [
     "CLASS_NAMES",

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from fcdistill.config.base import ConfigModel, Dtype, ToolsInPrompt, with_default_tag
-from fcdistill.config.objective import DIVERGENCES_WITH, CacheConfig, ObjectiveConfig
-from fcdistill.config.served import ServedTeacherConfig
-from fcdistill.config.student import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
+from fcdistill.config.objective_section import DIVERGENCES_WITH, CacheConfig, ObjectiveConfig
+from fcdistill.config.section import ConfigModel, Dtype, ToolsInPrompt, with_default_tag
+from fcdistill.config.served_teacher import ServedTeacherConfig
+from fcdistill.config.student_section import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
 
 __all__ = [
     "AdaptConfig",

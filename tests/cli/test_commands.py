@@ -15,13 +15,13 @@ import pytest
 
 from fcdistill import __version__, cli
 from fcdistill.backends.scripted import ScriptedBackend
-from fcdistill.cli import calling, console
+from fcdistill.cli import call_command, console
 from fcdistill.config import EvalConfig, GenerateConfig, TrainConfig
 from fcdistill.generation import pipeline
 from fcdistill.records import RECORD_TYPES, EvalCase, FunctionTool, Report, Trace
 from fcdistill.reporting import plots
 from fcdistill.storage import read_json, read_jsonl, write_jsonl
-from tests.cli_world import SEEDS, Ended, files_below, json_lines, run_cli, run_process, write_project
+from tests.cli.projects import SEEDS, Ended, files_below, json_lines, run_cli, run_process, write_project
 
 Run = Callable[..., Ended]
 
@@ -449,7 +449,9 @@ def test_a_call_is_printed_and_judged(
 ) -> None:
     backend = ScriptedBackend({} if answer is None else {"5 minutes": answer})
     tools = tuple(FunctionTool.model_validate(tool) for tool in read_json(project / "tools.json"))
-    monkeypatch.setattr(calling, "_local_backend", lambda config: (backend, tools if config.model == "trained" else ()))
+    monkeypatch.setattr(
+        call_command, "_local_backend", lambda config: (backend, tools if config.model == "trained" else ())
+    )
     for arguments in (["--model", "trained"], ["--model", "plain", "--tools", "tools.json", "--system", "It is noon."]):
         ended = run("call", "5 minutes", *arguments)
         assert (ended.code, ended.out) == (code, out), ended

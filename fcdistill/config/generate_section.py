@@ -7,9 +7,14 @@ from typing import Any, Self
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
 
-from fcdistill.config.backends import BackendConfig, LocalBackendConfig, require_constrainable, with_default_backend
-from fcdistill.config.base import ConfigModel
-from fcdistill.config.train import AdaptationConfig
+from fcdistill.config.backend_section import (
+    BackendConfig,
+    LocalBackendConfig,
+    require_constrainable,
+    with_default_backend,
+)
+from fcdistill.config.section import ConfigModel
+from fcdistill.config.train_section import AdaptationConfig
 
 __all__ = [
     "CONTAMINATION_JACCARD",

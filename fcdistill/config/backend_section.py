@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
 
-from fcdistill.config.base import ConfigModel, Dtype, ToolsInPrompt, with_default_tag
+from fcdistill.config.section import ConfigModel, Dtype, ToolsInPrompt, with_default_tag
 
 __all__ = [
     "BackendConfig",

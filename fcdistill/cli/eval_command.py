@@ -62,7 +62,7 @@ def evaluate(
     from fcdistill.config import load_config, parse_config
     from fcdistill.evaluation.gate import baseline_of
     from fcdistill.evaluation.runner import check_inputs, exit_code, run_eval
-    from fcdistill.reporting.files import write_reports
+    from fcdistill.reporting.report_files import write_reports
     from fcdistill.reporting.tables import render_markdown, render_terminal
     from fcdistill.storage import write_json
 

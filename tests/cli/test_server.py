@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("openai")
 
 from tests.backends.openai.faulty_server import FaultyServer, Reply, chat, failure, question
-from tests.cli_world import Ended, run_cli
+from tests.cli.projects import Ended, run_cli
 
 KEY = "sk-very-secret-key-0123456789"
 LEVEL = {"type": "integer", "minimum": 0, "maximum": 100}

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, StrictFloat, StrictInt, model_validator
 
-from fcdistill.config.base import ConfigModel
+from fcdistill.config.section import ConfigModel
 
 __all__ = [
     "FromTeacherLayers",

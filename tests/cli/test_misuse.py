@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.cli_world import files_below, invoke, json_lines, run_cli, write_project
+from tests.cli.projects import files_below, invoke, json_lines, run_cli, write_project
 
 Prepare = Callable[[Path, pytest.MonkeyPatch], object]
 
