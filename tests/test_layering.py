@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -14,38 +15,48 @@ import fcdistill
 
 PACKAGE = Path(fcdistill.__file__).parent
 
-LAYERS = [
-    {"errors", "machine"},
-    {"records"},
-    {"config", "storage"},
-    {
-        "annotations",
-        "catalog",
-        "catalog_changes",
-        "declarations",
-        "equality",
-        "functions",
-        "json_schema",
-        "prompts",
-        "revalidation",
-        "signatures",
-        "splits",
-        "toolcall_regions",
-        "toolcalls",
-        "tools",
-        "validation",
-        "worked_examples",
-    },
-    {"backends", "models", "traces"},
-    {"distillation", "evaluation", "generation"},
-    {"export", "reporting"},
-    {"cli"},
-    {"pytest"},
-]
-LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+# Per package its rooms, in layers: a room imports from its own layer and from those before it, and nothing imports in a
+# circle. Packages that are not named here have no order of their own, but no circles either.
+LAYERS: dict[str, list[set[str]]] = {
+    "": [
+        {"errors", "machine"},
+        {"records"},
+        {"config", "storage"},
+        {"prompts", "toolcalls", "tools"},
+        {"backends", "models", "traces"},
+        {"distillation", "evaluation", "generation"},
+        {"reporting"},
+        {"cli"},
+        {"pytest"},
+    ],
+    "backends": [{"base"}, {"constrained", "openai", "scripted"}, {"local"}],
+    "distillation": [
+        {"eval_mode", "packed", "placement", "student", "tokenizers"},
+        {"losses"},
+        {"signals"},
+        {"callbacks", "examples", "objective"},
+        {"preparation"},
+        {"launch", "on_policy", "sizing", "teacher"},
+        {"student_model"},
+        {"trainer"},
+        {"run"},
+    ],
+    "generation": [
+        {"verification"},
+        {"execution", "plan"},
+        {"journal", "scaffold"},
+        {"dataset"},
+        {"teacher"},
+        {"derive", "imports"},
+        {"assembly"},
+        {"generator"},
+        {"pipeline"},
+    ],
+}
 STAGES = {"distillation", "evaluation", "generation"}
+MOST_FILES = 15
 
-TORCH_ROOMS = {"distillation", "export", "models"}
+TORCH_ROOMS = {"distillation", "models"}
 TORCH_MODULES = {f"backends.local.{name}" for name in ("continuation", "decoding", "local_backend", "shared_prefix")}
 HEAVY = {"accelerate", "datasets", "peft", "torch", "transformers"}
 
@@ -112,18 +123,22 @@ def module_of(target: str, known: dict[str, Path]) -> str:
     return target
 
 
+def level(package: str, room: str) -> int | None:
+    """The layer of a room within its package; None where it has none."""
+    return next((number for number, rooms in enumerate(LAYERS.get(package, [])) if room in rooms), None)
+
+
 def violations(package: Path) -> list[str]:
     """Every breach of the layers in a package, in words."""
     known = modules(package)
     found = []
     loads: dict[str, set[str]] = {}
     heavy: dict[str, str] = {}
-    uses: dict[str, set[str]] = {}
+    uses: dict[str, dict[str, set[str]]] = {}
     for module, path in known.items():
-        room = module.split(".")[0]
-        if module and room not in LAYER:
-            found.append(f"{module}: not in the table of layers")
-            continue
+        for home, room in places(module):
+            if home in LAYERS and level(home, room) is None:
+                found.append(f"{module}: {room} is not in the table of layers of {home or 'the package'}")
         loads[module] = {""}
         for each in imports(module, path):
             where = f"{module or '__init__'}:{each.line}"
@@ -132,28 +147,48 @@ def violations(package: Path) -> list[str]:
                     heavy[module] = each.target
                 continue
             target = module_of(each.target, known)
-            target_room = target.split(".")[0]
             if each.runs_at_import:
                 parts = target.split(".")
                 loads[module] |= {".".join(parts[:count]) for count in range(len(parts) + 1)}
-            if target_room in ("", room) or target_room not in LAYER:
-                continue
-            uses.setdefault(room, set()).add(target_room)
-            if not module:
-                found.append(f"{where}: the package itself imports {target_room}")
-            elif LAYER[target_room] > LAYER[room]:
-                found.append(f"{where}: {room} imports {target_room}, which lies above it")
-            elif {room, target_room} <= STAGES:
-                found.append(f"{where}: stage {room} imports stage {target_room}")
-    try:
-        list(TopologicalSorter(uses).static_order())
-    except CycleError as error:
-        found.append(f"rooms import one another in a circle: {error.args[1]}")
+            found += misplaced(module, target, where, uses)
+    for home, graph in uses.items():
+        try:
+            list(TopologicalSorter(graph).static_order())
+        except CycleError as error:
+            found.append(f"rooms of {home or 'the package'} import one another in a circle: {error.args[1]}")
     for module in loads:
         if not may_import_torch(module):
             for reached in sorted(reachable(module, loads) & heavy.keys()):
                 found.append(f"{module or '__init__'}: loads {heavy[reached]} through {reached}")
     return found
+
+
+def places(module: str) -> Iterator[tuple[str, str]]:
+    """Every package that a module lies in, with the room of that package which holds it."""
+    parts = module.split(".") if module else []
+    for count, room in enumerate(parts):
+        yield ".".join(parts[:count]), room
+
+
+def misplaced(module: str, target: str, where: str, uses: dict[str, dict[str, set[str]]]) -> Iterator[str]:
+    """What an import breaks; rooms that use one another are noted per package."""
+    if not target:
+        return
+    if not module:
+        yield f"{where}: the package itself imports {target.split('.')[0]}"
+        return
+    for (home, room), (other_home, other) in zip(places(module), places(target), strict=False):
+        if home != other_home:
+            return
+        if room == other:
+            continue
+        uses.setdefault(home, {}).setdefault(room, set()).add(other)
+        ours, theirs = level(home, room), level(home, other)
+        if ours is not None and theirs is not None and theirs > ours:
+            yield f"{where}: {room} imports {other}, which lies above it"
+        elif not home and {room, other} <= STAGES:
+            yield f"{where}: stage {room} imports stage {other}"
+        return
 
 
 def reachable(module: str, loads: dict[str, set[str]]) -> set[str]:
@@ -173,21 +208,79 @@ def test_the_package_keeps_its_layers() -> None:
     assert violations(PACKAGE) == []
 
 
+def test_the_tables_name_no_room_that_is_not_there() -> None:
+    known = modules(PACKAGE)
+    for home, layers in LAYERS.items():
+        assert sorted(room for rooms in layers for room in rooms) == rooms_of(home, known)
+    assert all(any(name.split(".")[0] == room for name in known) for room in TORCH_ROOMS)
+    assert TORCH_MODULES <= known.keys()
+
+
+def rooms_of(home: str, known: dict[str, Path]) -> list[str]:
+    return sorted({room for module in known for where, room in places(module) if where == home})
+
+
+def test_no_two_modules_have_one_basename_and_no_folder_overflows() -> None:
+    paths = [path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py")]
+    assert [name for name, count in Counter(path.name for path in paths).items() if count > 1] == []
+    assert [str(home) for home, count in Counter(path.parent for path in paths).items() if count > MOST_FILES] == []
+
+
+def test_no_two_classes_of_a_stage_have_one_name() -> None:
+    for stage in sorted(STAGES):
+        classes = Counter(
+            node.name
+            for path in (PACKAGE / stage).rglob("*.py")
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ClassDef)
+        )
+        assert [name for name, count in classes.items() if count > 1] == []
+
+
+def test_tests_lie_where_the_modules_lie() -> None:
+    """A test module is named for a module of the same folder, or for what several modules do together."""
+    known = set(modules(PACKAGE))
+    here = Path(__file__).parent
+    for path in here.rglob("test_*.py"):
+        parts = path.relative_to(here).with_suffix("").parts
+        name = ".".join((*parts[:-1], parts[-1].removeprefix("test_")))
+        twin = [module for module in known if module.rpartition(".")[2] == parts[-1].removeprefix("test_")]
+        assert not twin or name in known or parts[0] == "evals", f"{path} belongs beside {twin}"
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"helpers.py": ""}, "helpers: not in the table of layers"),
+        ({"helpers.py": ""}, "helpers: helpers is not in the table of layers of the package"),
+        (
+            {"generation/helpers/words.py": ""},
+            "generation.helpers.words: helpers is not in the table of layers of generation",
+        ),
         ({"records.py": "from fcdistill.storage import x"}, "records:1: records imports storage, which lies above it"),
         ({"records.py": "import fcdistill.cli"}, "records:1: records imports cli, which lies above it"),
         ({"records.py": "from fcdistill import cli"}, "records:1: records imports cli, which lies above it"),
         ({"records.py": "def f():\n    from . import cli"}, "records:2: records imports cli, which lies above it"),
         (
-            {"evaluation/scoring.py": "from ..generation import plan", "generation/plan.py": ""},
+            {"evaluation/scoring.py": "from ..generation.plan import plan", "generation/plan/plan.py": ""},
             "evaluation.scoring:1: stage evaluation imports stage generation",
         ),
         (
-            {"catalog.py": "from fcdistill.prompts import x", "prompts.py": "from fcdistill.catalog import y"},
-            "rooms import one another in a circle",
+            {"tools.py": "from fcdistill.prompts import x", "prompts.py": "from fcdistill.tools import y"},
+            "rooms of the package import one another in a circle",
+        ),
+        (
+            {
+                "generation/plan/plan.py": "from fcdistill.generation.teacher import prompter",
+                "generation/teacher/prompter.py": "",
+            },
+            "generation.plan.plan:1: plan imports teacher, which lies above it",
+        ),
+        (
+            {
+                "generation/plan/plan.py": "from fcdistill.generation.plan import edges",
+                "generation/plan/edges.py": "from fcdistill.generation.plan.plan import x",
+            },
+            "rooms of generation.plan import one another in a circle",
         ),
         ({"prompts.py": "import torch.nn"}, "prompts: loads torch.nn through prompts"),
         (
@@ -196,16 +289,16 @@ def test_the_package_keeps_its_layers() -> None:
         ),
         ({"evaluation/runner.py": "class A:\n    import transformers"}, "evaluation.runner: loads transformers"),
         (
-            {"models.py": "import torch", "generation/plan.py": "from fcdistill.models import load_model"},
-            "generation.plan: loads torch through models",
+            {"models.py": "import torch", "generation/plan/plan.py": "from fcdistill.models import load_model"},
+            "generation.plan.plan: loads torch through models",
         ),
         (
             {
-                "backends/__init__.py": "from .local import x",
-                "backends/local.py": "import torch",
+                "backends/__init__.py": "from .local.decoding import x",
+                "backends/local/decoding.py": "import torch",
                 "backends/base.py": "",
             },
-            "backends.base: loads torch through backends.local",
+            "backends.base: loads torch through backends.local.decoding",
         ),
         ({"__init__.py": "from fcdistill.models import x"}, "__init__:1: the package itself imports models"),
     ],
@@ -224,7 +317,7 @@ def test_a_breach_is_found(tmp_path: Path, files: dict[str, str], message: str) 
     "files",
     [
         {"prompts.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import transformers"},
-        {"catalog.py": "def f():\n    import transformers"},
+        {"tools.py": "def f():\n    import transformers"},
         {
             "models.py": "import torch",
             "backends/local/decoding.py": "import torch",

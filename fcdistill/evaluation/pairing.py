@@ -22,7 +22,7 @@ _SEED = 0
 
 
 @dataclass(frozen=True)
-class _Pair:
+class _PairedCase:
     """A case on both sides: whether it is right there, and by how much its share of right answers rose."""
 
     id: str
@@ -78,7 +78,7 @@ def changed_ids(baseline: Sequence[Score], candidate: Sequence[Score]) -> tuple[
     return regressed, fixed
 
 
-def _pairs(baseline: Sequence[Score], candidate: Sequence[Score]) -> list[_Pair]:
+def _pairs(baseline: Sequence[Score], candidate: Sequence[Score]) -> list[_PairedCase]:
     before, now = _by_id(baseline, "baseline"), _by_id(candidate, "candidate")
     if not before and not now:
         raise DataError(
@@ -98,7 +98,9 @@ def _pairs(baseline: Sequence[Score], candidate: Sequence[Score]) -> list[_Pair]
             fix="evaluate both on the same cases",
         )
     return [
-        _Pair(name, case_verdict(scores).correct, case_verdict(now[name]).correct, _share(now[name]) - _share(scores))
+        _PairedCase(
+            name, case_verdict(scores).correct, case_verdict(now[name]).correct, _share(now[name]) - _share(scores)
+        )
         for name, scores in before.items()
     ]
 

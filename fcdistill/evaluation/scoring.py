@@ -38,7 +38,7 @@ _Rules = Mapping[str, Mapping[str, Rule]]
 
 
 @dataclass(frozen=True)
-class _Pair:
+class _CallPair:
     """A predicted call against an expected one of the same tool."""
 
     differences: tuple[Difference, ...]
@@ -155,10 +155,10 @@ class Scorer:
 
     def _match(
         self, answer: Sequence[ToolCall], calls: Sequence[ToolCall], rules: _Rules
-    ) -> dict[tuple[int, int], _Pair]:
+    ) -> dict[tuple[int, int], _CallPair]:
         """Pairs (expected, predicted) of one tool: as many right ones as possible, then the fewest differences."""
         rows_of, columns_of = _by_name(answer), _by_name(calls)
-        matched: dict[tuple[int, int], _Pair] = {}
+        matched: dict[tuple[int, int], _CallPair] = {}
         for name in rows_of.keys() & columns_of.keys():
             rows, columns = rows_of[name], columns_of[name]
             own_rules = rules.get(name, {})
@@ -168,7 +168,7 @@ class Scorer:
                 matched[rows[i], columns[j]] = pairs[i][j]
         return dict(sorted(matched.items(), key=lambda item: item[0][1]))
 
-    def _pair(self, expected: ToolCall, got: ToolCall, rules: Mapping[str, Rule]) -> _Pair:
+    def _pair(self, expected: ToolCall, got: ToolCall, rules: Mapping[str, Rule]) -> _CallPair:
         defaults = self._defaults.get(expected.name)
         differences: list[Difference] = []
         num_matched = num_expected = num_predicted = 0
@@ -198,7 +198,7 @@ class Scorer:
                 num_matched += not found
                 num_expected += name in expected.arguments
                 num_predicted += name in got.arguments
-        return _Pair(tuple(differences), num_matched, num_expected, num_predicted)
+        return _CallPair(tuple(differences), num_matched, num_expected, num_predicted)
 
 
 def score_case(

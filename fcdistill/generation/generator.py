@@ -16,10 +16,10 @@ from fcdistill.generation.journal.outcomes import Outcomes
 from fcdistill.generation.journal.rounds import OnDemand, Round
 from fcdistill.generation.plan.plan import PlanItem, calls_group
 from fcdistill.generation.plan.tool_results import ToolResults
-from fcdistill.generation.teacher.answering import Ask, answer_requests, dispute_of, prove_requests
+from fcdistill.generation.teacher.answering import answer_requests, dispute_of, prove_requests
 from fcdistill.generation.teacher.clarify import ask_back
 from fcdistill.generation.teacher.conversing import converse
-from fcdistill.generation.teacher.drafts import Draft, ground
+from fcdistill.generation.teacher.drafts import Ask, Draft, ground
 from fcdistill.generation.teacher.judging import settle
 from fcdistill.generation.teacher.prompter import Prompter, add_typos, clean_request
 from fcdistill.generation.verification.value_book import ValueBook

@@ -5,12 +5,12 @@ prove that a written request asks for its calls. Where answers disagree, a judge
 a model is the caller's affair.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from fcdistill.backends.base import Completion, Request
+from fcdistill.backends.base import Completion
 from fcdistill.generation.plan.plan import PlanItem
-from fcdistill.generation.teacher.drafts import Draft, ground
+from fcdistill.generation.teacher.drafts import Ask, Draft, ground
 from fcdistill.generation.teacher.judging import Dispute
 from fcdistill.generation.teacher.prompter import Prompter
 from fcdistill.generation.teacher.voting import Ballot, compare, elect
@@ -18,10 +18,7 @@ from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.records import Check, Message, ToolCall
 from fcdistill.toolcalls.parsing import parse_output
 
-__all__ = ["Ask", "answer_requests", "dispute_of", "prove_requests"]
-
-Ask = Callable[[Sequence[Draft], Sequence[Request]], Iterator[tuple[Draft, Completion]]]
-"""Gives every draft its completion; one whose request failed gets a failed check and is left out."""
+__all__ = ["answer_requests", "dispute_of", "prove_requests"]
 
 
 def answer_requests(

@@ -7,44 +7,25 @@ read, never learned, and must not say anything else.
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from fcdistill.backends.base import Completion, Request
 from fcdistill.generation.plan.dialogues import REFERENCE
-from fcdistill.generation.plan.plan import PlanItem
 from fcdistill.generation.plan.tool_results import ToolResults, holds, result_problem
+from fcdistill.generation.teacher.drafts import Ask, Draft
 from fcdistill.generation.teacher.prompter import Prompter, clean_request
 from fcdistill.generation.verification.verifier import Verifier, with_arguments
 from fcdistill.records import Check, FunctionCall, Message, ToolCall
 from fcdistill.storage import StrictJsonError, loads_strict
 
-__all__ = ["Draft", "converse"]
+__all__ = ["converse"]
 
-
-class Draft(Protocol):
-    """What `converse` knows of an item while it is being made."""
-
-    @property
-    def item(self) -> PlanItem:
-        """What is to be made; it plans a dialogue."""
-        ...
-
-    checks: list[Check]
-    request: str
-    turns: list[Message]
-    """What stands before the answer."""
-    answer: Message
-
-
-D = TypeVar("D", bound=Draft)
-Ask = Callable[[Sequence[D], Sequence[Request]], Iterable[tuple[D, Completion]]]
 _MOST_TOLD = 6
 _NO_NEWS = frozenset({"ok", "status", "success"})
 
 
-def converse(drafts: Sequence[D], ask: Ask[D], prompter: Prompter, verifier: Verifier, results: ToolResults) -> None:
+def converse(drafts: Sequence[Draft], ask: Ask, prompter: Prompter, verifier: Verifier, results: ToolResults) -> None:
     """Make the conversations of these drafts, turn by turn; a failed check ends one.
 
     Args:
@@ -101,7 +82,7 @@ class _Talk:
 
 
 def _write_first(
-    drafts: Sequence[D], talks: Mapping[str, _Talk], ask: Ask[D], prompter: Prompter, verifier: Verifier
+    drafts: Sequence[Draft], talks: Mapping[str, _Talk], ask: Ask, prompter: Prompter, verifier: Verifier
 ) -> None:
     items = [
         draft.item
@@ -155,9 +136,9 @@ def _ground_first(talk: _Talk, verifier: Verifier) -> None:
 
 
 def _get_results(
-    drafts: Sequence[D],
+    drafts: Sequence[Draft],
     talks: Mapping[str, _Talk],
-    ask: Ask[D],
+    ask: Ask,
     prompter: Prompter,
     verifier: Verifier,
     results: ToolResults,
@@ -236,7 +217,7 @@ def _kind(draft: Draft) -> str:
     return draft.item.dialogue.kind if draft.item.dialogue is not None else ""
 
 
-def _sound(drafts: Sequence[D]) -> list[D]:
+def _sound(drafts: Sequence[Draft]) -> list[Draft]:
     return [draft for draft in drafts if draft.checks and all(check.ok for check in draft.checks)]
 
 

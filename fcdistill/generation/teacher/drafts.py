@@ -1,15 +1,15 @@
 """What is known of a planned trace while it is being made."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from fcdistill.backends.base import Completion
+from fcdistill.backends.base import Completion, Request
 from fcdistill.generation.plan.plan import PlanItem
-from fcdistill.generation.teacher.voting import Tally
+from fcdistill.generation.teacher.voting import VoteCount
 from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.records import Check, Message, ToolCall
 
-__all__ = ["Draft", "ground"]
+__all__ = ["Ask", "Draft", "ground"]
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Draft:
     turns: list[Message] = field(default_factory=list)
     answer: Message = field(default_factory=lambda: Message(role="assistant"))
     checks: list[Check] = field(default_factory=list)
-    tally: Tally | None = None
+    tally: VoteCount | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -39,6 +39,10 @@ class Draft:
         """Add the tokens of a completion."""
         self.prompt_tokens += completion.prompt_tokens or 0
         self.completion_tokens += completion.completion_tokens or 0
+
+
+Ask = Callable[[Sequence[Draft], Sequence[Request]], Iterator[tuple[Draft, Completion]]]
+"""Gives every draft its completion; one whose request failed gets a failed check and is left out."""
 
 
 def ground(draft: Draft, calls: Sequence[ToolCall], verifier: Verifier) -> None:

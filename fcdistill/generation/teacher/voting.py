@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fcdistill.records import Check, ToolCall
 from fcdistill.toolcalls.equality import same_calls
 
-__all__ = ["Ballot", "Tally", "compare", "elect"]
+__all__ = ["Ballot", "VoteCount", "compare", "elect"]
 
 Calls = tuple[ToolCall, ...]
 
@@ -30,7 +30,7 @@ class Ballot:
 
 
 @dataclass(frozen=True)
-class Tally:
+class VoteCount:
     """How many of the answers make certain calls.
 
     Attributes:
@@ -64,7 +64,7 @@ class Tally:
         return Check(name=name, ok=self.is_majority, detail=", ".join(told))
 
 
-def elect(ballots: Sequence[Ballot]) -> tuple[int, Tally]:
+def elect(ballots: Sequence[Ballot]) -> tuple[int, VoteCount]:
     """The index of an answer with the most votes, and the tally of its calls.
 
     Of calls with equally many votes those of the earliest answer win; where no answer is valid, the first stands for
@@ -77,12 +77,12 @@ def elect(ballots: Sequence[Ballot]) -> tuple[int, Tally]:
     return winner, compare(ballots[winner].calls, ballots)
 
 
-def compare(calls: Calls, ballots: Sequence[Ballot]) -> Tally:
+def compare(calls: Calls, ballots: Sequence[Ballot]) -> VoteCount:
     """How many of the answers make these calls, in any order."""
     groups = [(ballots[group[0]].calls, len(group)) for group in _groups(ballots)]
     others = [(other, votes) for other, votes in groups if not same_calls(other, calls)]
     failures = Counter(ballot.failed.name for ballot in ballots if ballot.failed is not None)
-    return Tally(
+    return VoteCount(
         votes=sum(votes for _, votes in groups) - sum(votes for _, votes in others),
         num_answers=len(ballots),
         others=tuple(sorted(others, key=lambda other: -other[1])),
