@@ -40,8 +40,8 @@ class Domain:
         seeds: the fewest seeds.
         examples: the fewest worked examples.
         multi_turn: the fewest cases that need the result of an earlier call.
-        unheard: cases that say their answer in words which the grounding check does not know ("full brightness"), or
-            say numbers and choices that mean nothing ("26 degrees, no wonder"). It would drop such training rows.
+        unknown_words: cases that say their answer in words which the grounding check does not know ("full brightness"),
+            or say numbers and choices that mean nothing ("26 degrees, no wonder"). It would drop such training rows.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Domain:
     seeds: int
     examples: int
     multi_turn: int = 0
-    unheard: frozenset[str] = field(default_factory=frozenset)
+    unknown_words: frozenset[str] = field(default_factory=frozenset)
 
 
 DOMAINS = [
@@ -62,7 +62,7 @@ DOMAINS = [
         cases_per_tool=8,
         seeds=300,
         examples=50,
-        unheard=frozenset(
+        unknown_words=frozenset(
             f"sh-{name}"
             for name in (
                 "simple-009 simple-018 simple-024 simple-034 simple-047 simple-048 simple-050 simple-052 simple-087 "
@@ -247,14 +247,14 @@ def test_gold_answers_score_right(domain: Domain, catalog: Catalog) -> None:
 
 
 def test_requests_say_what_their_gold_answers_hold(domain: Domain, cases: list[EvalCase], verifier: Verifier) -> None:
-    unheard = {
+    unknown_words = {
         case.id
         for case in cases
         if case.behaviour == "call"
         and not has_history(case)
         and not any(verifier.check_grounding(request_of(case), calls, now_of(case)).ok for calls in plain_answers(case))
     }
-    assert unheard == domain.unheard
+    assert unknown_words == domain.unknown_words
 
 
 def test_the_later_steps_of_a_conversation_use_the_result_of_an_earlier_call(

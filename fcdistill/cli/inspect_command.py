@@ -19,7 +19,7 @@ def inspect(
         str | None,
         typer.Option(metavar="CHECK", help="Only records that passed this check, such as judge."),
     ] = None,
-    source: Annotated[str | None, typer.Option(help="Only records made on this road, for example call_first.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only records from this source, for example call_first.")] = None,
     grep: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Only records that hold this text, in any case.")
     ] = None,

@@ -56,7 +56,7 @@ class GenerateConfig(ConfigModel):
     tools: Path = Field(description="Tool catalogue: OpenAI tools JSON, MCP tools/list JSON.")
     out: Path = Field(description="Output directory.")
     teacher: BackendConfig
-    seeds: Path | None = Field(None, description="JSONL of unlabelled user requests for the request-first road.")
+    seeds: Path | None = Field(None, description="JSONL of unlabelled user requests for the request-first source.")
     values: Path | None = Field(None, description="JSON of realistic values and phrases per argument.")
     results: Path | None = Field(
         None, description="JSON of what tools give back, and which arguments their results can fill."

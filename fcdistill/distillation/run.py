@@ -57,7 +57,7 @@ from fcdistill.distillation.preparation import (
 from fcdistill.distillation.signals.sources import CachedTeacher, OnlineTeacher
 from fcdistill.distillation.student.projectors import Projectors
 from fcdistill.distillation.student_model import (
-    StudentSide,
+    StudentModel,
     load_student,
     quantization_of,
     reassemble_student,
@@ -133,7 +133,7 @@ def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None
     args = training_arguments(training, config.out / "checkpoints", prepared)
     processes = Processes(args)
     if not processes.is_main:
-        report = _unheard
+        report = _say_nothing
     with _run_directory(config, training, prepared, processes) as run:
         result_path = config.out / "result.json"
         if processes.from_main(lambda: run is not None and run.complete):
@@ -150,7 +150,7 @@ def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None
     return result
 
 
-def _unheard(_: str) -> None:
+def _say_nothing(_: str) -> None:
     """What the other processes have to report the main one says."""
 
 
@@ -320,7 +320,7 @@ def _train(
 
 
 def _online_teacher(
-    config: TrainConfig, prepared: PreparedTeacher, student: StudentSide, device: torch.device
+    config: TrainConfig, prepared: PreparedTeacher, student: StudentModel, device: torch.device
 ) -> OnlineTeacher:
     layers = tuple(teacher_layer for _, teacher_layer in prepared.pairs)
     needs_logits = config.objective.kd_weight > 0
@@ -331,13 +331,13 @@ def _online_teacher(
     )
 
 
-def _projectors(prepared: PreparedTeacher, student: StudentSide) -> Projectors | None:
+def _projectors(prepared: PreparedTeacher, student: StudentModel) -> Projectors | None:
     if not prepared.pairs or prepared.shape is None:
         return None
     return Projectors(prepared.pairs, student.model.config.get_text_config().hidden_size, prepared.shape.width)
 
 
-def _monitor(config: TrainConfig, student: StudentSide, prepared: Prepared) -> CallMonitor | None:
+def _monitor(config: TrainConfig, student: StudentModel, prepared: Prepared) -> CallMonitor | None:
     if not config.monitor.enabled:
         return None
     return CallMonitor(

@@ -26,11 +26,11 @@ from fcdistill.models.students import (
 from fcdistill.records import ModelRef
 from fcdistill.storage import storage_errors
 
-__all__ = ["StudentSide", "load_student", "quantization_of", "reassemble_student", "save_trained"]
+__all__ = ["StudentModel", "load_student", "quantization_of", "reassemble_student", "save_trained"]
 
 
 @dataclass(frozen=True)
-class StudentSide:
+class StudentModel:
     """The student as it is trained."""
 
     model: PreTrainedModel | PeftModel
@@ -45,7 +45,7 @@ def quantization_of(config: TrainConfig) -> Quantization:
     return config.tuning.quantization if isinstance(config.tuning, LoraTuning) else "none"
 
 
-def load_student(config: TrainConfig, device: torch.device) -> tuple[StudentSide, ModelRef]:
+def load_student(config: TrainConfig, device: torch.device) -> tuple[StudentModel, ModelRef]:
     """The student, ready to be trained, and what its card calls its base; quantised weights come to their device."""
     full = isinstance(config.tuning, FullTuning)
     quantization = quantization_of(config)
@@ -75,10 +75,10 @@ def load_student(config: TrainConfig, device: torch.device) -> tuple[StudentSide
                 # Autocast chooses the precision; peft would first copy each input to float32.
                 module.cast_input_dtype_enabled = False
     base = ModelRef(model=config.student.model, revision=loaded.ref.revision, params=params)
-    return StudentSide(model, head, autocast), base
+    return StudentModel(model, head, autocast), base
 
 
-def reassemble_student(config: TrainConfig, weights: dict[str, torch.Tensor]) -> StudentSide:
+def reassemble_student(config: TrainConfig, weights: dict[str, torch.Tensor]) -> StudentModel:
     """The student with the weights that its shards make up."""
     student, _ = load_student(config, torch.device("cpu"))
     student.model.load_state_dict(weights)
@@ -86,7 +86,7 @@ def reassemble_student(config: TrainConfig, weights: dict[str, torch.Tensor]) ->
 
 
 def save_trained(
-    config: TrainConfig, student: StudentSide, prepared: Prepared, base: ModelRef, projectors: Projectors | None
+    config: TrainConfig, student: StudentModel, prepared: Prepared, base: ModelRef, projectors: Projectors | None
 ) -> None:
     """Write the student into the run directory: adapter, full weights, projectors, whatever it has and config asks.
 

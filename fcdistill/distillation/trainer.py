@@ -33,7 +33,7 @@ from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.packed.forward import forward_rows
 from fcdistill.distillation.signals.sources import CachedTeacher, OnlineTeacher
 from fcdistill.distillation.student.projectors import PROJECTORS_NAME, Projectors
-from fcdistill.distillation.student_model import StudentSide
+from fcdistill.distillation.student_model import StudentModel
 from fcdistill.models.students import weight_storage_errors
 
 __all__ = ["DistillTrainer"]
@@ -72,7 +72,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(
         self,
-        student: StudentSide,
+        student: StudentModel,
         args: TrainingArguments,
         *,
         objective: ObjectiveConfig,

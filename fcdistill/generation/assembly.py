@@ -38,11 +38,11 @@ from fcdistill.records import (
 )
 from fcdistill.storage import write_json, write_jsonl
 
-__all__ = ["Finishing"]
+__all__ = ["Assembly"]
 
 
 @dataclass(frozen=True)
-class Finishing:
+class Assembly:
     """The end of one run over one plan.
 
     Attributes:

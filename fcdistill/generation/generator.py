@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 
 from fcdistill.backends.base import Backend, Completion, Request, complete_all
 from fcdistill.config import DecodeSettings, GenerateConfig
-from fcdistill.generation.assembly import Finishing
+from fcdistill.generation.assembly import Assembly
 from fcdistill.generation.dataset.turns import conversation
 from fcdistill.generation.execution.executor import Executor, execution_checks
 from fcdistill.generation.journal.outcomes import Outcomes
@@ -48,7 +48,7 @@ class Generator:
         verifier: Verifier,
         results: ToolResults,
         outcomes: Outcomes,
-        finishing: Finishing,
+        assembly: Assembly,
         made_before: Set[tuple[str, int]],
         executor: Executor | None,
         backend: Callable[[], Backend],
@@ -63,7 +63,7 @@ class Generator:
         self._results = results
         self._plan = plan
         self._outcomes = outcomes
-        self._finishing = finishing
+        self._assembly = assembly
         self._made_before = made_before
         self._executor = executor
         self._on_progress = on_progress or (lambda done, total, kept: None)
@@ -121,7 +121,7 @@ class Generator:
     def _chunks(self, attempt: int) -> Iterator[list[PlanItem]]:
         """The fixed chunks of an attempt: what earlier attempts left, items with one kind of prompt together."""
         last = self._outcomes.last(before=attempt)
-        refused = {} if self._config.shard else self._finishing.refused(last)
+        refused = {} if self._config.shard else self._assembly.refused(last)
         pending = [
             item
             for item in self._plan

@@ -17,7 +17,7 @@ from fcdistill.backends.base import Backend
 from fcdistill.backends.constrained.call_grammar import require_enforceable
 from fcdistill.config import GenerateConfig
 from fcdistill.errors import ConfigError, DataError
-from fcdistill.generation.assembly import Finishing
+from fcdistill.generation.assembly import Assembly
 from fcdistill.generation.dataset.dedupe import Contamination
 from fcdistill.generation.dataset.reuse import REUSED, place_traces, read_reusable
 from fcdistill.generation.execution.executor import Executor
@@ -133,7 +133,7 @@ def run_generation(
             held.callback(executor.close)
         verifier = Verifier(catalog, validator, book)
         contamination = Contamination(cases, config.contamination_jaccard)
-        finishing = Finishing(config, verifier, examples, plan, reused, outcomes, contamination, executor)
+        assembly = Assembly(config, verifier, examples, plan, reused, outcomes, contamination, executor)
         generator = Generator(
             config,
             catalog,
@@ -143,7 +143,7 @@ def run_generation(
             verifier,
             results,
             outcomes,
-            finishing,
+            assembly,
             made,
             executor,
             backend,
@@ -154,7 +154,7 @@ def run_generation(
         for number in range(2, max(config.rounds, len(rounds)) + 1):
             if len(rounds) < number:
                 following = Round(number, rounds[-1].attempts.stop, config.attempts)
-                if not generator.has_questions(following) or finishing.finish(rounds).kept == 0:
+                if not generator.has_questions(following) or assembly.finish(rounds).kept == 0:
                     break
                 _save_round(config, rounds[-1])
                 rounds.append(following)
@@ -162,7 +162,7 @@ def run_generation(
             assert adapted is not None
             learned = config.out / _ROUND_TRACES.format(number - 1)
             generator.work(rounds[number - 1], partial(adapted, number, learned))
-        stats = finishing.finish_shard(run.path, rounds) if shard else finishing.finish(rounds)
+        stats = assembly.finish_shard(run.path, rounds) if shard else assembly.finish(rounds)
         run.mark_complete()
         return stats
 

@@ -47,7 +47,7 @@ class Selection:
         category: the trace's category.
         check: the check that failed, which only rejects have.
         passed: a check that was passed, for example `judge` or `repair`; it stands in the record.
-        source: the road on which the trace was made.
+        source: where the trace comes from.
         grep: stands in a message, in a call of one or in a check's detail, whatever its case.
     """
 
@@ -109,7 +109,7 @@ class Inspection:
         selected: of these, those that the selection matches.
         tools: calls by tool; tools of the prompts that nobody calls too.
         categories: records by category.
-        sources: records by road.
+        sources: records by source.
         checks: rejects by the check that failed.
         passed: records by the checks that they passed.
         arguments: by `tool.param`, of the tools that are called.
@@ -141,7 +141,7 @@ def inspect_records(path: Path, selection: Selection, *, limit: int, seed: int) 
 
     Raises:
         DataError: there is no such file, a line is no such record, or the selection names a tool, category, check or
-            road that occurs nowhere.
+            source that occurs nowhere.
     """
     files = _files(path)
     found = Inspection(files)

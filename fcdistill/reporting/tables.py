@@ -152,7 +152,7 @@ def render_markdown(
 
 
 def render_generation(stats: GenerationStats) -> Group:
-    """What a generation made: counts per check, road, category, tool and cell of the plan, and the teacher's speed."""
+    """What a generation made: counts per check, source, category, tool and planned cell, and the teacher's speed."""
     speed = stats.completion_tokens_per_s
     headline = f"{stats.kept} of {stats.planned} planned traces kept in {stats.attempts} attempts"
     if speed is not None:

@@ -17,7 +17,7 @@ from fcdistill.distillation.examples.examples import Example, render_traces
 from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.signals.sources import OnlineTeacher
 from fcdistill.distillation.student.projectors import LayerPair, Projectors
-from fcdistill.distillation.student_model import StudentSide
+from fcdistill.distillation.student_model import StudentModel
 from fcdistill.distillation.tokenizers.token_strings import pair_strings, token_strings
 from fcdistill.distillation.trainer import DistillTrainer
 from fcdistill.models.students import apply_lora
@@ -100,7 +100,7 @@ def make_trainer(
             needs_logits=objective.kd_weight > 0,
         )
     return DistillTrainer(
-        StudentSide(model, model.get_output_embeddings(), None),
+        StudentModel(model, model.get_output_embeddings(), None),
         TrainingArguments(
             output_dir=str(directory),
             use_cpu=True,

@@ -138,7 +138,7 @@ def _read_echo(choice: Mapping[str, Any], given: GivenText, _: int) -> tuple[Tok
     if not isinstance(texts, list) or not isinstance(values, list) or len(texts) != len(values):
         raise MalformedAnswerError("the response holds no logprobs")
     start, end = len(given.prompt_ids), len(given.prompt_ids) + len(given.completion_ids)
-    if len(texts) not in (end, end + 1):  # the generated token is left away where it ends the text
+    if len(texts) not in (end, end + 1):  # the generated token is omitted where it ends the text
         raise MalformedAnswerError(f"logprobs of {len(texts)} tokens, where {end} were given and one was to follow")
     for text, expected, token in zip(texts[start:end], given.completion_texts, given.completion_ids, strict=True):
         _require_text(text, expected, token)

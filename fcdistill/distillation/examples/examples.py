@@ -66,7 +66,7 @@ class Example:
 
     @property
     def student_ids(self) -> tuple[int, ...]:
-        """What the student reads: the last completion token predicts nothing and is left away."""
+        """What the student reads: the last completion token predicts nothing and is omitted."""
         return self.student_prompt + self.completion[:-1]
 
     @property

@@ -16,10 +16,10 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 from fcdistill.distillation.examples.collation import Collator
 from fcdistill.distillation.examples.examples import Example
 
-__all__ = ["DealtBatches", "sharded_loader"]
+__all__ = ["ShardedBatches", "sharded_loader"]
 
 
-class DealtBatches(BatchSampler):
+class ShardedBatches(BatchSampler):
     """One process's share of the micro batches: every n-th, and an empty one where the last round has none for it.
 
     Args:
@@ -58,7 +58,7 @@ def sharded_loader(
         process_index: which of them asks.
         place: where the tensors go.
     """
-    batches = DealtBatches(RandomSampler(examples), batch_size, num_processes, process_index)
+    batches = ShardedBatches(RandomSampler(examples), batch_size, num_processes, process_index)
     loader: DataLoader[Example] = DataLoader(examples, batch_sampler=batches, collate_fn=collator)  # type: ignore[arg-type]
     # They are dealt out already: accelerate sees a single process, and adds its shuffling by epochs and the device.
     return prepare_data_loader(

@@ -55,7 +55,7 @@ __all__ = [
     "TeacherCache",
     "TraceSignals",
     "read_index",
-    "remove_litter",
+    "remove_temporary_files",
     "top_k_signals",
     "whole_shards",
     "write_index",
@@ -189,7 +189,7 @@ def write_shard(
     return seal
 
 
-def remove_litter(directory: Path) -> None:
+def remove_temporary_files(directory: Path) -> None:
     """Remove the half-written shards of killed runs; only who holds the directory's lock may do so."""
     with storage_errors(directory, "clean"):
         for path in directory.glob(".shard-*"):

@@ -32,7 +32,7 @@ from fcdistill.prompts.rendering import label_answer
 from fcdistill.records import ModelRef, TeacherReport, TokenFigures
 from fcdistill.storage import write_json
 
-__all__ = ["Heard", "cached_heard", "online_heard", "report_teacher", "summarise_teacher"]
+__all__ = ["TeacherLikelihoods", "cached_likelihoods", "online_likelihoods", "report_teacher", "summarise_teacher"]
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +48,11 @@ argument follows.
 """
 
 _Token = tuple[float, bool | None]
-"""Of a token what `Heard` has of all."""
+"""Of a token what `TeacherLikelihoods` has of all."""
 
 
 @dataclass(frozen=True)
-class Heard:
+class TeacherLikelihoods:
     """What the teacher said about one example."""
 
     example: Example
@@ -92,10 +92,10 @@ def report_teacher(
     examples = _sample(prepared.train, config.teacher_report_examples, config.seed)
     if isinstance(teacher, CachedTeacher):
         keeps_likeliest = config.cache is not None and config.cache.top_k > 0
-        heard = cached_heard(teacher.cache, examples, keeps_likeliest=keeps_likeliest)
+        heard = cached_likelihoods(teacher.cache, examples, keeps_likeliest=keeps_likeliest)
     else:
         assert layout is not None
-        heard = online_heard(teacher, layout, examples, config.examples_per_pack, device)
+        heard = online_likelihoods(teacher, layout, examples, config.examples_per_pack, device)
     found = summarise_teacher(heard, prepared.teacher.tokenizer, prepared.teacher.ref, config.signal)
     write_json(path, found.model_dump(mode="json"))
     report(_table(found, len(prepared.train)))
@@ -117,9 +117,9 @@ def _sample(examples: Sequence[Example], count: int, seed: int) -> list[Example]
     return sorted((examples[place] for place in places), key=lambda example: example.teacher_ids)
 
 
-def online_heard(
+def online_likelihoods(
     teacher: OnlineTeacher, layout: Layout, examples: Sequence[Example], pack: int, device: torch.device
-) -> Iterator[Heard]:
+) -> Iterator[TeacherLikelihoods]:
     """What a teacher that runs says, `pack` examples at a time."""
     teacher = dataclasses.replace(teacher, layers=(), needs_logits=True)
     for start in range(0, len(examples), pack):
@@ -133,10 +133,12 @@ def online_heard(
         lengths = [len(example.teacher_completion) for example in chosen]
         parts = zip(chosen, torch.split(nll_U.cpu(), lengths), torch.split(agrees_U.cpu(), lengths), strict=True)
         for example, nll, agrees in parts:
-            yield Heard(example, nll, agrees)
+            yield TeacherLikelihoods(example, nll, agrees)
 
 
-def cached_heard(cache: TeacherCache, examples: Iterable[Example], *, keeps_likeliest: bool = True) -> Iterator[Heard]:
+def cached_likelihoods(
+    cache: TeacherCache, examples: Iterable[Example], *, keeps_likeliest: bool = True
+) -> Iterator[TeacherLikelihoods]:
     """What a cache holds of a teacher; `keeps_likeliest` where it holds more than the completions' own tokens."""
     for example in examples:
         signals = cache.read(example.trace_id)
@@ -144,11 +146,11 @@ def cached_heard(cache: TeacherCache, examples: Iterable[Example], *, keeps_like
         if keeps_likeliest:
             top_k = TopK(signals.ids_NK, signals.logprobs_NK.float())
             agrees_U = row_gate("agree", top_k, torch.tensor(example.teacher_completion), logprobs_U).bool()
-        yield Heard(example, -logprobs_U, agrees_U)
+        yield TeacherLikelihoods(example, -logprobs_U, agrees_U)
 
 
 def summarise_teacher(
-    heard: Iterable[Heard], tokenizer: PreTrainedTokenizerBase, teacher: ModelRef, signal: str
+    heard: Iterable[TeacherLikelihoods], tokenizer: PreTrainedTokenizerBase, teacher: ModelRef, signal: str
 ) -> TeacherReport:
     """The report on what was heard.
 

@@ -33,7 +33,7 @@ from fcdistill.distillation.signals.cache_files import (
     TeacherCache,
     TraceSignals,
     read_index,
-    remove_litter,
+    remove_temporary_files,
     whole_shards,
     write_index,
     write_shard,
@@ -152,7 +152,7 @@ def _ensure(config: TrainConfig, prepared: Prepared, report: Callable[[str], Non
             report(f"teacher cache {directory}: {len(plan.examples)} traces, complete")
             return plan, seals
     with RunDirectory(directory, **plan.identity) as run:
-        remove_litter(directory)
+        remove_temporary_files(directory)
         index = read_index(directory) or _new_index(plan)
         needed = _needed_shards(plan, index)
         seals = whole_shards(directory, needed)

@@ -1,7 +1,7 @@
 """Does a teacher's choice of tool agree with the requests whose tool is known?
 
 Call-first requests and worked examples carry their tool by construction. A naive Bayes classifier on their words (Maron
-1961; Laplace smoothing) judges the answers of the request-first road: it knows little, but it is independent of the
+1961; Laplace smoothing) judges the answers of the request-first source: it knows little, but it is independent of the
 teacher, and it catches the "volume 60" that became a brightness. Nothing here knows of schemas or values.
 """
 

@@ -45,7 +45,7 @@ class Collection:
     """Judges traces by those that came before them.
 
     Args:
-        known: traces of which some tell the tools of requests: those of the call-first road and imported ones.
+        known: traces of which some tell the tools of requests: those of the call-first source and imported ones.
         contamination: finds wording of eval cases.
         near_duplicates: finds traces that say almost the same; empty.
     """

@@ -16,7 +16,7 @@ from typing import Any
 
 from fcdistill.errors import ConfigError
 from fcdistill.generation.plan.argument_sampler import ArgumentSampler
-from fcdistill.generation.plan.facts import tell_facts
+from fcdistill.generation.plan.facts import facts_to_say
 from fcdistill.generation.plan.tool_results import Feed, ToolResults, is_reader, put_value, result_problem
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.records import ConversationKind, ToolCall, ToolSpec
@@ -212,7 +212,7 @@ class DialoguePlanner:
         return None
 
     def _facts(self, call: ToolCall) -> tuple[tuple[str, str], ...]:
-        return tell_facts(call, self._catalog.by_name[call.name], self._book, None, self._random)
+        return facts_to_say(call, self._catalog.by_name[call.name], self._book, None, self._random)
 
 
 def _properties(spec: ToolSpec) -> dict[str, Any]:

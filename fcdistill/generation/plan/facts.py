@@ -10,10 +10,10 @@ from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.records import ToolCall, ToolSpec
 from fcdistill.tools.parameters import property_schema, resolve_schema
 
-__all__ = ["tell_facts"]
+__all__ = ["facts_to_say"]
 
 
-def tell_facts(
+def facts_to_say(
     call: ToolCall, spec: ToolSpec, book: ValueBook, now: datetime | None, generator: random.Random
 ) -> tuple[tuple[str, str], ...]:
     """(name, phrase) of each argument that no other one implies, in the call's order.

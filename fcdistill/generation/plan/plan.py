@@ -15,7 +15,7 @@ from fcdistill.config import GenerateConfig
 from fcdistill.generation.plan.argument_sampler import ArgumentSampler
 from fcdistill.generation.plan.dialogues import Dialogue, DialoguePlanner
 from fcdistill.generation.plan.edges import schema_edges
-from fcdistill.generation.plan.facts import tell_facts
+from fcdistill.generation.plan.facts import facts_to_say
 from fcdistill.generation.plan.tool_results import ToolResults
 from fcdistill.generation.verification.english.times import instant, moment
 from fcdistill.generation.verification.value_book import ValueBook
@@ -60,7 +60,7 @@ class PlanItem:
 
     Attributes:
         id: stable over runs.
-        source: the road.
+        source: where it comes from (`call_first`, `request_first`, ...).
         category: BFCL's word, or `clarify`; a hint for a request-first item, None where its author gave none.
         cell: coverage cell.
         calls: the sampled calls; for a clarify item the whole call, before a value is cut; empty for request-first.
@@ -267,7 +267,8 @@ class _Planner:
             split_group=calls_group(calls),
             calls=tuple(calls),
             facts=tuple(
-                tell_facts(call, spec, self._book, now, self._random) for call, spec in zip(calls, specs, strict=False)
+                facts_to_say(call, spec, self._book, now, self._random)
+                for call, spec in zip(calls, specs, strict=False)
             ),
             missing=missing,
             register=register,

@@ -1,8 +1,8 @@
 """Blind answers: a teacher that sees tools and request alone answers, once or several times.
 
-On the request-first road the answers are candidates, and of several the majority's stays; on the call-first road they
-prove that a written request asks for its calls. Where answers disagree, a judge may be asked. How answers are got from
-a model is the caller's affair.
+On the request-first source the answers are candidates, and of several the majority's stays; on the call-first source
+they prove that a written request asks for its calls. Where answers disagree, a judge may be asked. How answers are got
+from a model is the caller's affair.
 """
 
 from collections.abc import Sequence

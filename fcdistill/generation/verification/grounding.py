@@ -25,10 +25,15 @@ from fcdistill.generation.verification.english.times import (
     offset_forms,
 )
 from fcdistill.generation.verification.english.words import Word, find, words_of
-from fcdistill.generation.verification.leftovers import swallowed_numbers, unheard_days, unheard_numbers, unheard_quotes
+from fcdistill.generation.verification.leftovers import (
+    leftover_days,
+    leftover_numbers,
+    leftover_quotes,
+    numbers_without_a_place,
+)
 from fcdistill.generation.verification.spoken_forms import fixed_start, heard_forms, spoken_forms
 from fcdistill.generation.verification.value_book import ValueBook
-from fcdistill.generation.verification.word_claims import FUNCTION_WORDS, Claims, are_listed, are_mixed
+from fcdistill.generation.verification.word_claims import FUNCTION_WORDS, WordClaims, are_listed, are_mixed
 from fcdistill.records import ToolCall, ToolSpec
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import resolve_schema
@@ -50,7 +55,7 @@ class Grounding:
         numbers: numbers of the request that no argument holds.
         choices: (path, value, phrase) of known values that the request says and no argument holds.
         shared: numbers that the request says less often than different arguments hold them, with these arguments.
-        unheard: quoted texts and days of the request that no argument holds, numbers that a text has swallowed, and
+        leftovers: quoted texts and days of the request that no argument holds, numbers that a text has swallowed, and
             what speaks against a value that is only implied.
         mixed: calls, and lists of objects, whose words stand among one another in the request.
     """
@@ -59,7 +64,7 @@ class Grounding:
     numbers: list[str]
     choices: list[tuple[str, Any, str]]
     shared: list[str]
-    unheard: list[str] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
     mixed: list[str] = field(default_factory=list)
 
 
@@ -80,12 +85,12 @@ class Grounder:
         """
         words = words_of(request)
         starts = clause_starts(request)
-        claims = Claims(starts)
-        each: list[Claims] = []
+        claims = WordClaims(starts)
+        each: list[WordClaims] = []
         unsaid: list[tuple[int, str, Any]] = []
         implied: list[tuple[str, Any]] = []
         for index, call in enumerate(calls):
-            own = Claims(starts)
+            own = WordClaims(starts)
             parameters = self.catalog.by_name[call.name].parameters
             properties = resolve_schema(parameters, parameters).get("properties", {})
             for name, value in call.arguments.items():
@@ -106,20 +111,20 @@ class Grounder:
             for form in heard_forms(value, path, {}, self.book, None)
             if self._is_left_over(words_of(form), words, claims.words)
         ]
-        unheard = [
-            *unheard_quotes(request, words, claims.words),
-            *unheard_days(words, calls, self.catalog, claims.words),
-            *swallowed_numbers(calls, self.catalog),
+        leftovers = [
+            *leftover_quotes(request, words, claims.words),
+            *leftover_days(words, calls, self.catalog, claims.words),
+            *numbers_without_a_place(calls, self.catalog),
             *(text for path, value in implied for text in self._contradicting(words, path, value, claims.words)),
         ]
         is_mixed = are_mixed(each, words) or self._are_one_list(calls, each, words)
         mixed = [" and ".join(dict.fromkeys(call.name for call in calls))] if is_mixed else []
         if len(calls) > 1 and _leaves_a_choice(words, claims.words):
-            unheard.append("a choice ('or')")
-        numbers = list(unheard_numbers(words, claims.words))
-        return Grounding(unsaid, numbers, choices, list(claims.shared()), unheard, [*mixed, *claims.mixed])
+            leftovers.append("a choice ('or')")
+        numbers = list(leftover_numbers(words, claims.words))
+        return Grounding(unsaid, numbers, choices, list(claims.shared()), leftovers, [*mixed, *claims.mixed])
 
-    def _are_one_list(self, calls: Sequence[ToolCall], each: Sequence[Claims], words: Sequence[Word]) -> bool:
+    def _are_one_list(self, calls: Sequence[ToolCall], each: Sequence[WordClaims], words: Sequence[Word]) -> bool:
         """Whether calls of one tool are said as one list that need not be cut where they cut it.
 
         "Clean the office and the hallway quietly" says of both how, and one call could hold both.
@@ -168,7 +173,7 @@ class Grounder:
         return said
 
     def _echoes(
-        self, words: Sequence[Word], calls: Sequence[ToolCall], claims: Claims
+        self, words: Sequence[Word], calls: Sequence[ToolCall], claims: WordClaims
     ) -> Iterator[tuple[int, str, Any]]:
         """Optional free texts that only repeat what other arguments say: a timer of 240 seconds named "240 seconds"."""
         for index, call in enumerate(calls):
@@ -187,7 +192,7 @@ class Grounder:
 
     @functools.cached_property
     def _distinct(self) -> frozenset[str]:
-        """Words of the catalogue's choices and of the team's values: none of them is a slip of another."""
+        """Words of the catalogue's choices and of the team's values: none of them is a typo of another."""
         listed = [(path, entry.value) for path, entries in self.book.entries.items() for entry in entries]
         listed += [choice for spec in self.catalog.specs for choice in _enumerated(spec)]
         forms = (form for path, value in listed for form in heard_forms(value, path, {}, self.book, None))
@@ -223,7 +228,7 @@ class Grounder:
         schema: Any,
         root: Mapping[str, Any],
         now: datetime | None,
-        claims: Claims,
+        claims: WordClaims,
     ) -> list[tuple[str, Any]]:
         """Mark the words that say a value; return what of it is not said, as (path, value)."""
         schema = resolve_schema(schema, root)
@@ -231,7 +236,7 @@ class Grounder:
         places = self._places(value, schema, forms, words, now)
         claims.add(path, value, places, several=moment(value, schema) is not None)
         if isinstance(value, list) and value:
-            items = [Claims(claims.starts) for _ in value]
+            items = [WordClaims(claims.starts) for _ in value]
             rest = [
                 unsaid
                 for item, own in zip(value, items, strict=True)

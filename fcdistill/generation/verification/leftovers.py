@@ -12,7 +12,7 @@ from fcdistill.records import ToolCall
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import resolve_schema
 
-__all__ = ["swallowed_numbers", "unheard_days", "unheard_numbers", "unheard_quotes"]
+__all__ = ["leftover_days", "leftover_numbers", "leftover_quotes", "numbers_without_a_place"]
 
 _FRACTIONS = {"half", "quarter"}
 _QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”')
@@ -20,14 +20,14 @@ _QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”')
 _DAYS = frozenset("tomorrow monday tuesday wednesday thursday friday saturday sunday".split())
 
 
-def unheard_numbers(words: Sequence[Word], claimed: Set[int]) -> Iterator[str]:
+def leftover_numbers(words: Sequence[Word], claimed: Set[int]) -> Iterator[str]:
     """Numbers, halves and quarters."""
     for place, word in enumerate(words):
         if place not in claimed and (_states_number(word) or _states_fraction(words, place)):
             yield word.text
 
 
-def unheard_quotes(request: str, words: Sequence[Word], claimed: Set[int]) -> Iterator[str]:
+def leftover_quotes(request: str, words: Sequence[Word], claimed: Set[int]) -> Iterator[str]:
     """Quoted texts that say no value."""
     for found in _QUOTED.finditer(request):
         quoted = words_of(found[0])
@@ -36,7 +36,7 @@ def unheard_quotes(request: str, words: Sequence[Word], claimed: Set[int]) -> It
             yield found[0]
 
 
-def unheard_days(
+def leftover_days(
     words: Sequence[Word], calls: Sequence[ToolCall], catalog: Catalog, claimed: Set[int]
 ) -> Iterator[str]:
     """Days that the request says, where a called tool has a date to give and the call leaves it out."""
@@ -49,7 +49,7 @@ def unheard_days(
             yield from (f"{day} ({call.name}.{name})" for day in said)
 
 
-def swallowed_numbers(calls: Sequence[ToolCall], catalog: Catalog) -> Iterator[str]:
+def numbers_without_a_place(calls: Sequence[ToolCall], catalog: Catalog) -> Iterator[str]:
     """Texts that start with a number, where an optional number beside them is left out: a name "4 limes"."""
     for call in calls:
         root = catalog.by_name[call.name].parameters

@@ -255,7 +255,7 @@ def _grounding(sources: Grounding, uses: Grounding, further: Sequence[str] = ())
     problems += [f"said once for several arguments: {shared}" for shared in sources.shared]
     problems += [f"in no argument: {number}" for number in uses.numbers]
     problems += [f"in no argument: {form!r} ({path})" for path, _, form in uses.choices]
-    problems += [f"in no argument: {text}" for text in uses.unheard]
+    problems += [f"in no argument: {text}" for text in uses.leftovers]
     problems += further
     return Check(name="grounding", ok=not problems, detail="; ".join(dict.fromkeys(problems)))
 

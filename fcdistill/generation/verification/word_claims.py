@@ -10,7 +10,7 @@ from typing import Any
 from fcdistill.generation.verification.english.clauses import is_mixed
 from fcdistill.generation.verification.english.words import Word, format_number
 
-__all__ = ["FUNCTION_WORDS", "Claims", "are_listed", "are_mixed"]
+__all__ = ["FUNCTION_WORDS", "WordClaims", "are_listed", "are_mixed"]
 
 _LIST_WORDS = frozenset("and the a an in for or my".split())
 
@@ -19,7 +19,7 @@ FUNCTION_WORDS = frozenset("a an and at by down for from in into no of off on or
 
 
 @dataclass
-class Claims:
+class WordClaims:
     """Which words of a request say a value.
 
     Attributes:
@@ -40,7 +40,7 @@ class Claims:
     certain: set[int] = field(default_factory=set)
     mixed: list[str] = field(default_factory=list)
 
-    def take(self, other: "Claims") -> None:
+    def take(self, other: "WordClaims") -> None:
         """Take in all claims of a part."""
         self.words |= other.words
         self.phrases |= other.phrases
@@ -72,7 +72,7 @@ class Claims:
                 yield f"{format_number(value)} ({', '.join(places)}{phrase})"
 
 
-def are_mixed(parts: Sequence[Claims], words: Sequence[Word]) -> bool:
+def are_mixed(parts: Sequence[WordClaims], words: Sequence[Word]) -> bool:
     """Whether the words of one part of an answer stand among those of another.
 
     Args:
@@ -84,7 +84,7 @@ def are_mixed(parts: Sequence[Claims], words: Sequence[Word]) -> bool:
     return starts is not None and is_mixed(units, starts)
 
 
-def are_listed(one: Claims, other: Claims, words: Sequence[Word]) -> bool:
+def are_listed(one: WordClaims, other: WordClaims, words: Sequence[Word]) -> bool:
     """Whether two parts are named in one list: "the office and the hall".
 
     The first value of the one follows the last of the other, of the same parameter, with nothing but a link between.

@@ -3,7 +3,7 @@ import torch
 from torch.utils.data import BatchSampler, RandomSampler
 
 from fcdistill.distillation.examples.collation import Collator
-from fcdistill.distillation.launch.batch_shards import DealtBatches, sharded_loader
+from fcdistill.distillation.launch.batch_shards import ShardedBatches, sharded_loader
 from tests.distillation.tiny_data import PACKED, random_examples
 
 
@@ -14,8 +14,8 @@ def test_all_processes_together_get_the_micro_batches_of_one(num_examples: int, 
         return RandomSampler(range(num_examples), generator=torch.Generator().manual_seed(4))
 
     whole = list(BatchSampler(order(), 2, drop_last=False))
-    shares = [list(DealtBatches(order(), 2, num_processes, index)) for index in range(num_processes)]
-    assert {len(share) for share in shares} == {len(DealtBatches(order(), 2, num_processes, 0))}
+    shares = [list(ShardedBatches(order(), 2, num_processes, index)) for index in range(num_processes)]
+    assert {len(share) for share in shares} == {len(ShardedBatches(order(), 2, num_processes, 0))}
     dealt = [batch for a_round in zip(*shares, strict=True) for batch in a_round]
     assert dealt[: len(whole)] == whole
     assert dealt[len(whole) :] == [[]] * (len(dealt) - len(whole)) and len(dealt) < len(whole) + num_processes

@@ -16,7 +16,7 @@ from fcdistill.distillation.signals.cache_files import (
     TeacherCache,
     TraceSignals,
     read_index,
-    remove_litter,
+    remove_temporary_files,
     top_k_signals,
     whole_shards,
     write_index,
@@ -254,7 +254,7 @@ def test_half_written_shards_are_removed_and_nothing_else(tmp_path: Path) -> Non
     before = {path.name for path in tmp_path.iterdir()}
     (tmp_path / ".shard-00001.parquet.x7").write_bytes(b"half")
     (tmp_path / ".lock").touch()
-    remove_litter(tmp_path)
+    remove_temporary_files(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == before | {".lock"}
 
 

@@ -10,7 +10,12 @@ from fcdistill.config import TrainConfig, parse_config
 from fcdistill.distillation.preparation import load_teacher, prepare, teacher_layout
 from fcdistill.distillation.signals.sources import OnlineTeacher
 from fcdistill.distillation.teacher import report as module
-from fcdistill.distillation.teacher.report import cached_heard, online_heard, report_teacher, summarise_teacher
+from fcdistill.distillation.teacher.report import (
+    cached_likelihoods,
+    online_likelihoods,
+    report_teacher,
+    summarise_teacher,
+)
 from fcdistill.distillation.teacher.write_cache import cached_teacher
 from fcdistill.prompts.rendering import render_example
 from fcdistill.records import TeacherReport, Trace
@@ -89,7 +94,7 @@ def test_figures_are_those_of_plain_forward_passes(config: Any, tiny_models: Pat
     """With the student's tokenizer and with another one: tokens and classes are the teacher's."""
     settings = config(student={"model": str(tiny_models / student)})
     prepared, teacher = _online(settings)
-    heard = online_heard(teacher, layout, prepared.train, 4, CPU)
+    heard = online_likelihoods(teacher, layout, prepared.train, 4, CPU)
     report = summarise_teacher(heard, prepared.teacher.tokenizer, prepared.teacher.ref, "online")
     assert set(report.by_tool) == {"set_light", "set_timer", "(no call)"} and list(report.by_tool)[-1] == "(no call)"
     assert set(report.by_class) == {"structure", "name", "arg_key", "arg_value", "text", "stop"}
@@ -103,10 +108,10 @@ def test_a_cache_says_what_the_teacher_says_however_few_tokens_it_keeps(
 ) -> None:
     model = {"model": str(tiny_models / student)}
     prepared, teacher = _online(config(student=model))
-    expected = list(online_heard(teacher, PACKED, prepared.train, 4, CPU))
+    expected = list(online_likelihoods(teacher, PACKED, prepared.train, 4, CPU))
     settings = config(student=model, cache={"dir": tmp_path / "cache", "top_k": 4})
     cached = cached_teacher(settings, prepared, lambda _: None)
-    for online, heard in zip(expected, cached_heard(cached.cache, prepared.train), strict=True):
+    for online, heard in zip(expected, cached_likelihoods(cached.cache, prepared.train), strict=True):
         assert torch.allclose(heard.nll_U, online.nll_U, atol=1e-5)
         assert torch.equal(heard.agrees_U, online.agrees_U)
 

@@ -176,7 +176,7 @@ def test_some_requests_lack_their_tool_in_the_prompt_and_some_lack_all() -> None
     assert {item.offered for item in plain} == {"all"}
 
 
-def test_conversations_stand_between_the_two_roads() -> None:
+def test_conversations_stand_between_the_two_sources() -> None:
     seeds = [SeedRequest(id="a", text="kitchen light on")]
     made = config(num_call_first=2, num_multi_turn=6)
     items = make_plan(made, catalog(), validator(), book(), seeds, read_results(None, catalog()))

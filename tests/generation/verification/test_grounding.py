@@ -442,14 +442,14 @@ def test_words_among_those_of_another_call_or_item_are_mixed(
     assert found.startswith(mixed)
 
 
-def test_a_choice_between_calls_is_unheard() -> None:
+def test_a_choice_between_calls_is_a_leftover() -> None:
     either = "lock the front door or the back one"
-    assert compare(either, lock_door("front"), lock_door("back")).unheard == ["a choice ('or')"]
-    assert compare(either.replace("or the", "and the"), lock_door("front"), lock_door("back")).unheard == []
+    assert compare(either, lock_door("front"), lock_door("back")).leftovers == ["a choice ('or')"]
+    assert compare(either.replace("or the", "and the"), lock_door("front"), lock_door("back")).leftovers == []
 
 
 @pytest.mark.parametrize(
-    ("request_text", "call", "unheard"),
+    ("request_text", "call", "leftovers"),
     [
         ('play jazz, "Take Five"', MUSIC, ['"Take Five"']),
         ("play “jazz”", MUSIC, []),
@@ -463,16 +463,16 @@ def test_a_choice_between_calls_is_unheard() -> None:
         ("purple light in the kitchen", light(room="kitchen", state="on", color="purple"), []),
     ],
 )
-def test_quotes_and_swallowed_numbers_are_unheard(
-    request_text: str, call: tuple[str, dict[str, Any]], unheard: list[str]
+def test_quotes_and_numbers_without_a_place_are_leftovers(
+    request_text: str, call: tuple[str, dict[str, Any]], leftovers: list[str]
 ) -> None:
-    assert compare(request_text, call).unheard == unheard
+    assert compare(request_text, call).leftovers == leftovers
 
 
-def test_a_day_is_unheard_where_the_tool_has_a_date_to_give() -> None:
-    assert in_shop("refund 104711 on Friday", order="ORD-104711").unheard == ["friday (refund.on)"]
-    assert in_shop("refund 104711 on Friday", order="ORD-104711", on="2027-05-07").unheard == []
-    assert in_shop("note that he calls on Friday", "note", text="he calls on Friday").unheard == []
+def test_a_day_is_a_leftover_where_the_tool_has_a_date_to_give() -> None:
+    assert in_shop("refund 104711 on Friday", order="ORD-104711").leftovers == ["friday (refund.on)"]
+    assert in_shop("refund 104711 on Friday", order="ORD-104711", on="2027-05-07").leftovers == []
+    assert in_shop("note that he calls on Friday", "note", text="he calls on Friday").leftovers == []
 
 
 @pytest.mark.parametrize(

@@ -150,14 +150,14 @@ def _is_hundreds(value: int) -> bool:
 def find(phrase: Sequence[Word], words: Sequence[Word], distinct: Container[str] = frozenset()) -> list[range]:
     """Every place where the phrase stands in the words, as index ranges; an empty phrase stands nowhere.
 
-    Longer words may differ by one slip of the finger, since requests have typos. That takes some pairs of real words
+    Longer words may differ by one typo, since requests have typos. That takes some pairs of real words
     for one another ("hallway" and "halfway"): whoever must not be wrong names the words that stand for themselves.
     Compounds may be written in one word or in two ("livingroom", "bed room").
 
     Args:
         phrase: what is looked for.
         words: where.
-        distinct: words that are no slip of another.
+        distinct: words that are no typo of another.
     """
     size = len(phrase)
     if size == 0:
