@@ -102,7 +102,9 @@ class EvalCase(Record):
 class ParseError(Frozen):
     """A region of model output that looks like a call and is not one."""
 
-    kind: Literal["invalid_json", "duplicate_key", "not_finite", "unclosed", "not_a_call"]
+    kind: Literal[
+        "invalid_json", "invalid_syntax", "duplicate_key", "not_finite", "unclosed", "not_a_call", "unknown_dialect"
+    ]
     detail: str
     start: int
     """Character offset of the region in the raw text; `end` is exclusive."""

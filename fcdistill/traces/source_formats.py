@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from fcdistill.backends.openai.chat_wire import answer_text
 from fcdistill.errors import DataError
 from fcdistill.storage import StrictJsonError, loads_strict, read_json, storage_errors
-from fcdistill.toolcalls.regions import CLOSE_TAG, OPEN_TAG
+from fcdistill.toolcalls.dialects.hermes import CLOSE_TAG, OPEN_TAG
 from fcdistill.traces.hermes import TurnError, own_system, read_answer, read_system, read_tool_results
 from fcdistill.traces.xlam import FlatParametersError, schema_of_flat
 

@@ -16,7 +16,7 @@ from fcdistill.config import DecodeSettings
 from fcdistill.records import FinishReason, FunctionTool, Message, ToolCall, ToolSpec
 from fcdistill.storage import StrictJsonError, loads_strict
 from fcdistill.toolcalls.parsing import render_calls
-from fcdistill.toolcalls.regions import CLOSE_TAG, OPEN_TAG
+from fcdistill.toolcalls.dialects.hermes import CLOSE_TAG, OPEN_TAG
 from fcdistill.tools.catalog import safe_name
 
 __all__ = [
