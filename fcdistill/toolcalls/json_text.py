@@ -52,6 +52,7 @@ class Item:
     doubled: Set[int] = frozenset()
     """Positions of the outer braces of doubled pairs, here and elsewhere in the text, which are no JSON."""
     name_alone_is_a_call: bool = False
+    name_key: str = "name"
 
 
 @dataclass
@@ -190,7 +191,7 @@ def json_attempts(source: Source, items: Iterable[Item]) -> list[Attempt]:
 
 def json_attempt(source: Source, item: Item) -> Attempt:
     """The call whose object an item is: a string `name`, and `arguments` or `parameters`."""
-    return Attempt(item.span, _call(source.text, item), partial(_parts, source.text, item.span, None))
+    return Attempt(item.span, _call(source.text, item), partial(_parts, source.text, item.span, None, item.name_key))
 
 
 def named_attempt(source: Source, name: Span, arguments: Span, doubled: Set[int] = frozenset()) -> Attempt:
@@ -208,7 +209,7 @@ def named_attempt(source: Source, name: Span, arguments: Span, doubled: Set[int]
         verdict = _named(text[slice(*name)], loads_strict(_raw(text, arguments, doubled)), arguments)
     except StrictJsonError as problem:
         verdict = attempt_error(cast(ErrorKind, problem.kind), arguments, str(problem))
-    return Attempt((name[0], arguments[1]), verdict, partial(_parts, text, arguments, name))
+    return Attempt((name[0], arguments[1]), verdict, partial(_parts, text, arguments, name, ""))
 
 
 def call_json(call: ToolCall, *, key: str = "arguments") -> str:
@@ -275,9 +276,9 @@ def _call(text: str, item: Item) -> ToolCall | ParseError:
         value = loads_strict(_raw(text, item.span, item.doubled))
         if not isinstance(value, dict):
             return error("found no JSON object")
-        name = value.get("name")
+        name = value.get(item.name_key)
         if not isinstance(name, str) or not name:
-            return error('the object has no string "name"')
+            return error(f'the object has no string "{item.name_key}"')
         key = "arguments" if "arguments" in value else "parameters"
         if {"description", "parameters"} <= value.keys():
             return error("the object describes a tool and does not call it")
@@ -297,7 +298,7 @@ def _named(name: str, arguments: Any, span: Span, key: str = "arguments") -> Too
     return ToolCall(name=name, arguments=arguments)
 
 
-def _parts(text: str, span: Span, name: Span | None) -> Sequence[Part]:
+def _parts(text: str, span: Span, name: Span | None, name_key: str) -> Sequence[Part]:
     """The stretches of a call's object, or with `name` of its arguments alone; the rest is structure."""
     parts: list[Part] = [] if name is None else [(*name, "name")]
     envelope_depth = None if name is None else 0
@@ -320,7 +321,7 @@ def _parts(text: str, span: Span, name: Span | None) -> Sequence[Part]:
             envelope_depth = depth
         if is_key and depth == envelope_depth:
             section = text[start:stop]
-        elif section == "name" and depth == envelope_depth:
+        elif section == name_key and depth == envelope_depth:
             parts.append((start, stop, "name"))
         elif section in ("arguments", "parameters"):
             parts.append((start, stop, "arg_key" if is_key else "arg_value"))

@@ -6,10 +6,10 @@ of a call and belong to no known dialect are an error, since a call that nobody 
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from fcdistill.toolcalls.dialect import Dialect, Found, Region, Source, attempt_error
+from fcdistill.toolcalls.dialect import Found, Region, Source, attempt_error
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.thinking import OPENINGS, closing_before, thought_mark
 
@@ -49,7 +49,7 @@ def find_regions(
         if match.lastgroup == "thought":
             position = _read_thought(source, regions, start, match.group())
             continue
-        found, position = _read(source, start, match.group(), expected)
+        found, position = _read(source, start, match.lastgroup or "", match.group(), expected)
         for region in found:
             closing = None
             if region.error is not None or any(not _is_read(attempt.verdict) for attempt in region.attempts):
@@ -68,23 +68,21 @@ def _is_read(verdict: object) -> bool:
     return not hasattr(verdict, "kind")
 
 
-def _read(source: Source, start: int, mark: str, expected: str | None) -> Found:
-    dialects = [dialect for dialect in _candidates(mark) if dialect.name == expected]
-    for dialect in [*dialects, *_candidates(mark)]:
+def _read(source: Source, start: int, kind: str, mark: str, expected: str | None) -> Found:
+    """What begins at a place: read by the dialect that is expected, else by the first that knows it."""
+    if kind in DIALECTS:
+        candidates = [DIALECTS[kind]]
+    else:
+        candidates = [dialect for dialect in DIALECTS.values() if mark in dialect.openings]
+        candidates.sort(key=lambda dialect: dialect.name != expected)
+    for dialect in candidates:
         found = dialect.read(source, start)
         if found is not None:
             return found
-    if re.compile(_UNKNOWN).match(source.text, start):
-        end = source.next_marker(start + 1)
-        return [Region(start, end, "unknown", error=attempt_error("unknown_dialect", (start, end)))], end
-    return [], start + 1
-
-
-@functools.cache
-def _candidates(mark: str) -> Sequence[Dialect]:
-    """The dialects that may begin with what was found; those with an opening of their own first."""
-    marked = [dialect for dialect in DIALECTS.values() if any(mark == opening for opening in dialect.openings)]
-    return marked or [dialect for dialect in DIALECTS.values() if dialect.pattern and re.match(dialect.pattern, mark)]
+    if kind in DIALECTS:
+        return [], start + len(mark)
+    end = source.next_marker(start + len(mark))
+    return [Region(start, end, "unknown", error=attempt_error("unknown_dialect", (start, end)))], end
 
 
 def _read_thought(source: Source, regions: list[Region], start: int, mark: str) -> int:
@@ -116,6 +114,10 @@ def _marker() -> re.Pattern[str]:
 
 @functools.cache
 def _start() -> re.Pattern[str]:
-    """Where a thought or a call may begin, or stop being prose."""
-    patterns = [dialect.pattern for dialect in DIALECTS.values() if dialect.pattern]
-    return re.compile("|".join([f"(?P<thought>{thought_mark()})", _marker().pattern, *patterns, _UNKNOWN]))
+    """Where a thought or a call may begin: the groups are named for what it is."""
+    patterns = [f"(?P<{dialect.name}>{dialect.pattern})" for dialect in DIALECTS.values() if dialect.pattern]
+    return re.compile(
+        "|".join(
+            [f"(?P<thought>{thought_mark()})", f"(?P<mark>{_marker().pattern})", *patterns, f"(?P<unknown>{_UNKNOWN})"]
+        )
+    )
