@@ -117,8 +117,12 @@ class Prediction(Record):
     id: str
     repetition: Repetition = 0
     text: str = ""
+    prose: str | None = None
+    """What the answer says in words, where its text holds thought too; None: the text says it."""
     calls: tuple[ToolCall, ...] = ()
     parse_errors: tuple[ParseError, ...] = ()
+    dialects: tuple[str, ...] = ()
+    """The formats in which the text's calls stand, and `unknown` where marks of a call are in none that is known."""
     finish_reason: FinishReason = "unknown"
     latency_s: float | None = None
     """Seconds of the batch that answered this case, divided by the batch's size."""
@@ -139,6 +143,8 @@ class SavedPrediction(Record):
     """`{name, arguments}`, also in OpenAI's wrapping and with arguments as a JSON string."""
     calls: tuple[ToolCall, ...] | None = None
     parse_errors: tuple[ParseError, ...] = ()
+    prose: str | None = None
+    dialects: tuple[str, ...] = ()
     finish_reason: str | None = None
     latency_s: float | None = None
     prompt_tokens: int | None = None

@@ -7,8 +7,9 @@ Source: the reasoning parsers of vLLM and SGLang, and the models' chat templates
 """
 
 import re
+from dataclasses import dataclass
 
-__all__ = ["OPENINGS", "closing_before", "thought_mark", "thought_text"]
+__all__ = ["Apart", "OPENINGS", "closing_before", "set_thought_apart", "thought_mark", "thought_text"]
 
 OPENINGS: dict[str, str] = {
     "<think>": "</think>",
@@ -52,3 +53,48 @@ def closing_before(text: str, start: int, end: int) -> int | None:
     for match in _CLOSING.finditer(text, start, end):
         last = match.end()
     return last
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A text, and what is thought in it.
+
+    Attributes:
+        answer: what stands outside of thoughts, stripped.
+        thought: the thoughts, without the marks round them.
+        is_unfinished: the last thought is not finished.
+    """
+
+    answer: str
+    thought: str
+    is_unfinished: bool = False
+
+
+def set_thought_apart(text: str) -> Apart:
+    """A text that holds no calls, without its thoughts; a closing mark alone ends a thought that the prompt opened."""
+    answers: list[str] = []
+    thoughts: list[str] = []
+    position = 0
+    while match := _MARK.search(text, position):
+        closing = OPENINGS.get(match.group())
+        if closing is None:
+            thoughts += [*answers, text[position : match.start()]]
+            answers = []
+            position = match.end()
+            continue
+        answers.append(text[position : match.start()])
+        end = text.find(closing, match.end())
+        if end < 0:
+            thoughts.append(text[match.end() :])
+            return Apart(_joined(answers), _joined(thoughts), is_unfinished=True)
+        thoughts.append(text[match.end() : end])
+        position = end + len(closing)
+    answers.append(text[position:])
+    return Apart(_joined(answers), _joined(thoughts))
+
+
+def _joined(parts: list[str]) -> str:
+    return "\n".join(part.strip() for part in parts if part.strip())
+
+
+_MARK = re.compile(thought_mark())

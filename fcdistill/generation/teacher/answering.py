@@ -16,7 +16,6 @@ from fcdistill.generation.teacher.prompter import Prompter
 from fcdistill.generation.teacher.voting import Ballot, compare, elect
 from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.records import Check, Message, ToolCall
-from fcdistill.toolcalls.parsing import parse_output
 
 __all__ = ["answer_requests", "dispute_of", "prove_requests"]
 
@@ -65,7 +64,7 @@ def prove_requests(
         for each, completion in drawn:
             calls: tuple[ToolCall, ...] = ()
             if completion is not None:
-                output = parse_output(completion.text, truncated=completion.finish_reason == "length")
+                output = completion.parsed(verifier.catalog.specs)
                 each.checks += verifier.check_output(output, None)
                 calls = output.calls
             ballots.append(Ballot(calls, each.failed))
@@ -117,7 +116,7 @@ def _drawn(
 
 
 def _check_answer(draft: Draft, completion: Completion, verifier: Verifier) -> None:
-    output = parse_output(completion.text, truncated=completion.finish_reason == "length")
+    output = completion.parsed(verifier.catalog.specs)
     draft.checks += verifier.check_output(output, draft.item.category)
     calls = output.calls
     if draft.checks[-1].name == "schema" and not draft.checks[-1].ok:
