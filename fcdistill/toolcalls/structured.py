@@ -10,6 +10,7 @@ from typing import Any, cast
 from fcdistill.records import ParseError, ToolCall
 from fcdistill.storage import StrictJsonError, loads_strict
 from fcdistill.toolcalls.dialect import ErrorKind, attempt_error
+from fcdistill.toolcalls.json_text import json_text
 from fcdistill.toolcalls.parsing import ParsedOutput
 from fcdistill.toolcalls.thinking import set_thought_apart
 
@@ -69,6 +70,12 @@ def read_call(item: Any) -> ToolCall | ParseError:
             return attempt_error(cast(ErrorKind, error.kind), (0, 0), detail)
     if not isinstance(arguments, dict):
         return attempt_error("not_a_call", (0, 0), f"{call['name']}: arguments are no object")
+    try:
+        json_text(arguments)
+    except ValueError:
+        return attempt_error("not_finite", (0, 0), f"{call['name']}: a number in the arguments is not finite")
+    except RecursionError:
+        return attempt_error("invalid_json", (0, 0), f"{call['name']}: arguments nest too deep")
     return ToolCall(name=call["name"], arguments=arguments)
 
 

@@ -4,6 +4,7 @@ Where a source gives an assistant's calls as data, they are the turn's calls; el
 reader of models' answers (`recorded_steps`). What a turn's calls are worth is not known here.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -198,8 +199,11 @@ def _turn(message: Mapping[str, Any], where: str) -> Turn:
         calls = message.get("tool_calls")
         ids = [call.get("id") if isinstance(call, Mapping) else None for call in calls] if calls else []
         known = tuple(identity for identity in ids if isinstance(identity, str))
-        said = content_text(message.get("content"))
-        return Turn(role, said, read_message(message), call_ids=known if len(known) == len(ids) else ())
+        said, structured = content_text(message.get("content")), read_message(message)
+        if structured is not None and structured.errors:  # what can't be read stays as it was written
+            written = json.dumps(calls or message.get("function_call"), ensure_ascii=False)
+            said = "\n".join(part for part in (said, written) if part)
+        return Turn(role, said, structured, call_ids=known if len(known) == len(ids) else ())
     text = content_text(message.get("content"))
     if role != "tool":
         return Turn(role, text)
