@@ -19,6 +19,9 @@ __all__ = ["PYTHON", "Literal", "LiteralError", "Notation", "read_literal", "wri
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])")
 _WORD = re.compile(r"[A-Za-z_][\w.\-]*")
 _SPACE = re.compile(r"\s*")
+_FOLLOWS = re.compile(r"\s*(?:[,:)\]}]|\Z)")
+"""What may follow a value."""
+_LONGEST_LENIENT = 4096
 _ESCAPE = re.compile(r"\\(?:\r?\n|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 _SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "a": "\a", "v": "\v", "0": "\0"} | {
     mark: mark for mark in "\\'\"/"
@@ -55,6 +58,7 @@ class Notation:
         encode: a text with its quotes.
         words: values that are words.
         bare_keys: keys of objects stand without quotes.
+        lenient_quotes: a quote that no mark follows is part of the text, since models forget to escape it.
         brackets: what opens and closes lists.
         comma: what is written between values.
         colon: what is written between a key and its value.
@@ -65,6 +69,7 @@ class Notation:
     encode: Callable[[str], str]
     words: Mapping[str, Any]
     bare_keys: bool = False
+    lenient_quotes: bool = False
     brackets: Mapping[str, str] = field(default_factory=lambda: {"[": "]"})
     comma: str = ", "
     colon: str = ": "
@@ -127,9 +132,9 @@ _NOTHING = object()
 
 def _scalar(text: str, position: int, notation: Notation, parts: list[Part]) -> tuple[Any, int]:
     if match := notation.string.match(text, position):
-        group = match.lastindex or 0
-        parts.append((match.start(group), match.end(group), "arg_value"))
-        return _decoded(notation, match[group] or "", position), match.end()
+        start, stop, end = _string_span(text, match, notation)
+        parts.append((start, stop, "arg_value"))
+        return _decoded(notation, text[start:stop], position), end
     if match := _NUMBER.match(text, position):
         parts.append((*match.span(), "arg_value"))
         return _number(match[0], position), match.end()
@@ -138,6 +143,19 @@ def _scalar(text: str, position: int, notation: Notation, parts: list[Part]) -> 
         parts.append((*word.span(), "arg_value"))
         return notation.words[word[0]], word.end()
     raise _unexpected(text, position, "a value")
+
+
+def _string_span(text: str, match: re.Match[str], notation: Notation) -> tuple[int, int, int]:
+    """Where a text begins and ends between its quotes, and where reading goes on."""
+    start, stop = match.span(match.lastindex or 0)
+    end = match.end()
+    quote = text[stop:end]
+    while notation.lenient_quotes and not _FOLLOWS.match(text, end):
+        further = text.find(quote, end, start + _LONGEST_LENIENT)
+        if further < 0:
+            return (*match.span(match.lastindex or 0), match.end())
+        stop, end = further, further + len(quote)
+    return start, stop, end
 
 
 def _key(
@@ -236,5 +254,6 @@ PYTHON = Notation(
     encode=lambda text: json.dumps(text, ensure_ascii=False),
     words={"True": True, "False": False, "None": None, "true": True, "false": False, "null": None},
     brackets={"[": "]", "(": ")"},
+    lenient_quotes=True,
 )
 """Python's literals. The words of JSON are read too, since models mix them."""

@@ -14,7 +14,7 @@ from fcdistill.errors import DataError
 from fcdistill.storage import StrictJsonError, loads_strict, read_json, storage_errors
 from fcdistill.toolcalls.parsing import ParsedOutput
 from fcdistill.toolcalls.structured import content_text, read_message, structured_output
-from fcdistill.traces.hermes import TurnError, own_system, read_answer, read_system, read_tool_results
+from fcdistill.traces.sharegpt import TurnError, own_system, read_answer, read_system, read_tool_results
 from fcdistill.traces.xlam import FlatParametersError, schema_of_flat
 
 __all__ = ["Conversation", "SourceError", "SourceFormat", "Turn", "read_conversations", "read_rows"]

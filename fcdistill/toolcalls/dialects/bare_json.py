@@ -24,6 +24,8 @@ from fcdistill.toolcalls.json_text import (
 __all__ = ["BARE_JSON", "FENCED"]
 
 _FENCE = re.compile(r"```[ \t]*([A-Za-z_+\-]*)\s*")
+_KEY, _LLAMA_KEY = re.compile(r'"arguments"\s*:'), re.compile(r'"parameters"\s*:')
+"""Which key an object's arguments have: Llama 3.1 writes `parameters`, and its mark seldom."""
 _OBJECT = r"""(?:\[\s*)?\{(?=\s*(?:\{\s*)?(?:["']|name|arguments|parameters|\Z))"""
 
 
@@ -31,7 +33,10 @@ def _read_bare(source: Source, start: int) -> Found:
     value = lex(source.text, start)
     if value.complete:
         items = value.call_items()
-        return one_region("json", start, value.end, json_attempts(source, items)) if items else ([], value.end)
+        if not items:
+            return [], value.end
+        is_llama = _LLAMA_KEY.search(source.text, start, value.end) and not _KEY.search(source.text, start, value.end)
+        return one_region("llama3" if is_llama else "json", start, value.end, json_attempts(source, items))
     failed = failed_call(source, value)
     items = value.call_items()
     if failed is None:
