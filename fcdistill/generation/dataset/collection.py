@@ -58,14 +58,16 @@ class Collection:
         self._num_removed: Counter[str] = Counter()
         self._least_alike: defaultdict[str, list[RemovedPair]] = defaultdict(list)
 
-    def check(self, trace: Trace) -> list[Check]:
+    def check(self, trace: Trace, past: str | None = None) -> list[Check]:
         """The checks that look beyond one trace, up to the first that fails; of duplicates the first one stays.
 
         Args:
             trace: passed its own checks, and was not judged before.
+            past: what only traces share of which one repeats the other; None for `conversation_key`.
         """
+        key = conversation_key(trace) if past is None else past
         this = Similar(trace.id, request_text(trace), 1.0)
-        first = self._first_by_key.setdefault(hashlib.sha256(conversation_key(trace).encode()).digest(), this)
+        first = self._first_by_key.setdefault(hashlib.sha256(key.encode()).digest(), this)
         if first is not this:
             self._remove("duplicate", trace, first)
             return [Check(name="duplicate", ok=False, detail=f"repeats {first.id}")]
