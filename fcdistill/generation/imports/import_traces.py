@@ -150,7 +150,7 @@ class _Importer:
         """A row that can't be read as a conversation: its text stands in the place of an answer."""
         text = row.decode("utf-8", "replace") if isinstance(row, bytes) else json.dumps(row, ensure_ascii=False)
         verdict = Check(name=check, ok=False, detail=detail)
-        self._judge(identity, [Message(role="user"), Message(role="assistant", content=text)], "", None, [verdict])
+        self._judge(identity, [Message(role="user"), Message(role="assistant", content=text)], "", None, (verdict,))
 
     def _verifier(self, tools: Any) -> Verifier:
         if tools is None and self.catalog is None:
@@ -163,24 +163,15 @@ class _Importer:
         return self._verifiers[key]
 
     def _take(self, answer: RecordedAnswer, identity: str) -> None:
-        verifier, output = answer.verifier, answer.step.output
-        checks = [answer.check_context()]
-        if checks[0].ok:
-            checks += verifier.check_output(output, None)
+        verdict = answer.judged(trust_no_call=self.trust_no_call)
         message = Message(role="assistant", content=answer.step.turn.text)
-        if checks[-1].ok and output.calls:
-            message = Message.calling([verifier.tidied(call) for call in output.calls])
-            checks.append(answer.check_grounding())
-        elif checks[-1].ok:
-            detail = "" if self.trust_no_call else "the answer makes no call, and only trust says that none is right"
-            checks.append(Check(name="count", ok=self.trust_no_call, detail=detail))
-        elif output.calls and not output.errors:
-            message = Message.calling(output.calls)
+        if verdict.calls and not answer.step.output.errors:
+            message = Message.calling(verdict.calls)
         context = answer.context or [Message(role="user")]  # a trace has no fewer than two messages
-        self._judge(identity, [*context, message], answer.model, verifier.catalog, checks)
+        self._judge(identity, [*context, message], answer.model, answer.verifier.catalog, verdict.checks)
 
     def _judge(
-        self, identity: str, messages: Sequence[Message], model: str, catalog: Catalog | None, checks: list[Check]
+        self, identity: str, messages: Sequence[Message], model: str, catalog: Catalog | None, checks: tuple[Check, ...]
     ) -> None:
         """Keep the candidate or reject it; of answers to one prompt, the first that passes stays."""
         answer = messages[-1]
@@ -197,8 +188,8 @@ class _Importer:
             ),
         )
         if all(check.ok for check in checks):
-            checks += self.collection.check(trace, _past(trace, catalog))
-        trace = trace.model_copy(update={"meta": trace.meta.model_copy(update={"checks": tuple(checks)})})
+            checks = (*checks, *self.collection.check(trace, _past(trace, catalog)))
+        trace = trace.model_copy(update={"meta": trace.meta.model_copy(update={"checks": checks})})
         failed = next((check for check in checks if not check.ok), None)
         if failed is None:
             self.kept.append(trace)
