@@ -23,7 +23,7 @@ from fcdistill.generation.journal.rounds import Round, count_rounds
 from fcdistill.generation.journal.spool import Spool, Traces
 from fcdistill.generation.plan.argument_sampler import ArgumentSampler
 from fcdistill.generation.plan.plan import PlanItem, calls_group
-from fcdistill.generation.verification.verifier import Verifier
+from fcdistill.generation.verification.verifier import Verifier, without_arguments
 from fcdistill.records import (
     Check,
     DedupeReport,
@@ -31,7 +31,6 @@ from fcdistill.records import (
     Message,
     ModelRef,
     Reject,
-    ToolCall,
     Trace,
     TraceMeta,
     WorkedExample,
@@ -176,7 +175,7 @@ class Assembly:
         sampler = ArgumentSampler(
             self.verifier.validator, self.verifier.book, seed=config.seed + 1, now=config.current_time
         )
-        cut = {item.id: _without(item.calls[0], item.missing) for item in self._made_here() if item.missing}
+        cut = {item.id: without_arguments(item.calls[0], {item.missing}) for item in self._made_here() if item.missing}
         return vary_traces(kept, self.verifier, sampler, count=config.num_varied, seed=config.seed, cut=cut)
 
     def _joined(self, kept: Traces) -> Iterator[Trace]:
@@ -232,10 +231,6 @@ def _failed(trace: Trace) -> Check | None:
 
 def _is_conversation(trace: Trace) -> bool:
     return trace.meta.source == "multi_turn"
-
-
-def _without(call: ToolCall, name: str) -> ToolCall:
-    return ToolCall(name=call.name, arguments={key: value for key, value in call.arguments.items() if key != name})
 
 
 def _groups_of_steps(trace: Trace) -> list[str]:

@@ -19,9 +19,10 @@ from fcdistill.generation.plan.tool_results import ToolResults
 from fcdistill.generation.teacher.answering import answer_requests, dispute_of, prove_requests
 from fcdistill.generation.teacher.clarify import ask_back
 from fcdistill.generation.teacher.conversing import converse
-from fcdistill.generation.teacher.drafts import Ask, Draft, ground
+from fcdistill.generation.teacher.drafts import Ask, Draft
 from fcdistill.generation.teacher.judging import settle
 from fcdistill.generation.teacher.prompter import Prompter, add_typos, clean_request
+from fcdistill.generation.verification.ladder import cut_request, written_request
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.records import Check, FunctionTool, Message, Outcome, Trace, TraceMeta, WorkedExample
@@ -174,24 +175,19 @@ class Generator:
         requests = [self._prompter.write_request(draft.item) for draft in drafts]
         for draft, completion in self._ask(drafts, requests, settings):
             draft.request = clean_request(completion.text)
-            item = draft.item
-            draft.checks.append(self._verifier.check_request(draft.request, asks=bool(item.calls)))
-            if draft.failed is not None:
-                continue
-            if not item.calls:
-                continue  # numbers and names of a foreign topic reach no call
-            draft.checks.append(self._verifier.check_schema(item.calls))
-            ground(draft, item.calls, self._verifier)
-            if item.category == "clarify":
+            verdict = written_request(self._verifier, draft.request, draft.item.calls, draft.item.now)
+            draft.checks += verdict.checks
+            draft.answer = Message.calling(verdict.calls)
+            if draft.item.category == "clarify":
                 self._cut(draft)
 
     def _cut(self, draft: Draft) -> None:
         """Clarify: take a required value out of a request that was written with it."""
-        (call,), name = draft.answer.calls, draft.item.missing
-        draft.answer = Message(role="assistant")
+        calls, draft.answer = draft.answer.calls, Message(role="assistant")
         if draft.failed is None:
-            draft.request, check = self._verifier.without_value(draft.request, call, name, draft.item.now)
-            draft.checks.append(check)
+            (call,), item = calls, draft.item
+            draft.request, checks = cut_request(self._verifier, draft.request, call, item.missing, item.now)
+            draft.checks += checks
 
     def _converse(self, drafts: Sequence[Draft], attempt: int) -> None:
         settings = self._settings(attempt, sampled=True)

@@ -8,16 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 from fcdistill.generation.dataset.agreement import ToolAgreement
-from fcdistill.generation.dataset.dedupe import (
-    Contamination,
-    NearDuplicates,
-    Similar,
-    contaminated_detail,
-    near_duplicate_detail,
-    request_text,
-)
+from fcdistill.generation.dataset.dedupe import Contamination, NearDuplicates, request_text
 from fcdistill.generation.dataset.reuse import REUSED
-from fcdistill.generation.dataset.turns import conversation_key, user_texts
+from fcdistill.generation.dataset.turns import conversation_key
+from fcdistill.generation.verification.ladder import Similar, collected_trace
 from fcdistill.records import (
     CellCoverage,
     Check,
@@ -58,33 +52,31 @@ class Collection:
         self._num_removed: Counter[str] = Counter()
         self._least_alike: defaultdict[str, list[RemovedPair]] = defaultdict(list)
 
-    def check(self, trace: Trace) -> list[Check]:
+    def check(self, trace: Trace, past: str | None = None) -> list[Check]:
         """The checks that look beyond one trace, up to the first that fails; of duplicates the first one stays.
 
         Args:
             trace: passed its own checks, and was not judged before.
+            past: what only traces share of which one repeats the other; None for `conversation_key`.
         """
+        key = conversation_key(trace) if past is None else past
         this = Similar(trace.id, request_text(trace), 1.0)
-        first = self._first_by_key.setdefault(hashlib.sha256(conversation_key(trace).encode()).digest(), this)
-        if first is not this:
-            self._remove("duplicate", trace, first)
-            return [Check(name="duplicate", ok=False, detail=f"repeats {first.id}")]
-        checks = [Check(name="duplicate", ok=True)]
-        like = self._near_duplicates.find(trace)
-        if like is not None:
-            self._remove("near_duplicate", trace, like)
-            return [*checks, Check(name="near_duplicate", ok=False, detail=near_duplicate_detail(like))]
-        checks.append(Check(name="near_duplicate", ok=True))
-        case = next(filter(None, map(self._contamination.find, user_texts(trace))), None)
-        if case is not None:
-            self._remove("contaminated", trace, case)
-            return [*checks, Check(name="contaminated", ok=False, detail=contaminated_detail(case))]
-        self._near_duplicates.add(trace)
-        checks.append(Check(name="contaminated", ok=True))
-        if trace.meta.source == "request_first" and trace.answer.calls:
-            problem = self._agreement.problem(request_text(trace), [call.name for call in trace.answer.calls])
-            checks.append(Check(name="agreement", ok=not problem, detail=problem))
+        first = self._first_by_key.setdefault(hashlib.sha256(key.encode()).digest(), this)
+        checks, like = collected_trace(
+            trace,
+            repeated=None if first is this else first,
+            near_duplicate=self._near_duplicates.find,
+            eval_case=self._contamination.find,
+            doubt=self._doubt if trace.meta.source == "request_first" and trace.answer.calls else None,
+        )
+        if like is None:
+            self._near_duplicates.add(trace)
+        else:
+            self._remove(checks[-1].name, trace, like)
         return checks
+
+    def _doubt(self, trace: Trace) -> str:
+        return self._agreement.problem(request_text(trace), [call.name for call in trace.answer.calls])
 
     def _remove(self, check: str, trace: Trace, like: Similar) -> None:
         pair = RemovedPair(

@@ -15,19 +15,11 @@ from datasketch import MinHash, MinHashLSH
 
 from fcdistill.config import CONTAMINATION_JACCARD, NEAR_DUPLICATE_JACCARD
 from fcdistill.generation.verification.english.words import words_of
+from fcdistill.generation.verification.ladder import Similar
 from fcdistill.records import EvalCase, Message, Trace
 from fcdistill.toolcalls.equality import same_calls
 
-__all__ = [
-    "Contamination",
-    "NearDuplicates",
-    "Similar",
-    "WordingIndex",
-    "contaminated_detail",
-    "near_duplicate_detail",
-    "request_key",
-    "request_text",
-]
+__all__ = ["Contamination", "NearDuplicates", "WordingIndex", "request_key", "request_text"]
 
 _SHORT = 5
 """Texts with fewer words than this share their wording where they have the same words, in any order."""
@@ -40,21 +32,6 @@ _MISSED = 1e-3
 """Highest probability that two texts exactly at the threshold are not found; more alike ones are missed less."""
 
 
-@dataclass(frozen=True)
-class Similar:
-    """A known text that shares its wording with another.
-
-    Attributes:
-        id: under which it was added.
-        text: what it says.
-        jaccard: the similarity, from the index's threshold to 1.
-    """
-
-    id: str
-    text: str
-    jaccard: float
-
-
 def request_text(trace: Trace) -> str:
     """The last user message of a trace."""
     return next(message.content for message in reversed(trace.messages) if message.role == "user")
@@ -63,16 +40,6 @@ def request_text(trace: Trace) -> str:
 def request_key(text: str) -> str:
     """What two requests share when they differ only in case, punctuation, plurals or the spelling of numbers."""
     return " ".join(word.text for word in words_of(text))
-
-
-def near_duplicate_detail(like: Similar) -> str:
-    """Why a trace that nearly repeats another one is removed."""
-    return f"says almost what {like.id} says ({like.jaccard:.2f}), with the same answer: {like.text!r}"
-
-
-def contaminated_detail(case: Similar) -> str:
-    """Why a trace that shares its wording with an eval case is removed."""
-    return f"shares its wording with eval case {case.id} ({case.jaccard:.2f}): {case.text!r}"
 
 
 class WordingIndex:

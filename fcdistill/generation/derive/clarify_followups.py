@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from fcdistill.generation.dataset.dedupe import request_text
 from fcdistill.generation.plan.plan import PlanItem
+from fcdistill.generation.verification.ladder import derived_trace
 from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.records import Check, Message, ModelRef, Trace, TraceMeta
 
@@ -52,12 +53,8 @@ def _answered(
     if not said:
         return None
     reply = generator.choice(_REPLIES).format(said=said)
-    checks = (
-        verifier.check_request(reply),
-        verifier.check_schema([call]),
-        verifier.check_step_grounding(f"{request_text(trace)}\n{reply}", reply, [call], [], item.now),
-    )
-    if not all(check.ok for check in checks):
+    checks = derived_trace(verifier, reply, [call], item.now, before=request_text(trace))
+    if not checks[-1].ok:
         return None
     answer = Message.calling([verifier.tidied(call)])
     return Trace(

@@ -11,6 +11,7 @@ from fcdistill.generation.dataset.dedupe import request_key, request_text
 from fcdistill.generation.dataset.turns import has_one_request
 from fcdistill.generation.journal.spool import Traces
 from fcdistill.generation.plan.plan import calls_group, time_of_context
+from fcdistill.generation.verification.ladder import derived_trace
 from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.records import Category, Check, Message, ModelRef, Trace, TraceMeta
 
@@ -72,12 +73,8 @@ def _joined(parts: Sequence[Trace], verifier: Verifier, generator: random.Random
         text += link + _continued(request_text(part), link).rstrip(" .!,")
     calls = [call for trace in parts for call in trace.answer.calls]
     context = next(iter(contexts), "")
-    checks = (
-        verifier.check_request(text),
-        verifier.check_schema(calls),
-        verifier.check_grounding(text, calls, time_of_context(context)),
-    )
-    if not all(check.ok for check in checks):
+    checks = derived_trace(verifier, text, calls, time_of_context(context))
+    if not checks[-1].ok:
         return None
     category: Category = "parallel" if len({call.name for call in calls}) == 1 else "parallel_multiple"
     system = [Message(role="system", content=context)] if context else []

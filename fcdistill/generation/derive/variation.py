@@ -24,6 +24,7 @@ from fcdistill.generation.plan.plan import time_of_context
 from fcdistill.generation.teacher.prompter import add_typos
 from fcdistill.generation.verification.english.times import moment
 from fcdistill.generation.verification.english.words import spell_number
+from fcdistill.generation.verification.ladder import derived_trace, mistyped_request
 from fcdistill.generation.verification.spoken_forms import plain_forms, spoken_forms
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.generation.verification.verifier import Verifier
@@ -164,14 +165,14 @@ def _varied(
         text = text[: slot.start] + phrase + text[slot.end :]
         _put(calls[slot.call].arguments, slot.steps, value)
         changed.append(slot.path)
-    checks = [verifier.check_request(text), verifier.check_grounding(text, calls, now)]
-    if trace.answer.calls:
-        checks.insert(1, verifier.check_schema(calls))
-    if not changed or not all(check.ok for check in checks):
+    if not changed:
+        return None
+    checks = derived_trace(verifier, text, calls, now, is_whole=bool(trace.answer.calls))
+    if not checks[-1].ok:
         return None
     if generator.random() < _MISTYPED:
         mistyped = add_typos(text, identity, verifier.free_words(calls))
-        text = mistyped if verifier.check_grounding(mistyped, calls, now).ok else text
+        text = mistyped if mistyped_request(verifier, mistyped, calls, now)[-1].ok else text
     answer = Message.calling(calls) if trace.answer.calls else Message(role="assistant", content=question)
     return Trace(
         id=identity,

@@ -13,13 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fcdistill.errors import CatalogError, ConfigError
-from fcdistill.generation.dataset.dedupe import (
-    Contamination,
-    NearDuplicates,
-    contaminated_detail,
-    near_duplicate_detail,
-    request_key,
-)
+from fcdistill.generation.dataset.collection import Collection
+from fcdistill.generation.dataset.dedupe import Contamination, NearDuplicates, request_key
 from fcdistill.generation.dataset.turns import merge_groups, user_texts
 from fcdistill.generation.imports.recorded_answer import RecordedAnswer, recorded_answers
 from fcdistill.generation.plan.plan import calls_group
@@ -77,7 +72,7 @@ def import_traces(
         out: the directory to write.
         catalog: the tools of rows that hold none.
         values: the team's values file, for the catalogue.
-        decontaminate: eval cases whose wording no trace may share.
+        decontaminate: eval cases whose wording a trace's user may share in no turn.
         trust_no_call: keep answers without a call, which no check can prove right.
 
     Raises:
@@ -101,7 +96,8 @@ def import_traces(
     }
     inputs = [each for each in (path, values, *decontaminate) if each is not None]
     with RunDirectory(out, stage="import", config=config, inputs=inputs) as run:
-        importer = _Importer(path.stem, source_format, catalog, book, Contamination(cases), trust_no_call)
+        collection = Collection((), Contamination(cases), NearDuplicates())
+        importer = _Importer(path.stem, source_format, catalog, book, collection, trust_no_call)
         for number, row in enumerate(rows, 1):
             importer.add(number, row)
         write_jsonl(out / "traces.jsonl", importer.grouped())
@@ -119,14 +115,12 @@ class _Importer:
     source_format: SourceFormat
     catalog: Catalog | None
     book: ValueBook
-    contamination: Contamination
+    collection: Collection
     trust_no_call: bool
     kept: list[Trace] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     reports: int = 0
     _verifiers: dict[str, Verifier] = field(default_factory=dict)
-    _first_by_prompt: dict[str, str] = field(default_factory=dict)
-    _near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
 
     def add(self, number: int, row: Any) -> None:
         """Take a row's candidates."""
@@ -156,7 +150,7 @@ class _Importer:
         """A row that can't be read as a conversation: its text stands in the place of an answer."""
         text = row.decode("utf-8", "replace") if isinstance(row, bytes) else json.dumps(row, ensure_ascii=False)
         verdict = Check(name=check, ok=False, detail=detail)
-        self._judge(identity, [Message(role="user"), Message(role="assistant", content=text)], "", None, [verdict])
+        self._judge(identity, [Message(role="user"), Message(role="assistant", content=text)], "", None, (verdict,))
 
     def _verifier(self, tools: Any) -> Verifier:
         if tools is None and self.catalog is None:
@@ -169,24 +163,15 @@ class _Importer:
         return self._verifiers[key]
 
     def _take(self, answer: RecordedAnswer, identity: str) -> None:
-        verifier, output = answer.verifier, answer.step.output
-        checks = [answer.check_context()]
-        if checks[0].ok:
-            checks += verifier.check_output(output, None)
+        verdict = answer.judged(trust_no_call=self.trust_no_call)
         message = Message(role="assistant", content=answer.step.turn.text)
-        if checks[-1].ok and output.calls:
-            message = Message.calling([verifier.tidied(call) for call in output.calls])
-            checks.append(answer.check_grounding())
-        elif checks[-1].ok:
-            detail = "" if self.trust_no_call else "the answer makes no call, and only trust says that none is right"
-            checks.append(Check(name="count", ok=self.trust_no_call, detail=detail))
-        elif output.calls and not output.errors:
-            message = Message.calling(output.calls)
+        if verdict.calls and not answer.step.output.errors:
+            message = Message.calling(verdict.calls)
         context = answer.context or [Message(role="user")]  # a trace has no fewer than two messages
-        self._judge(identity, [*context, message], answer.model, verifier.catalog, checks)
+        self._judge(identity, [*context, message], answer.model, answer.verifier.catalog, verdict.checks)
 
     def _judge(
-        self, identity: str, messages: Sequence[Message], model: str, catalog: Catalog | None, checks: list[Check]
+        self, identity: str, messages: Sequence[Message], model: str, catalog: Catalog | None, checks: tuple[Check, ...]
     ) -> None:
         """Keep the candidate or reject it; of answers to one prompt, the first that passes stays."""
         answer = messages[-1]
@@ -203,34 +188,23 @@ class _Importer:
             ),
         )
         if all(check.ok for check in checks):
-            checks += self._check_collection(trace, catalog)
-        trace = trace.model_copy(update={"meta": trace.meta.model_copy(update={"checks": tuple(checks)})})
+            checks = (*checks, *self.collection.check(trace, _past(trace, catalog)))
+        trace = trace.model_copy(update={"meta": trace.meta.model_copy(update={"checks": checks})})
         failed = next((check for check in checks if not check.ok), None)
         if failed is None:
             self.kept.append(trace)
         else:
             self.rejects.append(Reject(id=identity, check=failed.name, detail=failed.detail, candidate=trace))
 
-    def _check_collection(self, trace: Trace, catalog: Catalog | None) -> Iterator[Check]:
-        prompt = [_comparable(message) for message in trace.messages[:-1]]
-        first = self._first_by_prompt.setdefault(
-            sha256_json([prompt, catalog.sha256 if catalog is not None else None]), trace.id
-        )
-        yield Check(name="duplicate", ok=first == trace.id, detail="" if first == trace.id else f"repeats {first}")
-        if first != trace.id:
-            return
-        like = self._near_duplicates.find(trace)
-        yield Check(name="near_duplicate", ok=like is None, detail=near_duplicate_detail(like) if like else "")
-        if like is not None:
-            return
-        case = self.contamination.find(user_texts(trace)[-1])
-        yield Check(name="contaminated", ok=case is None, detail=contaminated_detail(case) if case else "")
-        if case is None:
-            self._near_duplicates.add(trace)
-
     def grouped(self) -> Iterator[Trace]:
         """The traces; those that make the same calls or begin with the same request are in one split group."""
         yield from merge_groups(self.kept, lambda trace: [f"begins-{request_key(user_texts(trace)[0])}"])
+
+
+def _past(trace: Trace, catalog: Catalog | None) -> str:
+    """What two traces share whose answers have the same past: the words of the conversation, and the tools."""
+    prompt = [_comparable(message) for message in trace.messages[:-1]]
+    return sha256_json([prompt, catalog.sha256 if catalog is not None else None])
 
 
 def _comparable(message: Message) -> list[Any]:

@@ -1,4 +1,4 @@
-"""An answer within the conversation that records it: what came before it, and the checks that need to know that.
+"""An answer within the conversation that records it: what came before it, and the verdict that needs to know that.
 
 An answer may be one step of several for a request: its values may stem from results before it, and what the request
 says may reach a call before or after it. Nothing here knows how sources are laid out, or what becomes of the answer.
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from fcdistill.generation.plan.plan import time_of_context
+from fcdistill.generation.verification.ladder import Verdict, imported_answer
 from fcdistill.generation.verification.verifier import Verifier
-from fcdistill.records import Check, Message, ToolCall
+from fcdistill.records import Message, ToolCall
 from fcdistill.traces.recorded_steps import Step, read_steps
 from fcdistill.traces.source_formats import Conversation
 
@@ -43,34 +44,36 @@ class RecordedAnswer:
         is_text = bool(output.text) and not output.calls and not output.errors
         return is_text and self.index > 0 and self.steps[self.index - 1].turn.role == "tool"
 
-    def check_context(self) -> Check:
-        """Whether what came before can stand in a trace."""
-        problem = ""
-        if self._request is None:
-            problem = "no user speaks before the answer"
-        for number, step in enumerate(self.steps[: self.index], 1):
-            if step.output.errors and not problem:
-                problem = f"turn {number}, before the answer, can't be read: {step.output.errors[0].detail}"
-        return Check(name="context", ok=not problem, detail=problem)
+    def judged(self, *, trust_no_call: bool) -> Verdict:
+        """What the ladder of imported answers says of this one.
 
-    def check_grounding(self) -> Check:
-        """Whether the conversation says the values of the calls, and the calls leave out nothing that the request says.
+        The request is the user's last turn before it. System turns are not searched for values, since long instructions
+        would say nearly any; a current time in the form that generation writes is known from them.
 
-        The request is the user's last turn before the answer. System turns are not searched for values, since long
-        instructions would say nearly any; a current time in the form that generation writes is known from them.
+        Args:
+            trust_no_call: let it pass without a call, which no check can prove right.
         """
-        request = self._request
-        assert request is not None
-        before = self.steps[: self.index]
-        said = "\n".join(_prose(step) for step in before if step.turn.role != "system")
+        before, place = self.steps[: self.index], self._request
         systems = [step.turn.text for step in before if step.turn.role == "system"]
-        return self.verifier.check_step_grounding(
-            said,
-            self.steps[request].turn.text,
-            self.step.output.calls,
-            self._calls_of_other_steps(request),
-            time_of_context(systems[0]) if systems else None,
+        return imported_answer(
+            self.verifier,
+            self.step.output,
+            context_problem=self._context_problem(),
+            said="\n".join(_prose(step) for step in before if step.turn.role != "system"),
+            request=self.steps[place].turn.text if place is not None else "",
+            others=self._calls_of_other_steps(place) if place is not None else [],
+            now=time_of_context(systems[0]) if systems else None,
+            trust_no_call=trust_no_call,
         )
+
+    def _context_problem(self) -> str:
+        """Why what came before can't stand in a trace; empty where it can."""
+        if self._request is None:
+            return "no user speaks before the answer"
+        for number, step in enumerate(self.steps[: self.index], 1):
+            if step.output.errors:
+                return f"turn {number}, before the answer, can't be read: {step.output.errors[0].detail}"
+        return ""
 
     @cached_property
     def _request(self) -> int | None:
@@ -83,7 +86,7 @@ class RecordedAnswer:
             if self.steps[place].turn.role == "user":
                 break
             if place != self.index:
-                found += [call for call in self.steps[place].output.calls if self.verifier.check_schema([call]).ok]
+                found += self.steps[place].output.calls
         return found
 
 

@@ -9,7 +9,6 @@ what it takes. Who says and who answers is decided elsewhere (`conversing`).
 import itertools
 import json
 import random
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +23,7 @@ from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import resolve_schema
 from fcdistill.tools.validation import CallValidator
 
-__all__ = ["REFERENCE", "Dialogue", "DialoguePlan", "DialoguePlanner"]
-
-REFERENCE = re.compile(r"\b(?:it|result|same|that|them|these|this|those|whatever|you (?:find|found))\b", re.IGNORECASE)
-"""What stands in a request that refers to a value which it does not say."""
+__all__ = ["Dialogue", "DialoguePlan", "DialoguePlanner"]
 
 _REFERENCES: dict[ConversationKind, tuple[str, ...]] = {
     "chained": ("that {name}", "the same {name}", "the {name} that you find"),

@@ -10,12 +10,13 @@ from dataclasses import replace
 
 from fcdistill.backends.base import Completion
 from fcdistill.generation.plan.plan import PlanItem
-from fcdistill.generation.teacher.drafts import Ask, Draft, ground
+from fcdistill.generation.teacher.drafts import Ask, Draft
 from fcdistill.generation.teacher.judging import Dispute
 from fcdistill.generation.teacher.prompter import Prompter
 from fcdistill.generation.teacher.voting import Ballot, compare, elect
+from fcdistill.generation.verification.ladder import blind_answer, proving_answer
 from fcdistill.generation.verification.verifier import Verifier
-from fcdistill.records import Check, Message, ToolCall
+from fcdistill.records import Message, ToolCall
 
 __all__ = ["answer_requests", "dispute_of", "prove_requests"]
 
@@ -36,7 +37,7 @@ def answer_requests(
     for draft, drawn in zip(drafts, answers, strict=True):
         for each, completion in drawn:
             if completion is not None:
-                _check_answer(each, completion, verifier)
+                _judge_answer(each, completion, verifier)
         winner, tally = elect([Ballot(each.answer.calls, each.failed) for each, _ in drawn])
         draft.answer, draft.checks = drawn[winner][0].answer, drawn[winner][0].checks
         if num_answers > 1:
@@ -65,7 +66,7 @@ def prove_requests(
             calls: tuple[ToolCall, ...] = ()
             if completion is not None:
                 output = completion.parsed(verifier.catalog.specs)
-                each.checks += verifier.check_output(output, None)
+                each.checks += proving_answer(verifier, output)
                 calls = output.calls
             ballots.append(Ballot(calls, each.failed))
         draft.tally = compare(draft.answer.calls, ballots)
@@ -115,30 +116,10 @@ def _drawn(
     return [[(each, completions.get(each.item.id)) for each in drawn] for drawn in answers]
 
 
-def _check_answer(draft: Draft, completion: Completion, verifier: Verifier) -> None:
+def _judge_answer(draft: Draft, completion: Completion, verifier: Verifier) -> None:
+    item = draft.item
     output = completion.parsed(verifier.catalog.specs)
-    draft.checks += verifier.check_output(output, draft.item.category)
-    calls = output.calls
-    if draft.checks[-1].name == "schema" and not draft.checks[-1].ok:
-        calls = _repair_schema(draft, calls, verifier)
-    if not output.calls:
-        draft.answer = Message(role="assistant", content=completion.text)
-        if draft.failed is None:
-            detail = "the teacher made no call, and no hint says that none is right"
-            draft.checks.append(Check(name="count", ok=False, detail=detail))
-        return
-    draft.answer = Message.calling(calls)
-    if draft.failed is None:
-        ground(draft, calls, verifier)
-
-
-def _repair_schema(draft: Draft, calls: tuple[ToolCall, ...], verifier: Verifier) -> tuple[ToolCall, ...]:
-    """Try the calls that the request asks for in place of those that failed the schema check."""
-    repaired = verifier.repaired(draft.request, calls, draft.item.now)
-    if repaired is None:
-        return calls
-    failed = draft.checks.pop()
-    draft.checks += [Check(name="repair", ok=True, detail=failed.detail), Check(name="schema", ok=True)]
-    if draft.item.category is not None:
-        draft.checks.append(verifier.check_count(repaired, draft.item.category))
-    return repaired
+    verdict = blind_answer(verifier, output, draft.request, item.category, item.now)
+    draft.checks += verdict.checks
+    is_call = bool(verdict.calls)
+    draft.answer = Message.calling(verdict.calls) if is_call else Message(role="assistant", content=output.text)

@@ -10,6 +10,7 @@ from fcdistill.backends.base import Completion, Request
 from fcdistill.generation.teacher.drafts import Draft
 from fcdistill.generation.teacher.prompter import Prompter
 from fcdistill.generation.verification.clarifying import Lacking
+from fcdistill.generation.verification.ladder import clarify_question
 from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.records import Message
 
@@ -43,12 +44,12 @@ def ask_back(drafts: Sequence[Draft], ask: AskAgain, prompter: Prompter, verifie
         for draft, completion in ask(left, requests, number):
             question = completion.text.strip()
             draft.answer = Message(role="assistant", content=question)
-            checks[draft.item.id] = verifier.check_question(draft.request, question, lacking[draft.item.id])
-        refused = [draft for draft in left if draft.item.id in checks and not checks[draft.item.id].ok]
+            checks[draft.item.id] = clarify_question(verifier, draft.request, question, lacking[draft.item.id])
+        refused = [draft for draft in left if draft.item.id in checks and not checks[draft.item.id][-1].ok]
         is_last = number == _TRIES - 1
         for draft in left:
             if draft.item.id in checks and (is_last or draft not in refused):
-                draft.checks.append(checks[draft.item.id])
+                draft.checks += checks[draft.item.id]
         left = refused
         if not left:
             break

@@ -11,11 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fcdistill.generation.plan.dialogues import REFERENCE
 from fcdistill.generation.plan.tool_results import ToolResults, holds, result_problem
 from fcdistill.generation.teacher.drafts import Ask, Draft
 from fcdistill.generation.teacher.prompter import Prompter, clean_request
-from fcdistill.generation.verification.verifier import Verifier, with_arguments
+from fcdistill.generation.verification.ladder import (
+    Verdict,
+    chained_request,
+    conversation_step,
+    opening_request,
+    repeated_step,
+)
+from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.records import Check, FunctionCall, Message, ToolCall
 from fcdistill.storage import StrictJsonError, loads_strict
 
@@ -40,15 +46,13 @@ def converse(drafts: Sequence[Draft], ask: Ask, prompter: Prompter, verifier: Ve
     _get_results(_sound(drafts), talks, ask, prompter, verifier, results)
     later = [draft for draft in _sound(drafts) if _kind(draft) != "chained"]
     for draft, completion in ask(later, [prompter.write_later(draft.item, draft.request) for draft in later]):
-        talk, first = talks[draft.item.id], draft.request
+        talk, before = talks[draft.item.id], draft.request
         draft.request = clean_request(completion.text)
         draft.turns += [
             Message(role="assistant", content=_report(draft.turns[-1].content, talk.first)),
             Message(role="user", content=draft.request),
         ]
-        draft.checks.append(verifier.check_request(draft.request))
-        if draft.checks[-1].ok:
-            _check_later(talk, first, verifier)
+        _judge_later(talk, before, verifier)
     for draft in drafts:
         draft.answer = Message.calling([verifier.tidied(talks[draft.item.id].last)])
 
@@ -70,15 +74,15 @@ class _Talk:
         return {dialogue.argument: self.last.arguments[dialogue.argument]}
 
     @property
-    def said(self) -> ToolCall:
-        """The last call without what the first one's result tells."""
-        rest = {name: value for name, value in self.last.arguments.items() if name not in self.taken}
-        return ToolCall(name=self.last.name, arguments=rest)
+    def changed(self) -> str:
+        """The argument with another value, where the last call is the first one again; else empty."""
+        dialogue = self.draft.item.dialogue
+        return dialogue.argument if dialogue is not None and dialogue.kind == "repeated" else ""
 
-    def add(self, check: Check) -> bool:
-        """Note a check; whether it passed."""
-        self.draft.checks.append(check)
-        return check.ok
+    def take(self, verdict: Verdict) -> None:
+        """Note a verdict on a request, and the calls that it asks for."""
+        self.draft.checks += verdict.checks
+        self.first, self.last = verdict.calls
 
 
 def _write_first(
@@ -94,45 +98,10 @@ def _write_first(
         talk = talks[draft.item.id]
         draft.request = clean_request(completion.text)
         draft.turns.append(Message(role="user", content=draft.request))
-        sound = talk.add(verifier.check_request(draft.request)) and talk.add(verifier.check_schema(draft.item.calls))
-        if sound and _kind(draft) == "chained":
-            _ = _ground_chained(talk, verifier) and talk.add(_check_reference(draft.request))
-        elif sound:
-            _ground_first(talk, verifier)
-
-
-def _ground_chained(talk: _Talk, verifier: Verifier) -> bool:
-    """Check one request against both calls, or against those that it does ask for."""
-    request = talk.draft.request
-    check = verifier.check_grounding(request, [talk.first, talk.said], None)
-    if not check.ok:
-        repaired = verifier.repaired(request, [talk.first, talk.said], None, talk.taken)
-        if repaired is not None:
-            talk.add(Check(name="repair", ok=True, detail=check.detail))
-            talk.first, talk.last = repaired[0], with_arguments(repaired[1], talk.taken)
-            check = Check(name="grounding", ok=True)
-    takes = {name for name in verifier.parameters(talk.first.name) if name in verifier.parameters(talk.last.name)}
-    lone = [name for name in takes if (name in talk.first.arguments) != (name in talk.last.arguments)]
-    if check.ok and lone:
-        check = Check(name="grounding", ok=False, detail=f"said for one of two calls, which may be either: {lone[0]}")
-    return talk.add(check)
-
-
-def _ground_first(talk: _Talk, verifier: Verifier) -> None:
-    """Check the first request, or take the call that it does ask for."""
-    check = verifier.check_grounding(talk.draft.request, [talk.first], None)
-    repaired = None if check.ok else verifier.repaired(talk.draft.request, [talk.first], None)
-    if repaired is not None:
-        if _kind(talk.draft) == "repeated":
-            # The same again is the same as what was really asked for.
-            name = _argument(talk)
-            if name not in repaired[0].arguments:
-                talk.add(check)
-                return
-            talk.last = with_arguments(repaired[0], {name: talk.last.arguments[name]})
-        talk.add(Check(name="repair", ok=True, detail=check.detail))
-        check, talk.first = Check(name="grounding", ok=True), repaired[0]
-    talk.add(check)
+        if _kind(draft) == "chained":
+            talk.take(chained_request(verifier, draft.request, talk.first, talk.last, talk.taken))
+        else:
+            talk.take(opening_request(verifier, draft.request, talk.first, talk.last, talk.changed))
 
 
 def _get_results(
@@ -173,7 +142,7 @@ def _take_result(talk: _Talk, text: str, verifier: Verifier, results: ToolResult
         lacking = [argument for argument, value in talk.taken.items() if not holds(result, value)]
         if not problem and lacking:
             problem = f"it does not hold the {lacking[0]} that the next call needs"
-    talk.add(Check(name="result", ok=not problem, detail=problem and f"{text!r} of {name}: {problem}"))
+    talk.draft.checks.append(Check(name="result", ok=not problem, detail=problem and f"{text!r} of {name}: {problem}"))
     call = FunctionCall(id="call00001", function=verifier.tidied(talk.first))
     talk.draft.turns += [
         Message(role="assistant", tool_calls=(call,)),
@@ -181,36 +150,13 @@ def _take_result(talk: _Talk, text: str, verifier: Verifier, results: ToolResult
     ]
 
 
-def _check_later(talk: _Talk, first_request: str, verifier: Verifier) -> None:
+def _judge_later(talk: _Talk, before: str, verifier: Verifier) -> None:
     """Whether the later request asks for the last call, given what was said before."""
     request = talk.draft.request
-    said = f"{first_request}\n{request}"
     if _kind(talk.draft) == "repeated":
-        name = _argument(talk)
-        changed = ToolCall(name=talk.last.name, arguments={name: talk.last.arguments[name]})
-        check = verifier.check_said(request, [changed], None)
-        talk.add(check if not check.ok else verifier.check_step_grounding(said, request, [talk.last], [], None))
-        return
-    check = verifier.check_step_grounding(said, request, [talk.said], [talk.first], None)
-    repaired = None if check.ok else verifier.repaired(request, [talk.said], None, talk.taken)
-    if repaired is not None:
-        talk.add(Check(name="repair", ok=True, detail=check.detail))
-        talk.last = with_arguments(repaired[0], talk.taken)
-        check = verifier.check_step_grounding(said, request, [talk.said], [talk.first], None)
-    _ = talk.add(check) and talk.add(_check_reference(request))
-
-
-def _check_reference(request: str) -> Check:
-    """Whether the request refers to the value that it does not say."""
-    refers = REFERENCE.search(request) is not None
-    detail = "" if refers else "the request does not refer to the result of the first call"
-    return Check(name="reference", ok=refers, detail=detail)
-
-
-def _argument(talk: _Talk) -> str:
-    dialogue = talk.draft.item.dialogue
-    assert dialogue is not None
-    return dialogue.argument
+        talk.draft.checks += repeated_step(verifier, before, request, talk.last, talk.changed)
+    else:
+        talk.take(conversation_step(verifier, before, request, talk.first, talk.last, talk.taken))
 
 
 def _kind(draft: Draft) -> str:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from fcdistill.backends.base import Completion, Request
 from fcdistill.generation.plan.plan import PlanItem
 from fcdistill.generation.teacher.voting import VoteCount
-from fcdistill.generation.verification.verifier import Verifier
-from fcdistill.records import Check, Message, ToolCall
+from fcdistill.records import Check, Message
 
-__all__ = ["Ask", "Draft", "ground"]
+__all__ = ["Ask", "Draft"]
 
 
 @dataclass
@@ -43,16 +42,3 @@ class Draft:
 
 Ask = Callable[[Sequence[Draft], Sequence[Request]], Iterator[tuple[Draft, Completion]]]
 """Gives every draft its completion; one whose request failed gets a failed check and is left out."""
-
-
-def ground(draft: Draft, calls: Sequence[ToolCall], verifier: Verifier) -> None:
-    """Check the calls against the request; where they differ, try the calls that the request does ask for."""
-    now = draft.item.now
-    check = verifier.check_grounding(draft.request, calls, now)
-    if not check.ok:
-        repaired = verifier.repaired(draft.request, calls, now)
-        if repaired is not None:
-            draft.checks.append(Check(name="repair", ok=True, detail=check.detail))
-            check, calls = Check(name="grounding", ok=True), repaired
-    draft.checks.append(check)
-    draft.answer = Message.calling([verifier.tidied(call) for call in calls])

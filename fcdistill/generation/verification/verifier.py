@@ -1,22 +1,23 @@
-"""Which traces may be kept: checks on requests and calls, each with a reason that a person can act on.
+"""Checks on requests and calls, one by one, each with a reason that a person can act on.
 
 Grounding goes both ways. Every value of a call must be said in the request, which also catches the optional argument
 that nobody asked for; and every number and every known choice in the request must reach some call, which catches the
-argument that was forgotten. Nothing here asks a model.
+argument that was forgotten. Which checks a trace must pass, and in which order, is known elsewhere (`ladder`); nothing
+here asks a model.
 """
 
 import copy
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 from fcdistill.generation.verification.clarifying import Lacking, lacking_values, question_problem
-from fcdistill.generation.verification.english.request_style import request_problem
+from fcdistill.generation.verification.english.request_style import refers_back, request_problem
 from fcdistill.generation.verification.english.words import words_of
 from fcdistill.generation.verification.grounding import Grounder, Grounding
 from fcdistill.generation.verification.value_book import ValueBook
@@ -28,7 +29,7 @@ from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import property_schema, required_parameters, resolve_schema
 from fcdistill.tools.validation import CallValidator
 
-__all__ = ["NUM_CALLS", "Verifier", "with_arguments"]
+__all__ = ["NUM_CALLS", "Verifier", "with_arguments", "without_arguments"]
 
 NUM_CALLS: dict[Category, range] = {
     "simple": range(1, 2),
@@ -69,22 +70,23 @@ class Verifier:
             problem = "the request names a function or holds JSON"
         return Check(name="request", ok=not problem, detail=problem)
 
-    def check_output(self, output: ParsedOutput, category: Category | None) -> Iterator[Check]:
-        """Parse, tool, schema and call-count verdicts on a teacher's answer, up to the first that fails."""
+    def check_reference(self, text: str) -> Check:
+        """Whether a request refers to the value of an earlier call's result, which it does not say."""
+        refers = refers_back(text)
+        detail = "" if refers else "the request does not refer to the result of the first call"
+        return Check(name="reference", ok=refers, detail=detail)
+
+    def check_parse(self, output: ParsedOutput) -> Check:
+        """Whether an answer could be read as a whole, and says something."""
         problems = [f"{error.kind}: {error.detail}" for error in output.errors]
         if not problems and not output.calls and not output.text.strip():
             problems = ["the answer is empty"]
-        yield Check(name="parse", ok=not problems, detail="; ".join(problems))
-        if problems:
-            return
-        unknown = [call.name for call in output.calls if call.name not in self.catalog.by_name]
-        yield Check(name="tool", ok=not unknown, detail=f"no such tool: {', '.join(unknown)}" if unknown else "")
-        if unknown:
-            return
-        check = self.check_schema(output.calls)
-        yield check
-        if check.ok and category is not None:
-            yield self.check_count(output.calls, category)
+        return Check(name="parse", ok=not problems, detail="; ".join(problems))
+
+    def check_tools(self, calls: Sequence[ToolCall]) -> Check:
+        """Whether all calls name tools of the catalogue."""
+        unknown = [call.name for call in calls if call.name not in self.catalog.by_name]
+        return Check(name="tool", ok=not unknown, detail=f"no such tool: {', '.join(unknown)}" if unknown else "")
 
     def check_count(self, calls: Sequence[ToolCall], category: Category) -> Check:
         """Whether a request of this category can have so many calls."""
@@ -205,15 +207,9 @@ class Verifier:
         arguments = {name: copy.deepcopy(value) for name, value in call.arguments.items() if name not in names}
         return ToolCall(name=call.name, arguments=arguments)
 
-    def without_value(self, request: str, call: ToolCall, name: str, now: datetime | None) -> tuple[str, Check]:
-        """The request without the value of one argument, and whether that worked: nothing of the value is left."""
-        cut = without_value(self._grounder, request, call, name, now)
-        if cut is None:
-            return request, Check(name="cut", ok=False, detail=f"the words of {name!r} can't be cut from {request!r}")
-        rest = ToolCall(name=call.name, arguments={key: part for key, part in call.arguments.items() if key != name})
-        problems = [self.check_request(cut), self.check_grounding(cut, [rest], now)]
-        problem = next((check.detail for check in problems if not check.ok), "")
-        return cut, Check(name="cut", ok=not problem, detail=problem)
+    def without_value(self, request: str, call: ToolCall, name: str, now: datetime | None) -> str | None:
+        """The request without the words that say the value of one argument; None where they can't be cut out."""
+        return without_value(self._grounder, request, call, name, now)
 
     def lacking(self, request: str, now: datetime | None) -> list[Lacking]:
         """The values that a request lacks, as far as its words tell: for a request of which nothing else is known."""
@@ -247,6 +243,11 @@ class Verifier:
 def with_arguments(call: ToolCall, arguments: Mapping[str, Any]) -> ToolCall:
     """The call with these arguments too."""
     return ToolCall(name=call.name, arguments={**call.arguments, **arguments})
+
+
+def without_arguments(call: ToolCall, names: Container[str]) -> ToolCall:
+    """The call without the arguments of these names."""
+    return ToolCall(name=call.name, arguments={key: part for key, part in call.arguments.items() if key not in names})
 
 
 def _grounding(sources: Grounding, uses: Grounding, further: Sequence[str] = ()) -> Check:

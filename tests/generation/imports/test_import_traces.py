@@ -222,20 +222,42 @@ def test_dotted_names_are_those_of_the_tools(tmp_path: Path) -> None:
     assert trace.answer.calls[0].name == trace.specs[0].name == "home_light"
 
 
-def test_values_and_eval_cases_are_used_as_in_a_generation(tmp_path: Path) -> None:
+def eval_cases(directory: Path) -> list[Path]:
+    """A file with one case, in which a user wants the bedroom light off."""
     case = EvalCase.model_validate(
         {"id": "c", "messages": [user("turn the bedroom light off")], "behaviour": "no_call", "expected": [[]],
          "category": "irrelevance"}
     )  # fmt: skip
-    write_jsonl(tmp_path / "cases.jsonl", [case])
+    write_jsonl(directory / "cases.jsonl", [case])
+    return [directory / "cases.jsonl"]
+
+
+TAKEN = ("contaminated", "shares its wording with eval case c (1.00): 'turn the bedroom light off'")
+
+
+def test_values_and_eval_cases_are_used_as_in_a_generation(tmp_path: Path) -> None:
     rows = [
         messages_row(user("Turn the bedroom light off!"), light(room="bedroom"), tools=None),
         messages_row(user("Kitchen light off."), light(), tools=None),
     ]
-    cases = [tmp_path / "cases.jsonl"]
+    cases = eval_cases(tmp_path)
     made = Imported(tmp_path, rows, "openai-messages", catalog=catalog(), values=VALUES, decontaminate=cases)
-    detail = "shares its wording with eval case c (1.00): 'turn the bedroom light off'"
-    assert made.reasons == [("contaminated", detail)] and len(made.traces) == 1
+    assert made.reasons == [TAKEN] and len(made.traces) == 1
+
+
+def test_no_turn_of_a_user_repeats_an_eval_case(tmp_path: Path) -> None:
+    """An eval request in an early turn stands before every later answer, and would be learned with each."""
+    row = messages_row(
+        user("Turn the bedroom light off!"),
+        light(room="bedroom"),
+        {"role": "tool", "tool_call_id": "c1", "content": "off"},
+        {"role": "assistant", "content": "It is off."},
+        user("Kitchen light off."),
+        light(),
+    )
+    made = Imported(tmp_path, [row], "openai-messages", decontaminate=eval_cases(tmp_path))
+    assert [len(reject.candidate.messages) for reject in made.rejects] == [2, 6]
+    assert made.reasons == [TAKEN] * 2 and made.traces == []
 
 
 def test_a_values_file_needs_its_tools(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from fcdistill.generation.imports.recorded_answer import RecordedAnswer, recorded_answers
-from fcdistill.records import ToolCall
+from fcdistill.records import Check, ToolCall
 from fcdistill.toolcalls.parsing import render_calls
 from fcdistill.traces.source_formats import Conversation, Turn
 from tests.generation.home import verifier
@@ -15,27 +15,32 @@ def answers(*turns: Turn) -> list[RecordedAnswer]:
     return recorded_answers(Conversation(turns), verifier())
 
 
+def last_check(answer: RecordedAnswer) -> Check:
+    """The check that the answer fails, or the last one: of an answer with calls its grounding."""
+    check = answer.judged(trust_no_call=False).checks[-1]
+    assert not check.ok or check.name == "grounding"
+    return check
+
+
 def test_a_value_may_stem_from_a_result_and_from_words_but_not_from_calls_or_instructions() -> None:
     before = [Turn("user", "How is the weather there?"), Turn("assistant", "In Oslo?"), Turn("user", "Yes.")]
-    assert answers(*before, Turn("assistant", weather("Oslo")))[-1].check_grounding().ok
+    assert last_check(answers(*before, Turn("assistant", weather("Oslo")))[-1]).ok
     result = [Turn("user", "Where am I, and how is the weather?"), Turn("tool", '{"place": "Oslo"}')]
-    assert answers(*result, Turn("assistant", weather("Oslo")))[-1].check_grounding().ok
+    assert last_check(answers(*result, Turn("assistant", weather("Oslo")))[-1]).ok
     for other in (Turn("system", "The user often asks for Oslo."), Turn("assistant", weather("Oslo"))):
-        check = answers(Turn("user", "Hi."), other, Turn("user", "The weather?"), Turn("assistant", weather("Oslo")))[
-            -1
-        ]
-        assert not check.check_grounding().ok
+        turns = (Turn("user", "Hi."), other, Turn("user", "The weather?"), Turn("assistant", weather("Oslo")))
+        assert not last_check(answers(*turns)[-1]).ok
 
 
 def test_facts_of_a_request_may_reach_calls_of_other_steps_for_it() -> None:
     light = render_calls([ToolCall(name="set_light", arguments={"room": "kitchen", "state": "on", "brightness": 40})])
     request = Turn("user", "The weather in Oslo, then the kitchen light on at 40.")
     first, second = answers(request, Turn("assistant", weather("Oslo")), Turn("tool", "rain"), Turn("assistant", light))
-    assert first.check_grounding().ok and second.check_grounding().ok
+    assert last_check(first).ok and last_check(second).ok
     (alone,) = answers(request, Turn("assistant", weather("Oslo")))
-    assert "in no argument: 40" in alone.check_grounding().detail
+    assert "in no argument: 40" in last_check(alone).detail
     again = answers(request, Turn("assistant", weather("Oslo")), Turn("user", "Go on."), Turn("assistant", light))
-    assert not again[0].check_grounding().ok
+    assert not last_check(again[0]).ok
 
 
 @pytest.mark.parametrize(
@@ -52,13 +57,15 @@ def test_what_can_not_be_read_stays_as_written_and_spoils_what_follows() -> None
     bad, good = answers(
         Turn("user", "a"), Turn("assistant", "<tool_call>\n{\n</tool_call>"), Turn("user", "b"), Turn("assistant", "c")
     )
-    assert bad.check_context().ok and not good.check_context().ok
+    assert last_check(bad).name == "parse"
+    detail = "turn 2, before the answer, can't be read: "
+    assert last_check(good).name == "context" and last_check(good).detail.startswith(detail)
     assert good.context[1].content == "<tool_call>\n{\n</tool_call>" and not good.context[1].tool_calls
 
 
 def test_a_user_speaks_before_an_answer() -> None:
     (answer,) = answers(Turn("system", "a"), Turn("assistant", "Welcome!"))
-    assert answer.check_context().detail == "no user speaks before the answer"
+    assert last_check(answer).detail == "no user speaks before the answer"
 
 
 def test_ids_tie_results_to_calls() -> None:

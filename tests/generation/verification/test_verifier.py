@@ -12,8 +12,7 @@ from fcdistill.generation.plan.argument_sampler import ArgumentSampler
 from fcdistill.generation.verification.clarifying import Lacking
 from fcdistill.generation.verification.english.words import words_of
 from fcdistill.generation.verification.spoken_forms import heard_forms, spoken_forms
-from fcdistill.records import Category, ToolCall
-from fcdistill.toolcalls.parsing import parse_output
+from fcdistill.records import ToolCall
 from fcdistill.tools.parameters import optional_parameters, property_schema
 from tests.generation.home import NOW, book, catalog, validator, verifier
 
@@ -50,37 +49,14 @@ def test_what_is_no_request_is_refused_with_its_reason(text: str, said: str) -> 
     assert (check.name, check.ok) == ("request", False) and said in check.detail
 
 
-def hermes(name: str, arguments: str) -> str:
-    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+@pytest.mark.parametrize("text", ["the same in the office", "Heat it to THAT", "whatever you find there"])
+def test_a_request_may_refer_to_a_result(text: str) -> None:
+    assert VERIFIER.check_reference(text).ok
 
 
-LIGHT = hermes("set_light", '{"room": "kitchen", "state": "on"}')
-PAUSE = hermes("control_playback", '{"action": "pause"}')
-
-
-@pytest.mark.parametrize(
-    ("text", "category", "names", "said"),
-    [
-        (LIGHT, "simple", ["parse", "tool", "schema", "count"], ""),
-        (LIGHT, None, ["parse", "tool", "schema"], ""),
-        (LIGHT + PAUSE, "parallel_multiple", ["parse", "tool", "schema", "count"], ""),
-        ("", "simple", ["parse"], "empty"),
-        ("<tool_call>{oops</tool_call>", "simple", ["parse"], "invalid_json"),
-        (hermes("set_lamp", "{}"), "simple", ["parse", "tool"], "set_lamp"),
-        (hermes("set_light", '{"room": "attic", "state": "on"}'), "simple", ["parse", "tool", "schema"], "/room"),
-        (hermes("set_light", '{"room": "office", "state": "on", "x": 1}'), "simple", ["parse", "tool", "schema"], "/x"),
-        (LIGHT + LIGHT, "parallel", ["parse", "tool", "schema"], "twice"),
-        (LIGHT + PAUSE, "simple", ["parse", "tool", "schema", "count"], "2 calls"),
-        ("Which room?", "simple", ["parse", "tool", "schema", "count"], "0 calls"),
-    ],
-)
-def test_outputs_are_judged_up_to_the_first_failure(
-    text: str, category: Category | None, names: list[str], said: str
-) -> None:
-    checks = list(VERIFIER.check_output(parse_output(text), category))
-    assert [check.name for check in checks] == names
-    assert all(check.ok for check in checks[:-1])
-    assert checks[-1].ok == (not said) and said in checks[-1].detail
+def test_a_request_that_refers_to_no_result_is_told() -> None:
+    check = VERIFIER.check_reference("heat the office, Thatcher style")
+    assert (check.name, check.detail) == ("reference", "the request does not refer to the result of the first call")
 
 
 def test_all_reasons_of_a_missing_ground_are_told() -> None:

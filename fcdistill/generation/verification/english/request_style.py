@@ -8,7 +8,7 @@ import re
 
 from fcdistill.generation.verification.english.words import words_of
 
-__all__ = ["request_problem"]
+__all__ = ["refers_back", "request_problem"]
 
 _MAX_WORDS = 60
 _ASSISTANT_START = re.compile(
@@ -44,6 +44,7 @@ _ATTACHED = frozenset(
     "where which who with".split()
 )
 """A clause that starts so belongs to the one before it, unless it is a command."""
+_REFERENCE = re.compile(r"\b(?:it|result|same|that|them|these|this|those|whatever|you (?:find|found))\b", re.IGNORECASE)
 _QUESTION_START = re.compile(r"(is|are|was|were|will|can|has|have|had|do|does|did|isn't|aren't|what|how|who|where)\b")
 
 
@@ -72,6 +73,11 @@ def request_problem(text: str, *, asks: bool) -> str:
     if asks and _only_states(plain):
         return "the request states something and asks for nothing"
     return ""
+
+
+def refers_back(text: str) -> bool:
+    """Whether a text refers to something that it does not say."""
+    return _REFERENCE.search(text) is not None
 
 
 def _only_states(plain: str) -> bool:
