@@ -11,6 +11,7 @@ from fcdistill.config import DecodeSettings
 from fcdistill.errors import BackendError
 from fcdistill.records import FinishReason, Message, ModelRef, ToolsInPrompt, ToolSpec
 from fcdistill.toolcalls.parsing import ParsedOutput, parse_output
+from fcdistill.toolcalls.thinking import set_thought_apart
 
 __all__ = ["Backend", "Completion", "PromptFormat", "Request", "complete_all"]
 
@@ -59,6 +60,12 @@ class Completion:
     structured: ParsedOutput | None = None
     thought: str = ""
     dialect: str | None = None
+
+    @property
+    def said(self) -> str:
+        """The text without what is thought in it: for answers that are to be words."""
+        apart = set_thought_apart(self.text)
+        return apart.answer if apart.thought or apart.is_unfinished else self.text
 
     def parsed(self, specs: Sequence[ToolSpec] = ()) -> ParsedOutput:
         """What the answer says; `specs` are the tools that could be called, which some dialects need to be read."""
