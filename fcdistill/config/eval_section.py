@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from fcdistill.config.backend_section import (
     BackendConfig,
@@ -118,7 +118,7 @@ class EvalConfig(ConfigModel):
     gate: GateConfig = Field(GateConfig(), description="When the run fails, so that CI stops.")
     limit: StrictInt | None = Field(None, ge=1, description="Only the first so many cases.")
 
-    @model_validator(mode="before")
     @classmethod
-    def _default_backend(cls, value: Any) -> Any:
-        return with_default_backend(value, "model")
+    def spelled_out(cls, values: Any) -> Any:
+        """The values, in which a model reference stands in a mapping, and each mapping says of which kind it is."""
+        return with_default_backend(values, "model")

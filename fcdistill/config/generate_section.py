@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator
 
 from fcdistill.config.backend_section import (
     BackendConfig,
@@ -213,10 +213,10 @@ class GenerateConfig(ConfigModel):
     )
     ray_gpus: StrictFloat = Field(0.0, ge=0, description="GPUs that Ray keeps free for the work at each shard.")
 
-    @model_validator(mode="before")
     @classmethod
-    def _default_backends(cls, value: Any) -> Any:
-        return with_default_backend(with_default_backend(value, "teacher"), "judge")
+    def spelled_out(cls, values: Any) -> Any:
+        """The values, in which a model reference stands in a mapping, and each mapping says of which kind it is."""
+        return with_default_backend(with_default_backend(values, "teacher"), "judge")
 
     @field_validator("executor", mode="before")
     @classmethod

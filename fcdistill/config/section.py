@@ -47,6 +47,16 @@ class ConfigModel(BaseModel):
 
     rules: ClassVar[tuple[Rule[Any], ...]] = ()
 
+    @classmethod
+    def spelled_out(cls, values: Any) -> Any:
+        """The values as they are given, in which what may be written shorter is written out."""
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out(cls, values: Any) -> Any:
+        return cls.spelled_out(values)
+
     @model_validator(mode="after")
     def _keeps_the_rules(self) -> Self:
         for rule in self.rules:

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from fcdistill.config.objective_section import DIVERGENCES_WITH, CacheConfig, ObjectiveConfig
 from fcdistill.config.section import ConfigModel, Dtype, Rule, ToolsInPrompt, with_default_tag
@@ -460,11 +460,11 @@ class TrainConfig(_TrainingSettings, _Files):
         AugmentationConfig(), description="What is drawn anew in the training examples of each pack and epoch."
     )
 
-    @model_validator(mode="before")
     @classmethod
-    def _default_unions(cls, value: Any) -> Any:
-        value = with_default_tag(value, "student", "init", "pretrained")
-        return with_default_tag(value, "tuning", "method", "lora")
+    def spelled_out(cls, values: Any) -> Any:
+        """The values, in which student and tuning say of which kind they are."""
+        values = with_default_tag(values, "student", "init", "pretrained")
+        return with_default_tag(values, "tuning", "method", "lora")
 
     @property
     def cache_temperatures(self) -> tuple[float, ...]:
