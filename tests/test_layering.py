@@ -47,7 +47,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"journal", "scaffold"},
         {"dataset"},
         {"teacher"},
-        {"derive", "imports"},
+        {"context", "derive", "imports"},
         {"assembly"},
         {"generator"},
         {"pipeline"},

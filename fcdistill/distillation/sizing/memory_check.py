@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from fcdistill.config import Dtype, FromTeacherLayers, FullTuning, LoraTuning, Quantization, TrainConfig
 from fcdistill.distillation.examples.collation import Layout, lay_out_side
 from fcdistill.distillation.examples.examples import Example, Side, length_statistics
+from fcdistill.distillation.launch.trainer_arguments import accumulation_steps
 from fcdistill.distillation.placement import teacher_place
 from fcdistill.distillation.preparation import Prepared, prepare, require_devices
 from fcdistill.distillation.sizing.arithmetic import (
@@ -395,16 +396,14 @@ def _other_gpus_bytes() -> int | None:
 
 def _refusals(config: TrainConfig, num_processes: int) -> list[str]:
     refused = []
-    try:
-        require_devices(config, needs_teacher=config.objective.needs_teacher)
-    except FcdistillError as error:
-        refused.append(error.found)
-    num_parallel = config.examples_per_pack * num_processes
-    if config.examples_per_step % num_parallel:
-        refused.append(
-            f"examples_per_step is {config.examples_per_step}, but {num_processes} processes with examples_per_pack "
-            f"{config.examples_per_pack} take {num_parallel} at a time"
-        )
+    for require in (
+        lambda: require_devices(config, needs_teacher=config.objective.needs_teacher),
+        lambda: accumulation_steps(config, num_processes),
+    ):
+        try:
+            require()
+        except FcdistillError as error:
+            refused.append(error.found)
     return refused
 
 

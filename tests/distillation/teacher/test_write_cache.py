@@ -441,6 +441,13 @@ def test_misuse_is_explained_before_weights_are_loaded(
     assert not (tmp_path / "cache").exists()
 
 
+def test_several_processes_write_no_cache(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="`fcdistill cache` was launched as 2 processes"):
+        run_caching(make(), _quiet)
+    assert not make().cache.dir.exists()  # type: ignore[union-attr]
+
+
 def test_a_damaged_index_is_named(make: Make) -> None:
     config = make()
     directory = run_caching(config, _quiet).directory
