@@ -163,3 +163,24 @@ def test_a_part_of_a_text_stands_in_it(parts: list[str], start: int, size: int) 
 @pytest.mark.parametrize(("short", "long"), [("tmrw", "tomorrow"), ("tonite", "tonight"), ("thurs", "thursday")])
 def test_short_forms_are_the_words_that_they_stand_for(short: str, long: str) -> None:
     assert words_of(short) == words_of(long)
+
+
+LETTERS = "abc"
+
+
+def one_typo_away(word: str) -> set[str]:
+    """All that one letter more, less or another, or two neighbours swapped make of a word."""
+    splits = [(word[:place], word[place:]) for place in range(len(word) + 1)]
+    more = {start + letter + rest for start, rest in splits for letter in LETTERS}
+    less = {start + rest[1:] for start, rest in splits if rest}
+    other = {start + letter + rest[1:] for start, rest in splits if rest for letter in LETTERS}
+    swapped = {start + rest[1] + rest[0] + rest[2:] for start, rest in splits if len(rest) > 1}
+    return more | less | other | swapped
+
+
+@given(st.data(), st.text(LETTERS, min_size=1, max_size=9))
+def test_a_typo_is_one_letter_behind_the_first_of_a_longer_word(data: st.DataObject, word: str) -> None:
+    near = st.sampled_from(sorted(one_typo_away(word) - {""}))
+    found = data.draw(near | near.flatmap(lambda each: st.sampled_from(sorted(one_typo_away(each) - {""}))))
+    is_typo = len(word) >= 6 and found[0] == word[0] and found in one_typo_away(word)
+    assert bool(find([Word(word)], [Word(found)])) == (found == word or is_typo)
