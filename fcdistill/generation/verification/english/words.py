@@ -135,7 +135,7 @@ def _merged(words: Sequence[Word]) -> tuple[int, str] | None:
         head = int(before.text)
         if value == 100 and 1 <= head <= 9:
             return 2, str(100 * head)
-        if head in _TENS.values() and 1 <= value <= 9 or _is_hundreds(head) and 1 <= value <= 99:
+        if head % 100 in _TENS.values() and 1 <= value <= 9 or _is_hundreds(head) and 1 <= value <= 99:
             return 2, str(head + value)
     if before.text in ("a", "an") and value == 100:
         return 2, "100"

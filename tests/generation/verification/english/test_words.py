@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcdistill.generation.verification.english.words import Word, find, format_number, words_of
+from fcdistill.generation.verification.english.words import Word, find, format_number, spell_number, words_of
 
 
 def texts(text: str) -> list[str]:
@@ -28,6 +28,11 @@ def stands(phrase: str, text: str) -> bool:
         ("nineteen", ["19"]),
         ("one hundred and five", ["105"]),
         ("two hundred fifty", ["250"]),
+        ("two hundred fifty five", ["255"]),
+        ("one hundred and twenty-one lights", ["121"]),
+        ("a hundred and twenty one and two", ["121", "2"]),
+        ("a hundred and twenty and five", ["120", "5"]),
+        ("forty-two three", ["42", "3"]),
         ("a hundred percent", ["100"]),
         ("a dozen eggs, a couple of limes", ["12", "2"]),
         ("seven thirty", ["7", "30"]),
@@ -47,6 +52,11 @@ def stands(phrase: str, text: str) -> bool:
 )
 def test_numbers_in_digits_and_in_words(text: str, expected: list[str]) -> None:
     assert numbers(text) == expected
+
+
+def test_every_number_in_words_is_heard_as_itself() -> None:
+    for number in range(1000):
+        assert words_of(spell_number(number)) == [Word(str(number), is_number=True, spelled_out=True)]
 
 
 def test_symbols_of_currencies_are_their_names() -> None:
