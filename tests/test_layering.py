@@ -31,7 +31,7 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "backends": [{"base"}, {"constrained", "openai", "scripted"}, {"local"}],
     "distillation": [
-        {"eval_mode", "packed", "placement", "student", "tokenizers"},
+        {"batches", "eval_mode", "packed", "placement", "student", "tokenizers"},
         {"losses"},
         {"signals"},
         {"callbacks", "examples", "objective"},

@@ -25,6 +25,7 @@ from fcdistill.distillation.losses.divergences import (
     tvd,
 )
 from fcdistill.distillation.losses.gating import row_gate
+from fcdistill.distillation.losses.soft_labels import LogitLabels, TopKLabels
 from fcdistill.distillation.objective import SpanRows, StepTotals, loss_and_components
 from fcdistill.distillation.packed.forward import ModelRows
 from fcdistill.distillation.signals.sources import CachedRows
@@ -79,7 +80,8 @@ def _teacher(
     if targets_N is None:
         targets_N = torch.arange(len(logits_NV)) % logits_NV.shape[1]
     target_logprobs_N = logprobs_NV.gather(1, targets_N[:, None])[:, 0]
-    return CachedRows(kept, logits_NV.shape[1], hidden_MH, logprobs_NV.gather(1, kept.ids_NK), target_logprobs_N)
+    labels = TopKLabels(kept.ids_NK, kept.logprobs_NK, logprobs_NV.gather(1, kept.ids_NK), target_logprobs_N)
+    return CachedRows(labels, logits_NV.shape[1], hidden_MH)
 
 
 def _config(divergence: Divergence, **extra: Any) -> ObjectiveConfig:
@@ -411,7 +413,7 @@ def test_between_two_tokenizers_pairs_and_spans_are_gated(kd_gate: KdGate) -> No
     config = ObjectiveConfig(ce_weight=0, kd_weight=1, kd_gate=kd_gate)
     off_loss, off_gradient = _aligned_loss(ObjectiveConfig(ce_weight=0, kd_weight=1), 12)
     _, teacher_UV, spans = _aligned_rows(12)
-    gate_U = row_gate(kd_gate, teacher_UV, spans["teacher_targets_U"])
+    gate_U = row_gate(kd_gate, LogitLabels(teacher_UV), spans["teacher_targets_U"])
     factor_N = torch.zeros(12)
     factor_N[spans["paired_student_P"]] = gate_U[spans["paired_teacher_P"]]
     for span in range(len(spans["span_weights_Q"])):

@@ -360,7 +360,7 @@ def test_the_rows_of_samples_are_those_of_an_unpacked_forward_pass(layout: Any) 
     samples = [sample for step in (0, 1) for sample in on_policy.samples(prepared.train, step)]
     batch = Collator(layout, layout, {}, "completion")([sample.example for sample in samples])
     found = module.forward_rows(
-        model, model.get_output_embeddings(), batch["student"], batch["student_logit_rows_N"]
+        model, model.get_output_embeddings(), batch["student"]["inputs"], batch["student"]["logit_rows_N"]
     ).logits_NV
     start = 0
     for sample in samples:

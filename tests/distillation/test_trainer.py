@@ -221,7 +221,7 @@ def test_hidden_states_of_another_architecture_are_aligned_row_by_row(
     distances = []
     for (student_layer, teacher_layer), linear in zip(pairs, trainer._projectors.maps.values(), strict=True):  # type: ignore[union-attr]
         teacher_MH = plain(gemma, "teacher", teacher_layer)
-        assert torch.allclose(teacher.rows(batch).hidden_MH[teacher_layer], teacher_MH, atol=1e-5)
+        assert torch.allclose(teacher.rows(batch["teacher"]).hidden_MH[teacher_layer], teacher_MH, atol=1e-5)
         student_MH = plain(trainer.model, "student", student_layer) @ linear.weight.T
         distances.append(1 - F.cosine_similarity(student_MH, teacher_MH, dim=-1).mean())
     assert loss == pytest.approx(torch.stack(distances).mean().item(), rel=1e-5)

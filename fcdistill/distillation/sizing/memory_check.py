@@ -271,11 +271,11 @@ def _packs(config: TrainConfig, examples: Sequence[Example], size: int) -> list[
 def _batch(config: TrainConfig, side: Side, pack: Sequence[Example], shapes: ModelShapes) -> _Batch:
     layout = Layout(packing="dense_mask", max_tokens=config.pack_tokens, attention_tokens=3 * shapes.width, pad_id=0)
     batch, num_computed = lay_out_side(side, layout, pack, config.objective.hidden_positions)
-    num_rows, length = batch[side]["input_ids"].shape
+    num_rows, length = batch["inputs"]["input_ids"].shape
     return _Batch(
         num_tokens=num_rows * length,
         num_computed=num_computed,
-        num_rows=len(batch[f"{side}_logit_rows_N"]),
+        num_rows=len(batch["logit_rows_N"]),
     )
 
 

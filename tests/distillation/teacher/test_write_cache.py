@@ -81,10 +81,10 @@ def _online(config: TrainConfig, trace_ids: list[str]) -> tuple[Tensor, dict[int
     layers = [layer for _, layer in prepared.teacher.pairs]
     teacher = load_teacher(config, prepared.teacher, torch.device("cpu"), layers, needs_logits=True)
     examples = {example.trace_id: example for example in prepared.train}
-    batch, _ = lay_out_side(
+    side, _ = lay_out_side(
         "teacher", PACKED, [examples[trace_id] for trace_id in trace_ids], config.objective.hidden_positions
     )
-    rows = teacher.rows(batch)
+    rows = teacher.rows(side)
     return rows.logits_NV, rows.hidden_MH
 
 
@@ -101,12 +101,12 @@ def test_cached_rows_are_those_of_the_teacher_that_runs_beside_the_student(make:
     found = _cached(config, shuffled)
     assert found.vocabulary_size == logits_NV.shape[1] == len(load_tokenizer(str(config.teacher)))
     exact_NV = (logits_NV.double() / 2.0).log_softmax(-1)
-    assert torch.equal(found.top_k.ids_NK, exact_NV.topk(8).indices)
+    assert torch.equal(found.labels.ids_NK, exact_NV.topk(8).indices)
     assert torch.allclose(
-        found.top_k.logprobs_NK.double(), exact_NV.gather(1, found.top_k.ids_NK), atol=8 * 2**-11 / 2, rtol=0
+        found.labels.logprobs_NK.double(), exact_NV.gather(1, found.labels.ids_NK), atol=8 * 2**-11 / 2, rtol=0
     )
-    tail_N = exact_NV.exp().scatter(1, found.top_k.ids_NK, 0.0).sum(-1)
-    assert torch.allclose(1 - found.top_k.logprobs_NK.double().exp().sum(-1), tail_N, atol=1e-5, rtol=4e-3)
+    tail_N = exact_NV.exp().scatter(1, found.labels.ids_NK, 0.0).sum(-1)
+    assert torch.allclose(1 - found.labels.logprobs_NK.double().exp().sum(-1), tail_N, atol=1e-5, rtol=4e-3)
     assert found.hidden_MH.keys() == hidden_MH.keys() == {2, 3}
     for layer, rows_MH in hidden_MH.items():
         assert len(rows_MH) > len(logits_NV) if "request" in positions else len(rows_MH) == len(logits_NV)
@@ -121,11 +121,12 @@ def test_the_collator_attaches_the_rows_of_the_cache_instead_of_a_teacher_side(m
     cached = cached_teacher(config, prepared, _quiet)
     examples = prepared.train[3:6]
     batch = Collator(PACKED, None, {}, "completion", cached)(examples)
-    assert "teacher" not in batch and "teacher_logit_rows_N" not in batch
+    assert "teacher" not in batch
     num_tokens = sum(len(example.completion) for example in examples)
-    assert batch["teacher_ids_NK"].shape == batch["teacher_logprobs_NK"].shape == (num_tokens, 8)
-    assert batch["teacher_ids_NK"].dtype == torch.int64 and batch["teacher_logprobs_NK"].dtype == torch.float32
-    assert {layer: rows.shape for layer, rows in batch["teacher_hidden"].items()} == {
+    found = batch["cached"]
+    assert found["ids_NK"].shape == found["logprobs_NK"].shape == (num_tokens, 8)
+    assert found["ids_NK"].dtype == torch.int64 and found["logprobs_NK"].dtype == torch.float32
+    assert {layer: rows.shape for layer, rows in found["hidden_MH"].items()} == {
         2: (num_tokens, 48),
         3: (num_tokens, 48),
     }
@@ -135,7 +136,7 @@ def test_the_collator_attaches_the_rows_of_the_cache_instead_of_a_teacher_side(m
 def test_top_k_rows_are_left_out_where_only_hidden_states_are_wanted(make: Make) -> None:
     config = make(objective={"hidden_weight": 1.0, "kd_temperature": 3.0})  # not a temperature of the cache
     found = _cached(config, ["trace-0"])
-    assert len(found.top_k.ids_NK) == len(found.top_k.logprobs_NK) == 0 and found.hidden_MH
+    assert len(found.labels.ids_NK) == len(found.labels.logprobs_NK) == 0 and found.hidden_MH
 
 
 def test_the_result_counts_what_the_shards_hold(make: Make) -> None:
@@ -177,7 +178,7 @@ def test_a_whole_cache_is_read_without_weights_and_without_its_lock(
     monkeypatch.setattr(preparation, "load_model", _refuse)
     monkeypatch.setattr(module, "RunDirectory", _refuse)
     assert run_caching(config, _quiet).num_bytes == first.num_bytes
-    assert len(_cached(config, ["trace-5"]).top_k.ids_NK)
+    assert len(_cached(config, ["trace-5"]).labels.ids_NK)
     assert _files(first.directory) == before
 
 
@@ -194,7 +195,7 @@ def test_the_order_and_number_of_the_traces_play_no_role(make: Make, monkeypatch
     monkeypatch.setattr(preparation, "load_model", _refuse)
     write_jsonl(config.traces, [trace for trace in traces if trace.id in ("trace-8", "trace-1")])
     moved = make(cache={**config.cache.model_dump(), "shard_traces": 7}, examples_per_pack=1)  # type: ignore[union-attr]
-    assert torch.equal(_cached(moved, ["trace-8"]).top_k.logprobs_NK, found.top_k.logprobs_NK)
+    assert torch.equal(_cached(moved, ["trace-8"]).labels.logprobs_NK, found.labels.logprobs_NK)
 
 
 def _rename_first_trace(config: TrainConfig) -> None:
