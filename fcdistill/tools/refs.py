@@ -9,7 +9,7 @@ or of a schema in it. What stands beside a `$ref` counts together with its targe
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
@@ -56,6 +56,11 @@ _LISTED_BELOW = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})
 _NAMED_BELOW = frozenset(
     {"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"}
 )
+_ALTERNATIVES = ("anyOf", "oneOf")
+_CLOSED_SETS = frozenset({"enum", "const"})
+_BREAKS_NULL = frozenset({"not", "if", "then", "else"})
+"""Limits that null may break, though no type and no closed set says so."""
+_CONTAINERS = ("$defs", "definitions")
 _NULL = {"type": "null"}
 _NAMES = frozenset({"$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor"})
 _JUDGING = CONSTRAINTS | EVALUATING | UNEVALUATED | {"allOf"}
@@ -194,6 +199,7 @@ class Document:
         self._joined: dict[tuple[int, ...], dict[str, Any]] = {}
         self._parts: dict[int, tuple[Any, ...]] = {}
         self._resolved: dict[int, Any] = {}
+        self._told: dict[int, frozenset[str]] = {}
 
     def resolved(self, schema: Any) -> Any:
         """An equal schema without references, in place, and with its `allOf` taken in as far as that is exact.
@@ -207,6 +213,12 @@ class Document:
         if not isinstance(schema, dict) or _IN_PLACE.isdisjoint(schema):
             return schema
         return self._resolve(self.leaf(schema), (), ())
+
+    def tersely(self, schema: dict[str, Any]) -> Any:
+        """What `resolved` says, without what stands beside alternatives that all say it too."""
+        found = self.resolved(schema)
+        told = self._told.get(id(found), frozenset())
+        return {keyword: value for keyword, value in found.items() if keyword not in told} if told else found
 
     def has_references(self) -> bool:
         """Whether anything in the document refers to something."""
@@ -272,19 +284,26 @@ class Document:
         """One schema for its own keywords and for parts that are resolved."""
         if any(part is False for part in parts):
             return False
-        parts = [part for part in parts if isinstance(part, dict) and part]
         if not own and len(parts) == 1:
             return parts[0]
+        parts = [part for part in parts if isinstance(part, dict) and part]
         merged, left = own, []
+        told: set[str] = set()
         for part in parts:
             if UNEVALUATED & part.keys() and (len(parts) > 1 or (EVALUATING | UNEVALUATED) & own.keys()):
                 left.append(part)  # it must not see what its neighbours evaluate
                 continue
             left += part.get("allOf", ())
             plain = {keyword: value for keyword, value in part.items() if keyword != "allOf"}
+            told = _told(merged, plain, told) | _told(plain, merged, told)
             merged, rest = intersect(_narrowed(merged, plain, join), _narrowed(plain, merged, join), join)
+            # Who reads a closed set asks for no alternatives.
+            merged = {keyword: value for keyword, value in merged.items() if keyword not in told & _CLOSED_SETS}
             left += [rest] if rest else []
-        return {**merged, "allOf": left} if left else merged
+        resolved = {**merged, "allOf": left} if left else merged
+        if told and join == self._join:
+            self._told[id(resolved)] = frozenset(told)
+        return resolved
 
     def _join(self, schemas: Sequence[Any]) -> Any:
         """What `join_schemas` says; the same schemas give the same object, so that what holds itself has an end."""
@@ -305,13 +324,22 @@ def _narrowed(schema: dict[str, Any], beside: Mapping[str, Any], join: Join) -> 
     """The schema with what stands beside it said in each of its alternatives too, which readers take one by one."""
     limits = {keyword: value for keyword, value in beside.items() if keyword in CONSTRAINTS}
     changed = {}
-    for keyword in ("anyOf", "oneOf"):
+    for keyword in _ALTERNATIVES:
         branches = schema.get(keyword)
         if limits and isinstance(branches, list):
-            # The schema itself keeps the limits, so that a branch need not say what they make of it.
             possible = [each for each in branches if each != _NULL or _takes_null(limits)]
-            changed[keyword] = [each if each == _NULL else join([each, limits]) for each in possible or branches]
+            # Of null, nothing but a closed set and a type says anything, and the schema itself keeps the other limits.
+            changed[keyword] = [each if each == _NULL else join([each, limits]) for each in possible] or [False]
     return {**schema, **changed}
+
+
+def _told(schema: Mapping[str, Any], beside: Mapping[str, Any], before: Set[str]) -> set[str]:
+    """The keywords beside a schema that each of its alternatives says once more."""
+    branches = [schema[keyword] for keyword in _ALTERNATIVES if isinstance(schema.get(keyword), list)]
+    if not branches:
+        return set()
+    said_by_all = CONSTRAINTS - (_BREAKS_NULL if any(_NULL in each for each in branches) else frozenset())
+    return {keyword for keyword in beside if keyword in said_by_all and (keyword not in schema or keyword in before)}
 
 
 def _takes_null(limits: Mapping[str, Any]) -> bool:
@@ -321,57 +349,63 @@ def _takes_null(limits: Mapping[str, Any]) -> bool:
 
 
 class _PlainWriter:
-    """Writes a document anew with definitions for all that its references lead to."""
+    """Writes a document anew with definitions for all that its references lead to, and for nothing else."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
         self._schema: dict[str, Any] = document.root.schema
-        self._definitions: dict[int, str] = {}
-        """By identity of what they hold, the pointers of definitions: the document's own, and those that are added."""
-        for container in ("$defs", "definitions"):
+        self._names: dict[int, tuple[str, str]] = {}
+        """Container and name of definitions, by identity of what they are for: the document's own and added ones."""
+        for container in _CONTAINERS:
             for name, each in self._schema.get(container, {}).items():
-                self._definitions.setdefault(id(each), f"#/{container}/{fragment_step(name)}")
-        self._pending: list[tuple[str, dict[str, Any]]] = []
+                self._names.setdefault(id(each), (container, name))
+        self._wanted: dict[tuple[str, str], dict[str, Any]] = {}
         self._origins: dict[str, str] = {}
 
     def written(self) -> tuple[dict[str, Any], dict[str, str]]:
-        kept = ("$schema", "$defs", "definitions")
         root = self._document.resolved(self._schema)
         root = {"type": "object", "not": {}} if root is False else root
-        root = root | {keyword: self._schema[keyword] for keyword in kept if keyword in self._schema}
-        plain = self._below(root, "")
-        added: dict[str, Any] = {}
-        while self._pending:
-            name, schema = self._pending.pop(0)
-            added[name] = self._below(schema, self._origins[f"/$defs/{name}"])
-        return ({**plain, "$defs": {**plain.get("$defs", {}), **added}} if added else plain), self._origins
+        dialect = {"$schema": self._schema["$schema"]} if "$schema" in self._schema else {}
+        plain = self._below({key: part for key, part in (root | dialect).items() if key not in _CONTAINERS}, "")
+        definitions: dict[tuple[str, str], dict[str, Any]] = {}
+        while ahead := self._wanted.keys() - definitions.keys():
+            for place in sorted(ahead):
+                pointer = f"/{place[0]}/{pointer_step(place[1])}"
+                definitions[place] = self._below(self._wanted[place], self._origins.get(pointer, pointer))
+        for container in _CONTAINERS:
+            found = {name: each for (holder, name), each in sorted(definitions.items()) if holder == container}
+            plain |= {container: found} if found else {}
+        return plain, self._origins
 
     def _plain(self, schema: Any, pointer: str) -> Any:
-        if not isinstance(schema, dict):
-            return schema
-        leaf = self._document.leaf(schema)
-        references = leaf.references()
-        if not references and not self._document.is_joined(schema):
-            return self._below(schema, pointer)
+        """What stands in a schema's place."""
+        if not self._refers(schema):
+            return self._below(schema, pointer) if isinstance(schema, dict) else schema
+        references = self._document.leaf(schema).references()
         beside = {} if self._document.ignores_siblings(schema) else schema
-        if not (_JUDGING.isdisjoint(beside) and len(references) == 1):
-            found = self._document.resolved(schema)
-            return {"$ref": self._definition(schema, found, pointer)} if isinstance(found, dict) else found
-        target = leaf.follow(references[0][1]).schema
-        if not isinstance(target, dict):
-            return target
-        return {"$ref": self._definition(target, target, references[0][1])}
+        origin = pointer
+        if _JUDGING.isdisjoint(beside) and len(references) == 1:
+            origin = references[0][1]
+            schema = self._document.leaf(schema).follow(origin).schema
+        # A target that refers to something else itself is no definition as it stands.
+        found = self._document.tersely(schema) if self._refers(schema) else schema
+        return {"$ref": self._definition(schema, found, origin)} if isinstance(found, dict) else found
+
+    def _refers(self, schema: Any) -> bool:
+        return isinstance(schema, dict) and (
+            self._document.is_joined(schema) or bool(self._document.leaf(schema).references())
+        )
 
     def _definition(self, place: dict[str, Any], schema: dict[str, Any], origin: str) -> str:
-        """The pointer of the definition for a place, which holds this schema."""
-        if id(place) not in self._definitions:
-            taken = self._schema.get("$defs", {}).keys() | {name for name, _ in self._pending}
-            number = len(self._origins)
-            name = next(name for count in itertools.count(number) if (name := f"r{count}") not in taken)
-            self._definitions[id(place)] = f"#/$defs/{name}"
+        """A reference to the definition for a place, which holds this schema."""
+        if id(place) not in self._names:
+            taken = {name for _, name in self._names.values()}
+            name = next(name for number in itertools.count() if (name := f"r{number}") not in taken)
+            self._names[id(place)] = ("$defs", name)
             self._origins[f"/$defs/{name}"] = origin
-            self._pending.append((name, schema))
-        return self._definitions[id(place)]
+        container, name = self._names[id(place)]
+        self._wanted.setdefault((container, name), schema)
+        return f"#/{container}/{fragment_step(name)}"
 
     def _below(self, schema: dict[str, Any], pointer: str) -> dict[str, Any]:
         """The schema with what stands below it written anew, and without names for it."""
