@@ -296,7 +296,11 @@ class Document:
             left += part.get("allOf", ())
             plain = {keyword: value for keyword, value in part.items() if keyword != "allOf"}
             told = _told(merged, plain, told) | _told(plain, merged, told)
-            merged, rest = intersect(_narrowed(merged, plain, join), _narrowed(plain, merged, join), join)
+            outer = _narrowed(merged, plain, join)
+            inner = _narrowed(
+                plain, merged, lambda schemas: join(schemas[::-1])
+            )  # names and values in the outer's order
+            merged, rest = intersect(outer, inner, join)
             # Who reads a closed set asks for no alternatives.
             merged = {keyword: value for keyword, value in merged.items() if keyword not in told & _CLOSED_SETS}
             left += [rest] if rest else []
