@@ -85,7 +85,7 @@ class Levels:
 
         Raises:
             EndlessReferenceError: a schema applies in place to itself.
-            ReferenceProblem: a reference leads out of the schema, or nowhere.
+            UnusableReferenceError: a reference leads out of the schema, or nowhere.
         """
         if place.key in self._unfinished:
             raise EndlessReferenceError(self._followed[self._unfinished[place.key] :])

@@ -7,7 +7,6 @@ or of a schema in it. What stands beside a `$ref` counts together with its targe
 """
 
 import functools
-import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -34,8 +33,8 @@ __all__ = [
     "EndlessReferenceError",
     "Leaf",
     "REFERENCE_KEYWORDS",
-    "ReferenceProblem",
     "RemoteReferenceError",
+    "UnusableReferenceError",
     "document_of",
     "fragment_step",
     "fragment_steps",
@@ -48,41 +47,29 @@ REFERENCE_KEYWORDS = ("$ref", "$dynamicRef", "$recursiveRef")
 _MAX_REFERENCES = 64
 """More schemas that apply in place one inside the other are no sound document (see `validation`)."""
 _IN_PLACE = frozenset({*REFERENCE_KEYWORDS, "allOf"})
-_ONE_BELOW = frozenset(
-    "additionalItems additionalProperties contains contentSchema else if items not propertyNames then unevaluatedItems "
-    "unevaluatedProperties".split()
-)
-_LISTED_BELOW = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})
-_NAMED_BELOW = frozenset(
-    {"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"}
-)
 _ALTERNATIVES = ("anyOf", "oneOf")
 _CLOSED_SETS = frozenset({"enum", "const"})
 _BREAKS_NULL = frozenset({"not", "if", "then", "else"})
 """Limits that null may break, though no type and no closed set says so."""
-_CONTAINERS = ("$defs", "definitions")
 _NULL = {"type": "null"}
-_NAMES = frozenset({"$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor"})
-_JUDGING = CONSTRAINTS | EVALUATING | UNEVALUATED | {"allOf"}
-"""Keywords beside a reference that make a schema of their own."""
 _MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
 """What the library raises of documents that are no JSON Schema."""
 _KEPT_DOCUMENTS = 512
 
 
-class ReferenceProblem(Exception):  # noqa: N818 -- the base of the errors below, and none itself
+class UnusableReferenceError(Exception):
     """A reference can't be followed."""
 
 
-class RemoteReferenceError(ReferenceProblem):
+class RemoteReferenceError(UnusableReferenceError):
     """A reference leads out of the document."""
 
 
-class DanglingReferenceError(ReferenceProblem):
+class DanglingReferenceError(UnusableReferenceError):
     """A reference leads nowhere."""
 
 
-class EndlessReferenceError(ReferenceProblem):
+class EndlessReferenceError(UnusableReferenceError):
     """A schema applies in place to itself, or more references than are sound lead from one to the next.
 
     Attributes:
@@ -174,7 +161,7 @@ class Leaf:
             for _, reference in leaf.references():
                 try:
                     pending.append(leaf.follow(reference))
-                except ReferenceProblem:
+                except UnusableReferenceError:
                     continue
 
 
@@ -208,7 +195,7 @@ class Document:
         nothing of this kind is returned itself.
 
         Raises:
-            ReferenceProblem: a reference in place can't be followed, or leads back to where it stands.
+            UnusableReferenceError: a reference in place can't be followed, or leads back to where it stands.
         """
         if not isinstance(schema, dict) or _IN_PLACE.isdisjoint(schema):
             return schema
@@ -223,21 +210,6 @@ class Document:
     def has_references(self) -> bool:
         """Whether anything in the document refers to something."""
         return any(leaf.references() for leaf in self._leaves.values())
-
-    def with_plain_references(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """An equal document in which every reference is a `$ref` to a definition, with annotations alone beside it.
-
-        It has no other base and no anchors. A document without references is returned itself.
-
-        Returns:
-            The document, and where what it adds to its `$defs` comes from: by JSON pointer, the pointer of the place
-            that refers to it, or the reference.
-
-        Raises:
-            ReferenceProblem: a reference can't be followed.
-        """
-        schema: dict[str, Any] = self.root.schema
-        return _PlainWriter(self).written() if self.has_references() else (schema, {})
 
     def leaf(self, schema: dict[str, Any]) -> Leaf:
         """A schema with its base."""
@@ -352,84 +324,6 @@ def _takes_null(limits: Mapping[str, Any]) -> bool:
     return "null" in ([kinds] if isinstance(kinds, str) else kinds) and any(value is None for value in listed)
 
 
-class _PlainWriter:
-    """Writes a document anew with definitions for all that its references lead to, and for nothing else."""
-
-    def __init__(self, document: Document) -> None:
-        self._document = document
-        self._schema: dict[str, Any] = document.root.schema
-        self._names: dict[int, tuple[str, str]] = {}
-        """Container and name of definitions, by identity of what they are for: the document's own and added ones."""
-        for container in _CONTAINERS:
-            for name, each in self._schema.get(container, {}).items():
-                self._names.setdefault(id(each), (container, name))
-        self._wanted: dict[tuple[str, str], dict[str, Any]] = {}
-        self._origins: dict[str, str] = {}
-
-    def written(self) -> tuple[dict[str, Any], dict[str, str]]:
-        root = self._document.resolved(self._schema)
-        root = {"type": "object", "not": {}} if root is False else root
-        dialect = {"$schema": self._schema["$schema"]} if "$schema" in self._schema else {}
-        plain = self._below({key: part for key, part in (root | dialect).items() if key not in _CONTAINERS}, "")
-        definitions: dict[tuple[str, str], dict[str, Any]] = {}
-        while ahead := self._wanted.keys() - definitions.keys():
-            for place in sorted(ahead):
-                pointer = f"/{place[0]}/{pointer_step(place[1])}"
-                definitions[place] = self._below(self._wanted[place], self._origins.get(pointer, pointer))
-        for container in _CONTAINERS:
-            found = {name: each for (holder, name), each in sorted(definitions.items()) if holder == container}
-            plain |= {container: found} if found else {}
-        return plain, self._origins
-
-    def _plain(self, schema: Any, pointer: str) -> Any:
-        """What stands in a schema's place."""
-        if not self._refers(schema):
-            return self._below(schema, pointer) if isinstance(schema, dict) else schema
-        references = self._document.leaf(schema).references()
-        beside = {} if self._document.ignores_siblings(schema) else schema
-        origin = pointer
-        if _JUDGING.isdisjoint(beside) and len(references) == 1:
-            origin = references[0][1]
-            schema = self._document.leaf(schema).follow(origin).schema
-        # A target that refers to something else itself is no definition as it stands.
-        found = self._document.tersely(schema) if self._refers(schema) else schema
-        return {"$ref": self._definition(schema, found, origin)} if isinstance(found, dict) else found
-
-    def _refers(self, schema: Any) -> bool:
-        return isinstance(schema, dict) and (
-            self._document.is_joined(schema) or bool(self._document.leaf(schema).references())
-        )
-
-    def _definition(self, place: dict[str, Any], schema: dict[str, Any], origin: str) -> str:
-        """A reference to the definition for a place, which holds this schema."""
-        if id(place) not in self._names:
-            taken = {name for _, name in self._names.values()}
-            name = next(name for number in itertools.count() if (name := f"r{number}") not in taken)
-            self._names[id(place)] = ("$defs", name)
-            self._origins[f"/$defs/{name}"] = origin
-        container, name = self._names[id(place)]
-        self._wanted.setdefault((container, name), schema)
-        return f"#/{container}/{fragment_step(name)}"
-
-    def _below(self, schema: dict[str, Any], pointer: str) -> dict[str, Any]:
-        """The schema with what stands below it written anew, and without names for it."""
-
-        def inner(part: Any, *steps: str | int) -> Any:
-            return self._plain(part, "/".join([pointer, *map(pointer_step, steps)]))
-
-        written: dict[str, Any] = {}
-        for keyword, value in schema.items():
-            if keyword in _NAMES:
-                continue
-            if keyword in _NAMED_BELOW and isinstance(value, dict):
-                written[keyword] = {name: inner(part, keyword, name) for name, part in value.items()}
-            elif keyword in _LISTED_BELOW and isinstance(value, list):
-                written[keyword] = [inner(part, keyword, index) for index, part in enumerate(value)]
-            else:
-                written[keyword] = inner(value, keyword) if keyword in _ONE_BELOW else value
-        return written
-
-
 @dataclass(frozen=True, slots=True)
 class _Known:
     """A document by identity: dicts have no hash, and those that are equal need not have the same subschemas."""
@@ -463,7 +357,7 @@ def read_schema(schema: Any, root: Mapping[str, Any]) -> Any:
         return schema
     try:
         return document_of(root).resolved(schema)
-    except ReferenceProblem:
+    except UnusableReferenceError:
         return {keyword: value for keyword, value in schema.items() if keyword not in REFERENCE_KEYWORDS}
 
 
@@ -477,10 +371,13 @@ def fragment_step(name: str) -> str:
     return quote(pointer_step(name), safe="!$&'()*+,;=:@?")
 
 
-def fragment_steps(pointer: str) -> list[tuple[str, str]]:
-    """The steps of a reference's JSON pointer, each as it is written and the name or index that it means."""
-    written = re.split("/|%2[Ff]", pointer)[1:]
-    return [(step, unquote(step).replace("~1", "/").replace("~0", "~")) for step in written]
+def fragment_steps(pointer: str) -> list[tuple[str, str, str]]:
+    """The steps of a reference's JSON pointer: the slash before each and the step as written, and what it means."""
+    parts = re.split("(/|%2[Ff])", pointer)[1:]
+    return [
+        (slash, step, unquote(step).replace("~1", "/").replace("~0", "~"))
+        for slash, step in zip(parts[::2], parts[1::2], strict=True)
+    ]
 
 
 @functools.lru_cache(maxsize=_KEPT_DOCUMENTS)

@@ -31,8 +31,8 @@ from fcdistill.tools.json_schema import (
 from fcdistill.tools.refs import (
     EndlessReferenceError,
     Leaf,
-    ReferenceProblem,
     RemoteReferenceError,
+    UnusableReferenceError,
     pointer_step,
 )
 
@@ -135,7 +135,7 @@ def reference_problems(dialect: type[Validator], schema: dict[str, Any]) -> list
                 target = leaf.follow(reference)
             except RemoteReferenceError:
                 problems.append(f"{name} leads out of the schema; no other document is read")
-            except ReferenceProblem:
+            except UnusableReferenceError:
                 problems.append(f"{name} leads nowhere")
             else:
                 behind = [] if target.key in reached else _metaschema_problems(dialect, target.schema)

@@ -13,6 +13,7 @@ from typing import Any
 from fcdistill.records import ToolSpec
 from fcdistill.tools.declared_levels import Levels
 from fcdistill.tools.json_schema import Validator, dialect_of
+from fcdistill.tools.plain_references import with_plain_references
 from fcdistill.tools.refs import Document, Leaf, pointer_step
 
 __all__ = ["Unenforceable", "enforceable_schema", "is_set"]
@@ -76,7 +77,7 @@ def enforceable_schema(spec: ToolSpec) -> tuple[dict[str, Any], list[Unenforceab
     dialect = dialect_of(spec.parameters)
     assert dialect is not None
     # What the grammar's library makes of other references need not be what the validator does.
-    parameters, origins = Document(spec.parameters, dialect).with_plain_references()
+    parameters, origins = with_plain_references(Document(spec.parameters, dialect))
     writer = _Writer(spec.name, dialect, parameters, origins)
     schema = writer.place(writer.levels.root, "")
     return schema, writer.problems

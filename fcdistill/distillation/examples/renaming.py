@@ -222,11 +222,11 @@ class _Parameters:
         steps = []
         part: Any = self._schema
         is_name = False
-        for step, key in fragment_steps(pointer):
-            steps.append(fragment_step(names[key]) if is_name and key in names else step)
+        for slash, step, key in fragment_steps(pointer):
+            steps += [slash, fragment_step(names[key]) if is_name and key in names else step]
             is_name = id(part) in self._places and key in _BY_PROPERTY
             part = part[int(key)] if isinstance(part, list) else part[key]
-        return f"{document}#/{'/'.join(steps)}"
+        return f"{document}#{''.join(steps)}"
 
     def free_keys(self, arguments: dict[str, Any]) -> Iterator[str]:
         """Keys of the arguments that no schema declares at their place."""
