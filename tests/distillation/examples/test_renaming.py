@@ -78,8 +78,17 @@ OLD = tool(
     dependencies={"a": ["b"], "d": {"required": ["a"]}},
     definitions={"c": {"properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}},
 )
+NAMED = tool(
+    "named",
+    **{"$id": "https://example.org/named"},
+    properties={
+        "a": {"type": "object", "properties": {"b": {"type": "integer"}}},
+        "c": {"$ref": "https://example.org/named#/properties/a"},
+        "d": {"$ref": "named#/properties%2Fa/properties/b"},
+    },
+)
 TESTS_NAMES = tool("tests", properties={"x_a": {}, "b": {"propertyNames": {"maxLength": 2}, "properties": {"c": {}}}})
-SPECS = (*HOME, BOOK, OLD, TESTS_NAMES)
+SPECS = (*HOME, BOOK, OLD, NAMED, TESTS_NAMES)
 VALID = (
     *HOME_CALLS,
     ToolCall(name="book", arguments={"trip": {"city": "Rome"}}),
@@ -91,6 +100,7 @@ VALID = (
     ToolCall(name="book", arguments={"trip": {"city": "Rome"}, "tree": {"name": 1, "kids": [{"kids": []}]}}),
     ToolCall(name="old", arguments={"a": 1, "b": {"a": "x"}}),
     ToolCall(name="old", arguments={"a": 1, "b": {"a": "x"}, "d": [{"a": 2}]}),
+    ToolCall(name="named", arguments={"a": {"b": 1}, "c": {"b": 2}, "d": 3}),
     ToolCall(name="tests", arguments={"x_a": 1, "b": {"c": 1}}),
 )
 
