@@ -22,8 +22,8 @@ from fcdistill.storage import read_json, read_jsonl, write_json
 from tests.generation import crashing
 from tests.generation.crashing import FitfulTeacher, config_for
 from tests.generation.home import EXAMPLES, TOOLS, VALUES, catalog
-from tests.generation.teacher.test_conversing import answer
-from tests.generation.test_pipeline import contents, journal_keys, refuse, start
+from tests.generation.runs import contents, journal_keys, refuse, start
+from tests.generation.teacher.prompt_reading import answer
 
 COUNT = 3
 
