@@ -224,8 +224,9 @@ def test_a_missing_cache_is_written_by_one_and_read_by_all_and_nothing_is_said_t
 
 INTERRUPTED_IN_STEP_5 = """
 import os, signal, time
-from fcdistill import cli, launcher
+from fcdistill import cli
 from fcdistill.distillation import run
+from fcdistill.machine import launcher
 
 class Interrupted(run.DistillTrainer):
     def compute_loss(self, *args, **kwargs):
@@ -274,9 +275,10 @@ def test_what_is_refused_is_said_once(
 
 
 FAILS_IN_PROCESS_1 = """
-from fcdistill import cli, launcher
+from fcdistill import cli
 from fcdistill.distillation import run
 from fcdistill.errors import ModelError
+from fcdistill.machine import launcher
 
 class Failing(run.DistillTrainer):
     def compute_loss(self, *args, **kwargs):
