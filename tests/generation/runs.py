@@ -1,8 +1,6 @@
 """Runs of the pipeline with scripted teachers, and what they wrote."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from fcdistill.records import GenerationStats, Reject, SeedRequest, ToolCall, Tr
 from fcdistill.storage import read_jsonl, write_jsonl
 from fcdistill.toolcalls.parsing import render_calls
 from tests.generation.home import TOOLS, VALUES, catalog, write_faithfully
-from tests.paths import ROOT
 
 OUTPUTS = ("traces.jsonl", "rejects.jsonl")
 
@@ -86,11 +83,6 @@ class Teacher:
 
     def close(self) -> None:
         self.closed = True
-
-
-def start(out: Path, instant: str, *flags: str) -> int:
-    command = [sys.executable, "-c", "from tests.generation.crashing import main; main()", str(out), instant, *flags]
-    return subprocess.run(command, cwd=ROOT, check=False, timeout=60).returncode
 
 
 def contents(out: Path) -> list[bytes]:

@@ -34,7 +34,6 @@ from tests.generation.runs import (
     rejects,
     run,
     seeds_file,
-    start,
     traces,
 )
 from tests.paths import ROOT
@@ -492,7 +491,7 @@ def test_a_killed_run_ends_with_the_same_files(
     uninterrupted: Path, tmp_path: Path, instant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    assert start(out, instant) == -signal.SIGKILL
+    assert crashing.generate_until(instant, out) == -signal.SIGKILL
     take_up(out, monkeypatch)
     assert contents(out) == contents(uninterrupted)
     assert journal_keys(out) == journal_keys(uninterrupted)
@@ -503,7 +502,7 @@ def test_a_run_can_be_killed_again_and_again(
 ) -> None:
     out = tmp_path / "out"
     for instant in ("torn:1", "after_append:1"):
-        assert start(out, instant) == -signal.SIGKILL
+        assert crashing.generate_until(instant, out) == -signal.SIGKILL
     take_up(out, monkeypatch)
     assert contents(out) == contents(uninterrupted)
     assert journal_keys(out) == journal_keys(uninterrupted)
@@ -515,7 +514,7 @@ def test_a_killed_retry_ends_with_the_same_files(
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(uninterrupted, out)
-    assert start(out, instant, "--retry-rejects") == -signal.SIGKILL
+    assert crashing.generate_until(instant, out, retry_rejects=True) == -signal.SIGKILL
     take_up(out, monkeypatch, retry_rejects=True)
     whole = uninterrupted.parent / "retried"
     assert contents(out) == contents(whole) != contents(uninterrupted)
