@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fcdistill.config import Divergence, KdGate, ObjectiveConfig
-from fcdistill.distillation import objective as module
+from fcdistill.distillation import objective
 from fcdistill.distillation.losses import chunks
 from fcdistill.distillation.losses.cross_tokenizer import VocabularyMap, shared_string_kl
 from fcdistill.distillation.losses.divergences import (
@@ -143,7 +143,7 @@ def test_each_chunk_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         sizes.append(len(logits_NV))
         return cross_entropy(logits_NV, *others, **named)
 
-    monkeypatch.setattr(module, "cross_entropy", counted)
+    monkeypatch.setattr(objective, "cross_entropy", counted)
     monkeypatch.setattr(chunks, "CHUNK_ROWS", 8)
     _twenty_rows(torch.randn(20, 13).requires_grad_())[0].backward()
     assert sizes == [8, 8, 4]
@@ -515,7 +515,7 @@ def test_the_compiled_loss_has_the_gradients_of_the_plain_one(divergence: str) -
     """Row numbers change from batch to batch; more than a chunk of rows, less, and none."""
     config = ObjectiveConfig(ce_weight=0.7, kd_weight=0.9, kd_temperature=2.0, kd_divergence=divergence)  # type: ignore[arg-type]
     try:
-        compiled = module.compiled_row_sums(torch.device("cpu"))
+        compiled = objective.compiled_row_sums(torch.device("cpu"))
     except ConfigError as error:
         pytest.skip(error.found)
     torch.manual_seed(0)
@@ -548,6 +548,6 @@ def test_a_loss_that_can_not_be_compiled_is_refused(monkeypatch: pytest.MonkeyPa
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no compiler\nat all")
 
-    monkeypatch.setattr(module.torch, "compile", broken)
+    monkeypatch.setattr(objective.torch, "compile", broken)
     with pytest.raises(ConfigError, match="nothing can be compiled for cpu here: no compiler\n"):
-        module.compiled_row_sums(torch.device("cpu"))
+        objective.compiled_row_sums(torch.device("cpu"))

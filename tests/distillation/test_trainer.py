@@ -11,7 +11,6 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from fcdistill.config import CLASS_NAMES, ObjectiveConfig
-from fcdistill.distillation import trainer as module
 from fcdistill.distillation.examples.collation import Layout
 from fcdistill.distillation.examples.examples import Example, HiddenPositions, Side
 from fcdistill.distillation.losses import chunks
@@ -442,7 +441,7 @@ def test_held_out_logits_are_read_a_chunk_at_a_time(tmp_path: Path, monkeypatch:
         sizes.append(len(logits_NV))
         return cross_entropy(logits_NV, targets_N)
 
-    monkeypatch.setattr(module, "cross_entropy", counted)
+    monkeypatch.setattr("fcdistill.distillation.trainer.cross_entropy", counted)
     assert trainer.evaluate() == pytest.approx(whole, rel=1e-6)
     assert max(sizes) == 3 and len(sizes) > 3
 

@@ -4,8 +4,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,14 +16,15 @@ from fcdistill.config import TrainConfig, parse_config
 from fcdistill.distillation import preparation
 from fcdistill.distillation.examples.collation import Collator, lay_out_side
 from fcdistill.distillation.preparation import load_teacher, prepare
+from fcdistill.distillation.signals import cache_files
 from fcdistill.distillation.signals.sources import CachedRows
-from fcdistill.distillation.teacher import cache_sources
-from fcdistill.distillation.teacher import write_cache as module
+from fcdistill.distillation.teacher import cache_sources, write_cache
 from fcdistill.distillation.teacher.write_cache import CacheResult, cached_teacher, run_caching
 from fcdistill.errors import ConfigError, DataError, FcdistillError, ModelError, StorageError
 from fcdistill.models.loading import load_tokenizer
 from fcdistill.storage import read_json, write_jsonl
 from tests.distillation.tiny_data import PACKED, tiny_traces
+from tests.killed import exit_code_of, kill_me
 
 HIDDEN = {"kd_weight": 0.5, "hidden_weight": 0.5, "num_layer_pairs": 2}
 Make = Callable[..., TrainConfig]
@@ -176,7 +175,7 @@ def test_a_whole_cache_is_read_without_weights_and_without_its_lock(
     first = run_caching(config, _quiet)
     before = _files(first.directory)
     monkeypatch.setattr(preparation, "load_model", _refuse)
-    monkeypatch.setattr(module, "RunDirectory", _refuse)
+    monkeypatch.setattr(write_cache, "RunDirectory", _refuse)
     assert run_caching(config, _quiet).num_bytes == first.num_bytes
     assert len(_cached(config, ["trace-5"]).labels.ids_NK)
     assert _files(first.directory) == before
@@ -303,35 +302,30 @@ def test_a_damaged_shard_can_not_be_computed_from_other_traces(make: Make) -> No
         run_caching(config, _quiet)
 
 
-KILLED = """
-import os, signal, sys
-from fcdistill.config import TrainConfig
-from fcdistill.distillation.signals import cache_files
-from fcdistill.distillation.teacher import write_cache
-where = sys.argv[1]
-real_bytes, real_json = cache_files.write_bytes, cache_files.write_json
+def _write_until(where: str, config: TrainConfig) -> int:
+    """Write a cache in a process that dies at its second shard; the process's exit code."""
+    real_bytes, real_json = cache_files.write_bytes, cache_files.write_json
 
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
+    def write_bytes(path: Path, data: bytes) -> None:
+        if path.name == "shard-00001.parquet":
+            if where == "before":
+                (path.parent / f".{path.name}.half").write_bytes(data[:50])
+                kill_me()
+            if where == "torn":
+                path.write_bytes(data[: len(data) // 2])
+                kill_me()
+        real_bytes(path, data)
 
-def write_bytes(path, data):
-    if path.name == "shard-00001.parquet":
-        if where == "before":
-            (path.parent / f".{path.name}.half").write_bytes(data[:50])
-            kill()
-        if where == "torn":
-            path.write_bytes(data[: len(data) // 2])
-            kill()
-    real_bytes(path, data)
+    def write_json(path: Path, value: Any) -> None:
+        if path.name == "shard-00001.json" and where == "unsealed":
+            kill_me()
+        real_json(path, value)
 
-def write_json(path, value):
-    if path.name == "shard-00001.json" and where == "unsealed":
-        kill()
-    real_json(path, value)
+    def work() -> None:
+        cache_files.write_bytes, cache_files.write_json = write_bytes, write_json
+        run_caching(config)
 
-cache_files.write_bytes, cache_files.write_json = write_bytes, write_json
-write_cache.run_caching(TrainConfig.model_validate_json(sys.stdin.read()))
-"""
+    return exit_code_of(work)
 
 
 @pytest.mark.parametrize("where", ["before", "torn", "unsealed"])
@@ -339,14 +333,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_uninterrupted_one(
     make: Make, tmp_path: Path, where: str
 ) -> None:
     config = make(objective=HIDDEN)
-    process = subprocess.run(
-        [sys.executable, "-c", KILLED, where],
-        input=config.model_dump_json(),
-        text=True,
-        capture_output=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert _write_until(where, config) == -signal.SIGKILL
     directory = config.cache.dir  # type: ignore[union-attr]
     kept = (directory / "shard-00000.parquet").stat()
     assert read_json(directory / "manifest.json")["status"] == "running"
