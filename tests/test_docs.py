@@ -13,6 +13,7 @@ import pytest
 import typer.main
 
 from fcdistill.cli import app
+from tests.cli.projects import invoke
 from tests.paths import ROOT
 
 FRONT = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
@@ -135,6 +136,17 @@ def test_the_front_page_is_short_and_leads_to_every_other() -> None:
     assert len(text.splitlines()) <= _MOST_LINES
     links = {(first or second).partition("#")[0] for first, second in _LINK.findall(text)}
     assert set(PAGES) - links == {"README.md"}
+
+
+def test_the_tools_of_the_front_page_draft_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newcomer copies them, and finds the files that the next commands name."""
+    text = text_of("README.md")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tools.json").write_text(text.split("```json\n")[1].split("```")[0], encoding="utf-8")
+    assert invoke("init", "tools.json", "--out", "home") == 0
+    named = set(re.findall(r"\bhome/[\w.]+\.(?:yaml|jsonl)", text))
+    assert named == {"home/fcdistill.yaml", "home/cases.jsonl"}
+    assert all((tmp_path / name).is_file() for name in named)
 
 
 def test_the_commands_page_is_what_the_code_says() -> None:
