@@ -10,13 +10,14 @@ BFCL := bfcl-eval==2026.3.23
 BIN := .venv/bin
 PARALLEL := --numprocesses logical --dist worksteal
 
-.PHONY: help demo test test-fast check format clean
+.PHONY: help demo test test-fast check docs format clean
 
 help:
 	@echo "make demo       generate, train and evaluate on smart_home, on real models (40 to 50 minutes on 2 cores)"
 	@echo "make test       the whole test suite, the end-to-end tests on real models included"
 	@echo "make test-fast  all tests but the slow ones: no real models, at most 4 minutes on 2 cores"
-	@echo "make check      ruff, mypy --strict, drift of the exported schemas"
+	@echo "make check      ruff, mypy --strict, drift of the exported schemas and of docs/cli.md"
+	@echo "make docs       write docs/cli.md and the overview picture again, after a change of the command line"
 	@echo "make format     let ruff format and sort"
 	@echo "make clean      remove .venv and runs/"
 
@@ -42,6 +43,10 @@ check: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/fcdistill schemas export --check
+
+docs: .venv/.installed
+	$(BIN)/python -m typer fcdistill.cli utils docs --name fcdistill --title 'All commands' --output docs/cli.md
+	$(BIN)/python docs/draw.py
 
 format: .venv/.installed
 	$(BIN)/ruff check --fix .
