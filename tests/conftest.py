@@ -1,5 +1,6 @@
 """What all tests share: no network, one thread, and no deadlines, since machines are shared."""
 
+import gc
 import os
 
 # Before anything imports torch or the hub's library: both read their variables once.
@@ -13,6 +14,12 @@ from hypothesis import settings  # noqa: E402
 
 settings.register_profile("fcdistill", deadline=None)
 settings.load_profile("fcdistill")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector, which every training calls, what imports and collection leave for good."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

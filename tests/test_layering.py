@@ -31,7 +31,7 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "backends": [{"base"}, {"constrained", "openai", "scripted"}, {"local"}],
     "distillation": [
-        {"eval_mode", "packed", "placement", "student", "tokenizers"},
+        {"batches", "eval_mode", "packed", "placement", "student", "tokenizers"},
         {"losses"},
         {"signals"},
         {"callbacks", "examples", "objective"},
@@ -47,7 +47,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"journal", "scaffold"},
         {"dataset"},
         {"teacher"},
-        {"derive", "imports"},
+        {"context", "derive", "imports"},
         {"assembly"},
         {"generator"},
         {"pipeline"},
@@ -246,6 +246,18 @@ def test_tests_lie_where_the_modules_lie() -> None:
         name = ".".join((*parts[:-1], parts[-1].removeprefix("test_")))
         twin = [module for module in known if module.rpartition(".")[2] == parts[-1].removeprefix("test_")]
         assert not twin or name in known or parts[0] == "evals", f"{path} belongs beside {twin}"
+
+
+def test_tests_import_absolutely_and_nothing_from_test_modules() -> None:
+    """What several test modules need lies in a module beside them or in a conftest."""
+    here = Path(__file__).parent
+    for path in here.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{path}:{node.lineno} is a relative import"
+                parts = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+                test_modules = [part for part in parts if part.startswith("test_")]
+                assert parts[0] != "tests" or not test_modules, f"{path}:{node.lineno} imports from {test_modules}"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from workload import Example, Examples, Settings, read_settings, write_examples
 
 from fcdistill.config import TrainConfig
 from fcdistill.distillation import preparation, run
+from fcdistill.distillation.batches import MicroBatch, ModelInputs
 from fcdistill.distillation.examples.examples import drop_long, render_traces
 from fcdistill.distillation.packed.tree_masks import dense_mask
 from fcdistill.distillation.signals.sources import OnlineTeacher
@@ -159,10 +160,11 @@ def _train(config: TrainConfig, *, packed: bool) -> dict[str, Any]:
             if isinstance(self._teacher, OnlineTeacher):
                 clock.teacher_size = ModelSize.of(self._teacher.model)
 
-        def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        def compute_loss(self, model: Any, inputs: MicroBatch, *args: Any, **kwargs: Any) -> Tensor:
             rows = len(inputs["targets_N"])
-            teacher = _work(inputs["teacher"], len(inputs["teacher_logit_rows_N"])) if "teacher" in inputs else None
-            clock.count(_work(inputs["student"], rows), teacher)
+            side = inputs.get("teacher")
+            teacher = _work(side["inputs"], len(side["logit_rows_N"])) if side is not None else None
+            clock.count(_work(inputs["student"]["inputs"], rows), teacher)
             return super().compute_loss(model, inputs, *args, **kwargs)
 
     with mock.patch.object(run, "DistillTrainer", TimedTrainer):
@@ -175,7 +177,7 @@ def _train(config: TrainConfig, *, packed: bool) -> dict[str, Any]:
     return clock.result()
 
 
-def _work(inputs: dict[str, Tensor], num_rows: int) -> Work:
+def _work(inputs: ModelInputs, num_rows: int) -> Work:
     """The work of a micro batch, from its mask."""
     mask = dense_mask(inputs["ends_RT"]) if "ends_RT" in inputs else inputs["attention_mask"]
     if mask.ndim == 2:

@@ -2,31 +2,40 @@
 
 import contextlib
 import gc
-import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fcdistill.cli.console import Overrides, fail, opened, print_rich, progress
+from fcdistill.cli.flags import given_flags
 from fcdistill.errors import ConfigError, FcdistillError
 from fcdistill.storage import storage_errors
 
 if TYPE_CHECKING:
+    from fcdistill.config import EvalConfig
+    from fcdistill.evaluation.runner import Evaluation
     from fcdistill.records import Prediction, Report
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
+    context: typer.Context,
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file with a section `eval`; or give the options.")
+        Path | None,
+        typer.Argument(
+            metavar="[CONFIG]", help="YAML file with a section `eval`; options override its fields, or say everything."
+        ),
     ] = None,
     overrides: Overrides = None,
-    model: Annotated[str | None, typer.Option(help="Model reference: who answers.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model reference: who answers; with a config of a server, the name there.")
+    ] = None,
     predictions: Annotated[Path | None, typer.Option(help="Saved predictions to score instead; no model runs.")] = None,
     cases: Annotated[Path | None, typer.Option(help="cases.jsonl of gold cases.")] = None,
     cases_format: Annotated[str | None, typer.Option(help="cases, or openai-messages: the last is the answer.")] = None,
@@ -59,69 +68,77 @@ def evaluate(
 
     Exit codes: 0 passed, 1 the gate failed, 2 usage or configuration, 3 some case has no answer.
     """
-    from fcdistill.config import load_config, parse_config
-    from fcdistill.evaluation.gate import baseline_of
-    from fcdistill.evaluation.runner import check_inputs, exit_code, run_eval
-    from fcdistill.reporting.report_files import write_reports
-    from fcdistill.reporting.tables import render_markdown, render_terminal
-    from fcdistill.storage import write_json
+    done = _run(_settings(config, overrides or (), given_flags("eval", context.params)))
+    _show(done)
+    _record(done, write_baseline)
+    _judge(done)
 
-    given = {
-        "predictions": predictions,
-        "cases": cases,
-        "cases_format": cases_format,
-        "suite": suite,
-        "tools": tools,
-        "out": out,
-        "limit": limit,
-        "repeat": repeat,
-        "default_equals_omitted": default_equals_omitted,
-    }
-    backend = {"model": model, "tools_in_prompt": tools_in_prompt, "batch_size": batch_size}
-    decoding = {"sampling_temperature": sampling_temperature, "constrained": constrained}
-    rules = {
-        "baseline": None if baseline is None else str(baseline),
-        "min_accuracy": min_accuracy,
-        "max_drop": max_drop,
-        "alpha": alpha,
-        "allow_mismatch": allow_mismatch,
-    }
-    gate = {name: value for name, value in rules.items() if value is not None}
-    flags: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    decode = {name: value for name, value in decoding.items() if value is not None}
-    answerer = {name: value for name, value in backend.items() if value is not None}
-    if config is not None:
-        fields = [*flags, *(name if name == "model" else f"model.{name}" for name in answerer)]
-        fields += [f"decode.{name}" for name in decode]
-        if fields:
-            raise ConfigError(
-                f"both a config file and {_option(fields[0])} are given",
-                required="one of them",
-                fix=f"use --set {fields[0]}=... beside the config file",
-            )
-        # CI adds its gate to the configuration that people use.
-        gate_overrides = [f"gate.{name}={json.dumps(value)}" for name, value in gate.items()]
-        settings = load_config(config, "eval", [*(overrides or ()), *gate_overrides])
-    else:
-        if overrides:
-            raise ConfigError(
-                f"--set {overrides[0]} is given without a config file",
-                required="a config file whose field it overrides",
-                fix="give the config file, or the options instead of --set",
-            )
-        if (answerer or decode) and model is None:
-            raise ConfigError(
-                f"{_option(next(iter([*answerer, *decode])))} is given without --model",
-                required="--model, whose prompts and answers it sets",
-                fix="give --model, or leave it away",
-            )
-        if answerer:
-            flags["model"] = answerer
-        if decode:
-            flags["decode"] = decode
-        if gate:
-            flags["gate"] = gate
-        settings = parse_config(flags, "eval", "the given options")
+
+@dataclass(frozen=True)
+class _Done:
+    """A finished evaluation, as the steps after it share it.
+
+    Attributes:
+        settings: what was evaluated.
+        evaluation: what was found.
+        reports: the files for people: Markdown, HTML and JUnit.
+    """
+
+    settings: "EvalConfig"
+    evaluation: "Evaluation"
+    reports: tuple[Path, Path, Path]
+
+    @property
+    def exit_code(self) -> int:
+        from fcdistill.evaluation.runner import exit_code
+
+        return exit_code(self.evaluation.report)
+
+
+def _settings(config: Path | None, overrides: Sequence[str], flags: Mapping[str, Any]) -> "EvalConfig":
+    return _from_options(overrides, flags) if config is None else _from_file(config, overrides, flags)
+
+
+def _from_file(config: Path, overrides: Sequence[str], flags: Mapping[str, Any]) -> "EvalConfig":
+    from fcdistill.config import load_config
+    from fcdistill.config.overrides import flag_of
+
+    settings = load_config(config, "eval", overrides, flags)
+    decoding = next((field for field in flags if field.startswith("decode.")), None)
+    if decoding is not None and settings.model is None:
+        raise ConfigError(
+            f"{flag_of(decoding)} is given, but the answers are saved predictions",
+            required="a model, whose answers it sets",
+            fix="leave it away, or give --model and --set predictions=null",
+        )
+    return settings
+
+
+def _from_options(overrides: Sequence[str], flags: Mapping[str, Any]) -> "EvalConfig":
+    from fcdistill.config import EvalConfig, parse_config
+    from fcdistill.config.overrides import flag_of, with_flags
+
+    if overrides:
+        raise ConfigError(
+            f"--set {overrides[0]} is given without a config file",
+            required="a config file whose field it overrides",
+            fix="give the config file, or the options instead of --set",
+        )
+    answering = next((field for field in flags if field.startswith(("model.", "decode."))), None)
+    if answering is not None and "model.model" not in flags:
+        raise ConfigError(
+            f"{flag_of(answering)} is given without --model",
+            required="--model, whose prompts and answers it sets",
+            fix="give --model, or leave it away",
+        )
+    values = with_flags({}, flags, spelled_out=EvalConfig.spelled_out)
+    return parse_config(values, "eval", "the given options")
+
+
+def _run(settings: "EvalConfig") -> _Done:
+    from fcdistill.evaluation.runner import check_inputs, run_eval
+    from fcdistill.reporting.report_files import write_reports
+
     with contextlib.ExitStack() as held:
         if settings.model is None:
             answering = None
@@ -130,25 +147,45 @@ def evaluate(
             check_inputs(settings)
             answering = held.enter_context(contextlib.closing(opened(settings.model)))
         with progress("answers") as update:
-            evaluation = run_eval(settings, answering, lambda done, total: update(done, total, ""))
-        report = evaluation.report
-        judged = (report, evaluation.scores, evaluation.predictions, evaluation.suite.cases)
-        markdown, html, junit = write_reports(settings.out, *judged)
-    if evaluation.suite.note:
-        print(f"fcdistill: note: {evaluation.suite.note}", file=sys.stderr)
-    _write_step_summary(render_markdown(*judged, max_failures=20))
-    print_rich(render_terminal(report))
-    print(f"Report: {markdown}, {settings.out / 'report.json'}, {html}, {junit}")
-    code = exit_code(report)
-    if write_baseline is not None and code == 0:
-        write_json(write_baseline, baseline_of(report, evaluation.answer_scores).model_dump(mode="json"))
-        print(f"Baseline: {write_baseline}")
+            found = run_eval(settings, answering, lambda done, total: update(done, total, ""))
+        reports = write_reports(settings.out, found.report, found.scores, found.predictions, found.suite.cases)
+    return _Done(settings, found, reports)
+
+
+def _show(done: _Done) -> None:
+    from fcdistill.reporting.tables import render_markdown, render_terminal
+
+    found = done.evaluation
+    if found.suite.note:
+        print(f"fcdistill: note: {found.suite.note}", file=sys.stderr)
+    _write_step_summary(
+        render_markdown(found.report, found.scores, found.predictions, found.suite.cases, max_failures=20)
+    )
+    print_rich(render_terminal(found.report))
+    markdown, html, junit = done.reports
+    print(f"Report: {markdown}, {done.settings.out / 'report.json'}, {html}, {junit}")
+
+
+def _record(done: _Done, baseline: Path | None) -> None:
+    """Write the baseline of later runs, where one is asked for and this run may be one."""
+    from fcdistill.evaluation.gate import baseline_of
+    from fcdistill.storage import write_json
+
+    if baseline is not None and done.exit_code == 0:
+        found = done.evaluation
+        write_json(baseline, baseline_of(found.report, found.answer_scores).model_dump(mode="json"))
+        print(f"Baseline: {baseline}")
+
+
+def _judge(done: _Done) -> None:
+    """End with the exit code of an evaluation that is not complete, or fails its gate."""
+    report = done.evaluation.report
     if report.num_unscored:
-        fail(_unscored(report, evaluation.predictions, saved=settings.model is None), code)
-    if code:
+        fail(_unscored(report, done.evaluation.predictions, saved=done.settings.model is None), done.exit_code)
+    if done.exit_code:
         assert report.gate is not None
         broken = "; ".join(check.detail for check in report.gate.checks if not check.passed)
-        fail(f"the gate failed: {broken}", code)
+        fail(f"the gate failed: {broken}", done.exit_code)
 
 
 @contextlib.contextmanager
@@ -161,10 +198,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         gc.enable()
         gc.unfreeze()
-
-
-def _option(field: str) -> str:
-    return "--" + field.rpartition(".")[2].replace("_", "-")
 
 
 def _write_step_summary(markdown: str) -> None:

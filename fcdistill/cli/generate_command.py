@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcdistill.cli.console import ConfigPath, Overrides, opened, print_rich, progress, quiet_libraries
+from fcdistill.cli.flags import given_flags
 from fcdistill.errors import InfrastructureError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = ["generate"]
 
 
 def generate(
+    context: typer.Context,
     config: ConfigPath,
     overrides: Overrides = None,
     shard: Annotated[
@@ -44,9 +46,7 @@ def generate(
     from fcdistill.generation.journal.ray_shards import run_shards
     from fcdistill.reporting.tables import render_generation
 
-    flags = {"shard": shard, "rounds": rounds, "ray": ray}
-    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
-    settings = load_config(config, "generate", [*(overrides or ()), *given])
+    settings = load_config(config, "generate", overrides or (), given_flags("generate", context.params))
     if settings.ray is not None:
         with progress("shards") as update:
             run_shards(settings, _run, lambda done, total: update(done, total, ""))

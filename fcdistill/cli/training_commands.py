@@ -7,7 +7,7 @@ import typer
 
 from fcdistill.cli.console import ConfigPath, Overrides, print_rich, quiet_libraries
 from fcdistill.errors import ConfigError
-from fcdistill.machine.launcher import is_main_process, num_processes
+from fcdistill.machine.launcher import is_main_process
 
 __all__ = ["adapt", "cache", "check", "plot", "train"]
 
@@ -67,12 +67,6 @@ def cache(config: ConfigPath, overrides: Overrides = None) -> None:
     from fcdistill.config import load_config
 
     settings = load_config(config, "train", overrides or ())
-    if num_processes() > 1:
-        raise ConfigError(
-            f"`fcdistill cache` was launched as {num_processes()} processes",
-            required="one: it writes a single cache",
-            fix="start it without a launcher",
-        )
     quiet_libraries()
     from fcdistill.distillation.teacher.write_cache import run_caching
 

@@ -1,8 +1,17 @@
 """Configuration: one YAML file with a section per stage, checked before any work starts.
 
 The sections are `generate`, `adapt`, `train` and `eval`; each stands for itself (YAML anchors serve to share values).
-Relative paths start at the current directory. Every field has a description, which is also its documentation. Nothing
-here opens the files that are named.
+Relative paths start at the current directory. Every field has a description, which is also its documentation. Options
+of a command and `--set` override what the file says of a field.
+
+Who checks what, so that each check stands where all that it asks is known, and is made as early as it can be:
+
+    fields alone                        here: a field's own type and range, and the `Rule`s of its section
+    files, models, this machine         each stage's preparation (`generation.context`, `distillation.preparation`,
+                                        `evaluation.runner.check_inputs`), before any weights are loaded
+    the launcher                        `distillation.launch`: the number of processes, and the strategies
+
+Nothing here opens the files that are named, knows a model, or asks who started the process.
 """
 
 from fcdistill.config.backend_section import (
@@ -13,6 +22,7 @@ from fcdistill.config.backend_section import (
     ScriptedBackendConfig,
     ServerConfig,
 )
+from fcdistill.config.cacheable import require_cacheable
 from fcdistill.config.config_file import load_config, parse_config
 from fcdistill.config.eval_section import CasesFormat, EvalConfig, GateConfig
 from fcdistill.config.fields import describe_fields
@@ -76,4 +86,5 @@ __all__ = [
     "describe_fields",
     "load_config",
     "parse_config",
+    "require_cacheable",
 ]

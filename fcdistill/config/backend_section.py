@@ -2,12 +2,12 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator
 
-from fcdistill.config.section import ConfigModel, Dtype, ToolsInPrompt, with_default_tag
+from fcdistill.config.section import ConfigModel, Dtype, Rule, ToolsInPrompt, with_default_tag
 
 __all__ = [
     "BackendConfig",
@@ -16,7 +16,8 @@ __all__ = [
     "OpenAIBackendConfig",
     "ScriptedBackendConfig",
     "ServerConfig",
-    "require_constrainable",
+    "is_constrainable",
+    "why_not_constrainable",
     "with_default_backend",
 ]
 
@@ -53,8 +54,18 @@ class ScriptedBackendConfig(ConfigModel):
     answers: Path = Field(description="JSONL of {request, text}: the last user message and the answer to it.")
 
 
+_SERVER_RULES: tuple[Rule["ServerConfig"], ...] = (
+    Rule(
+        lambda server: (server.prompt_price is None) != (server.completion_price is None),
+        "give both of prompt_price and completion_price, or neither",
+    ),
+)
+
+
 class ServerConfig(ConfigModel):
     """A server that speaks OpenAI's API, and how it is asked."""
+
+    rules: ClassVar = _SERVER_RULES
 
     base_url: str = Field(description="Where the API begins, for example http://localhost:8000/v1.")
     model: str = Field(min_length=1, description="The model's name at the server.")
@@ -90,15 +101,28 @@ class ServerConfig(ConfigModel):
             raise ValueError("must be the name of an environment variable, in capitals, not the key itself")
         return value
 
-    @model_validator(mode="after")
-    def _prices_come_together(self) -> Self:
-        if (self.prompt_price is None) != (self.completion_price is None):
-            raise ValueError("give both of prompt_price and completion_price, or neither")
-        return self
+
+def _rendered_by_the_server(name: str) -> Rule["OpenAIBackendConfig"]:
+    return Rule(
+        lambda server: server.api == "chat" and getattr(server, name) is not None,
+        f"{name} has no effect with api chat, where the server renders the prompts; remove it",
+    )
+
+
+_OPENAI_RULES: tuple[Rule["OpenAIBackendConfig"], ...] = (
+    Rule(
+        lambda server: server.api == "completions" and server.tokenizer is None,
+        "api completions needs tokenizer, a model reference whose template renders the prompts",
+    ),
+    _rendered_by_the_server("tokenizer"),
+    _rendered_by_the_server("tools_in_prompt"),
+)
 
 
 class OpenAIBackendConfig(ServerConfig):
     """A model behind a server that speaks OpenAI's API: vLLM, llama.cpp, a hosted one."""
+
+    rules: ClassVar[tuple[Rule[Any], ...]] = (*_SERVER_RULES, *_OPENAI_RULES)
 
     backend: Literal["openai_http"]
     api: Literal["chat", "completions"] = Field(
@@ -114,30 +138,25 @@ class OpenAIBackendConfig(ServerConfig):
         "max_tokens", description="What the server calls the limit of an answer's length."
     )
 
-    @model_validator(mode="after")
-    def _prompts_need_a_tokenizer(self) -> Self:
-        if self.api == "completions" and self.tokenizer is None:
-            raise ValueError("api completions needs tokenizer, a model reference whose template renders the prompts")
-        for name in ("tokenizer", "tools_in_prompt"):
-            if self.api == "chat" and getattr(self, name) is not None:
-                raise ValueError(f"{name} has no effect with api chat, where the server renders the prompts; remove it")
-        return self
-
 
 BackendConfig = Annotated[
     LocalBackendConfig | OpenAIBackendConfig | ScriptedBackendConfig, Field(discriminator="backend")
 ]
 
 
-def require_constrainable(backend: BackendConfig) -> None:
-    """Raise `ValueError` where answers of a backend can't be constrained here."""
+def is_constrainable(backend: BackendConfig) -> bool:
+    """Whether the answers of a backend can be constrained here."""
+    return backend.backend == "local"
+
+
+def why_not_constrainable(backend: BackendConfig) -> str:
+    """The message on a backend whose answers can't be constrained here."""
     if backend.backend == "openai_http":
-        raise ValueError(
+        return (
             "constrained works with backend local only: what a server's answers may be is set at the server "
             "(vLLM, for example, has structured outputs); remove it"
         )
-    if backend.backend != "local":
-        raise ValueError(f"constrained works with backend local only, not with {backend.backend}; remove it")
+    return f"constrained works with backend local only, not with {backend.backend}; remove it"
 
 
 def with_default_backend(value: Any, key: str) -> Any:

@@ -1,17 +1,18 @@
 """A YAML file becomes a checked section; what is wrong is said in the words of the file."""
 
 import difflib
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, overload
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fcdistill.config.eval_section import EvalConfig
 from fcdistill.config.generate_section import GenerateConfig
+from fcdistill.config.overrides import with_flags, with_overrides
+from fcdistill.config.strict_yaml import YAML_ERRORS, parse_yaml
 from fcdistill.config.train_section import AdaptConfig, TrainConfig
 from fcdistill.errors import ConfigError
 from fcdistill.storage import storage_errors
@@ -35,24 +36,39 @@ SECTIONS: dict[Section, type[StageConfig]] = {
 }
 
 
+_NO_FLAGS: Mapping[str, Any] = MappingProxyType({})
+
+
 @overload
-def load_config(path: Path, section: Literal["adapt"], overrides: Iterable[str] = ()) -> AdaptConfig: ...
+def load_config(
+    path: Path, section: Literal["adapt"], overrides: Iterable[str] = (), flags: Mapping[str, Any] = ...
+) -> AdaptConfig: ...
 @overload
-def load_config(path: Path, section: Literal["eval"], overrides: Iterable[str] = ()) -> EvalConfig: ...
+def load_config(
+    path: Path, section: Literal["eval"], overrides: Iterable[str] = (), flags: Mapping[str, Any] = ...
+) -> EvalConfig: ...
 @overload
-def load_config(path: Path, section: Literal["generate"], overrides: Iterable[str] = ()) -> GenerateConfig: ...
+def load_config(
+    path: Path, section: Literal["generate"], overrides: Iterable[str] = (), flags: Mapping[str, Any] = ...
+) -> GenerateConfig: ...
 @overload
-def load_config(path: Path, section: Literal["train"], overrides: Iterable[str] = ()) -> TrainConfig: ...
-def load_config(path: Path, section: Section, overrides: Iterable[str] = ()) -> StageConfig:
+def load_config(
+    path: Path, section: Literal["train"], overrides: Iterable[str] = (), flags: Mapping[str, Any] = ...
+) -> TrainConfig: ...
+def load_config(
+    path: Path, section: Section, overrides: Iterable[str] = (), flags: Mapping[str, Any] = _NO_FLAGS
+) -> StageConfig:
     """The checked configuration of one stage.
 
     Args:
         path: the YAML file.
         section: `generate`, `adapt`, `train` or `eval`.
         overrides: `field=value` or `field.subfield=value`, the value in YAML.
+        flags: values of further fields, by their dotted names, that the command line gives by a flag of that name.
 
     Raises:
         ConfigError: the file or a field is unusable; the message names the field, what was found and what is allowed.
+            Or an override and a flag give one field different values.
     """
     document = _read_yaml(path)
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
@@ -70,10 +86,12 @@ def load_config(path: Path, section: Section, overrides: Iterable[str] = ()) -> 
         raise ConfigError(
             f"config {path} has no section {section!r}", required=f"a section {section!r}", fix="add it; see README.md"
         )
-    values = document[section]
-    for override in overrides:
-        values = _override(values, override)
-    return parse_config(values, section, f"config {path}")
+    overrides = tuple(overrides)
+    values = with_overrides(document[section], overrides)
+    if not flags:
+        return parse_config(values, section, f"config {path}")
+    values = with_flags(values, flags, overrides, spelled_out=SECTIONS[section].spelled_out)
+    return parse_config(values, section, f"config {path} and the given options")
 
 
 @overload
@@ -98,27 +116,6 @@ def parse_config(values: Any, section: Section, origin: str) -> StageConfig:
         ) from None
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1, but a key may occur only once in a mapping, and 1e-3 is a number."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.composer.ComposerError(
-                        "while reading a mapping", node.start_mark, f"key {key.value!r} occurs twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return node
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
 def _read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise ConfigError(
@@ -129,46 +126,11 @@ def _read_yaml(path: Path) -> Any:
     with storage_errors(path, "read"):
         raw = path.read_bytes()
     try:
-        return _parse_yaml(raw.decode("utf-8"), str(path))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        return parse_yaml(raw.decode("utf-8"), str(path))
+    except YAML_ERRORS as error:
         raise ConfigError(
             f"config {path} is not valid YAML: {error}", required="YAML, UTF-8", fix="correct the file"
         ) from None
-
-
-def _parse_yaml(text: str, name: str) -> Any:
-    loader = _Loader(text)
-    loader.name = name  # for the messages of errors
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
-
-
-def _override(values: Any, override: str) -> Any:
-    name, separator, text = override.partition("=")
-    if not separator or not name:
-        raise ConfigError(
-            f"--set {override!r} names no field and value", required="--set field=value", fix="for example --set seed=1"
-        )
-    try:
-        value = _parse_yaml(text, "--set")
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--set {override!r}: {error}", required="a value in YAML", fix="quote it") from None
-    return _replaced(values, name.split("."), value, override)
-
-
-def _replaced(values: Any, path: list[str], value: Any, override: str) -> Any:
-    if not path:
-        return value
-    if values is not None and not isinstance(values, dict):
-        raise ConfigError(
-            f"--set {override!r}: {path[0]!r} lies below {values!r}, which is no mapping",
-            required="fields below a mapping",
-            fix="set the whole mapping, in YAML: --set 'field={subfield: value, ...}'",
-        )
-    inner = values or {}
-    return {**inner, path[0]: _replaced(inner.get(path[0]), path[1:], value, override)}
 
 
 def _explain(item: ErrorDetails, values: Any, config_type: type[BaseModel]) -> str:

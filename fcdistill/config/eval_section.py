@@ -1,18 +1,19 @@
 """The section `eval`."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from fcdistill.config.backend_section import (
     BackendConfig,
     DecodeSettings,
     LocalBackendConfig,
-    require_constrainable,
+    is_constrainable,
+    why_not_constrainable,
     with_default_backend,
 )
-from fcdistill.config.section import ConfigModel
+from fcdistill.config.section import ConfigModel, Rule
 
 __all__ = ["CasesFormat", "EvalConfig", "EvalSuite", "GateConfig"]
 
@@ -55,8 +56,47 @@ class GateConfig(ConfigModel):
         return self.min_accuracy is not None or self.baseline is not None
 
 
+_EVAL_RULES: tuple[Rule["EvalConfig"], ...] = (
+    Rule(
+        lambda run: (run.model is None) == (run.predictions is None),
+        "give exactly one of model and predictions",
+    ),
+    Rule(
+        lambda run: (run.cases is None) == (run.suite is None),
+        "give exactly one of cases and suite",
+    ),
+    Rule(
+        lambda run: run.suite is not None and run.tools is not None,
+        "tools belongs to cases: the cases of a suite hold their own",
+    ),
+    Rule(
+        lambda run: run.suite is not None and run.cases_format != "cases",
+        "cases_format belongs to cases: a suite has a format of its own",
+    ),
+    Rule(
+        lambda run: (
+            run.repeat > 1 and isinstance(run.model, LocalBackendConfig) and run.decode.sampling_temperature == 0
+        ),
+        lambda run: (
+            f"repeat is {run.repeat}, but a local model with decode.sampling_temperature 0 answers alike each "
+            "time; set a sampling_temperature above 0, or leave out repeat"
+        ),
+    ),
+    Rule(
+        lambda run: run.decode.constrained and (run.model is None or not is_constrainable(run.model)),
+        lambda run: (
+            "decode.constrained has no effect on saved predictions; remove it"
+            if run.model is None
+            else why_not_constrainable(run.model)
+        ),
+    ),
+)
+
+
 class EvalConfig(ConfigModel):
     """`fcdistill eval`: predictions on gold cases become a report."""
+
+    rules: ClassVar = _EVAL_RULES
 
     cases: Path | None = Field(None, description="cases.jsonl of gold cases; alternatively give suite.")
     cases_format: CasesFormat = Field(
@@ -78,29 +118,7 @@ class EvalConfig(ConfigModel):
     gate: GateConfig = Field(GateConfig(), description="When the run fails, so that CI stops.")
     limit: StrictInt | None = Field(None, ge=1, description="Only the first so many cases.")
 
-    @model_validator(mode="before")
     @classmethod
-    def _default_backend(cls, value: Any) -> Any:
-        return with_default_backend(value, "model")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "EvalConfig":
-        if (self.model is None) == (self.predictions is None):
-            raise ValueError("give exactly one of model and predictions")
-        if (self.cases is None) == (self.suite is None):
-            raise ValueError("give exactly one of cases and suite")
-        if self.suite is not None and self.tools is not None:
-            raise ValueError("tools belongs to cases: the cases of a suite hold their own")
-        if self.suite is not None and self.cases_format != "cases":
-            raise ValueError("cases_format belongs to cases: a suite has a format of its own")
-        greedy = isinstance(self.model, LocalBackendConfig) and self.decode.sampling_temperature == 0
-        if self.repeat > 1 and greedy:
-            raise ValueError(
-                f"repeat is {self.repeat}, but a local model with decode.sampling_temperature 0 answers alike each "
-                "time; set a sampling_temperature above 0, or leave out repeat"
-            )
-        if self.decode.constrained:
-            if self.model is None:
-                raise ValueError("decode.constrained has no effect on saved predictions; remove it")
-            require_constrainable(self.model)
-        return self
+    def spelled_out(cls, values: Any) -> Any:
+        """The values, in which a model reference stands in a mapping, and each mapping says of which kind it is."""
+        return with_default_backend(values, "model")

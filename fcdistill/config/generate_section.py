@@ -3,17 +3,18 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator
 
 from fcdistill.config.backend_section import (
     BackendConfig,
     LocalBackendConfig,
-    require_constrainable,
+    is_constrainable,
+    why_not_constrainable,
     with_default_backend,
 )
-from fcdistill.config.section import ConfigModel
+from fcdistill.config.section import ConfigModel, Rule
 from fcdistill.config.train_section import AdaptationConfig
 
 __all__ = [
@@ -50,8 +51,56 @@ class ExecutorConfig(ConfigModel):
         return value
 
 
+_GENERATE_RULES: tuple[Rule["GenerateConfig"], ...] = (
+    Rule(
+        lambda run: run.constrained and not is_constrainable(run.teacher),
+        lambda run: why_not_constrainable(run.teacher),
+    ),
+    Rule(
+        lambda run: run.num_votes > 1 and not run.sampling_temperature,
+        "num_votes above 1 needs a sampling_temperature above 0: else all answers are the same",
+    ),
+    Rule(
+        lambda run: run.judge is not None and run.num_votes == 1 and not run.blind_answers and not run.judge_grounding,
+        "judge is never asked: set num_votes above 1, blind_answers or judge_grounding",
+    ),
+    Rule(
+        lambda run: run.judge is None and run.judge_grounding,
+        "judge_grounding needs a judge",
+    ),
+    Rule(
+        lambda run: run.shard is not None and run.rounds > 1,
+        lambda run: (
+            f"shard is {run.shard}, but rounds is {run.rounds}, and the teacher can't learn before all shards "
+            f"are done: set rounds to 1 for the shards; the generation without shard, with rounds {run.rounds}, "
+            "then takes them up as its first round and goes on"
+        ),
+    ),
+    Rule(
+        lambda run: run.shard is not None and run.ray is not None,
+        lambda run: f"shard is {run.shard}, but ray is {run.ray}, and Ray works at all shards: unset one",
+    ),
+    Rule(
+        lambda run: run.rounds > 1 and not isinstance(run.teacher, LocalBackendConfig),
+        lambda run: (
+            f"rounds is {run.rounds}, but teacher.backend is {run.teacher.backend}, and only a model that runs "
+            "here can learn between rounds: set rounds to 1, or name a local teacher"
+        ),
+    ),
+    Rule(
+        lambda run: run.rounds > 1 and not run.blind_answers and (run.seeds is None or run.num_request_first == 0),
+        lambda run: (
+            f"rounds is {run.rounds}, but there are no requests for the adapted teacher to answer: give seeds, or "
+            "set blind_answers to true or rounds to 1"
+        ),
+    ),
+)
+
+
 class GenerateConfig(ConfigModel):
     """`fcdistill generate`: a teacher writes traces, verified against the schemas."""
+
+    rules: ClassVar = _GENERATE_RULES
 
     tools: Path = Field(description="Tool catalogue: OpenAI tools JSON, MCP tools/list JSON.")
     out: Path = Field(description="Output directory.")
@@ -164,10 +213,10 @@ class GenerateConfig(ConfigModel):
     )
     ray_gpus: StrictFloat = Field(0.0, ge=0, description="GPUs that Ray keeps free for the work at each shard.")
 
-    @model_validator(mode="before")
     @classmethod
-    def _default_backends(cls, value: Any) -> Any:
-        return with_default_backend(with_default_backend(value, "teacher"), "judge")
+    def spelled_out(cls, values: Any) -> Any:
+        """The values, in which a model reference stands in a mapping, and each mapping says of which kind it is."""
+        return with_default_backend(with_default_backend(values, "teacher"), "judge")
 
     @field_validator("executor", mode="before")
     @classmethod
@@ -182,51 +231,3 @@ class GenerateConfig(ConfigModel):
             if numbers is None or int(numbers[1]) > int(numbers[2]):
                 raise ValueError("must be i/n with i from 1 to n, for example 1/4")
         return value
-
-    @model_validator(mode="after")
-    def _constrainable(self) -> Self:
-        if self.constrained:
-            require_constrainable(self.teacher)
-        return self
-
-    @model_validator(mode="after")
-    def _votes_and_judge_make_sense(self) -> Self:
-        if self.num_votes > 1 and not self.sampling_temperature:
-            raise ValueError("num_votes above 1 needs a sampling_temperature above 0: else all answers are the same")
-        if self.judge is not None and self.num_votes == 1 and not self.blind_answers and not self.judge_grounding:
-            raise ValueError("judge is never asked: set num_votes above 1, blind_answers or judge_grounding")
-        if self.judge is None and self.judge_grounding:
-            raise ValueError("judge_grounding needs a judge")
-        return self
-
-    @model_validator(mode="after")
-    def _shards_have_one_round(self) -> Self:
-        if self.shard is not None and self.rounds > 1:
-            raise ValueError(
-                f"shard is {self.shard}, but rounds is {self.rounds}, and the teacher can't learn before all shards "
-                f"are done: set rounds to 1 for the shards; the generation without shard, with rounds {self.rounds}, "
-                "then takes them up as its first round and goes on"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _ray_makes_the_shards(self) -> Self:
-        if self.shard is not None and self.ray is not None:
-            raise ValueError(f"shard is {self.shard}, but ray is {self.ray}, and Ray works at all shards: unset one")
-        return self
-
-    @model_validator(mode="after")
-    def _can_adapt(self) -> Self:
-        if self.rounds == 1:
-            return self
-        if not isinstance(self.teacher, LocalBackendConfig):
-            raise ValueError(
-                f"rounds is {self.rounds}, but teacher.backend is {self.teacher.backend}, and only a model that runs "
-                "here can learn between rounds: set rounds to 1, or name a local teacher"
-            )
-        if not self.blind_answers and (self.seeds is None or self.num_request_first == 0):
-            raise ValueError(
-                f"rounds is {self.rounds}, but there are no requests for the adapted teacher to answer: give seeds, or "
-                "set blind_answers to true or rounds to 1"
-            )
-        return self

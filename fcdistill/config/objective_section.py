@@ -1,11 +1,11 @@
 """What a training minimises, and the teacher's signals on disk."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StrictFloat, StrictInt, field_validator, model_validator
+from pydantic import Field, StrictFloat, StrictInt, field_validator
 
-from fcdistill.config.section import ConfigModel
+from fcdistill.config.section import ConfigModel, Rule
 
 __all__ = [
     "CLASS_NAMES",
@@ -30,8 +30,49 @@ DIVERGENCES_WITH: dict[str, tuple[Divergence, ...]] = {
 """Parameters of the logit term that some divergences alone have."""
 
 
+def _belongs_to(name: str, divergences: tuple[Divergence, ...]) -> Rule["ObjectiveConfig"]:
+    def is_foreign(objective: "ObjectiveConfig") -> bool:
+        # A parameter at its default does no harm, and a resolved configuration, which holds all, can be read again.
+        is_set = getattr(objective, name) != type(objective).model_fields[name].default
+        return is_set and objective.kd_divergence not in divergences
+
+    return Rule(
+        is_foreign,
+        lambda objective: (
+            f"{name} {getattr(objective, name)} is set but kd_divergence is {objective.kd_divergence}: remove it, "
+            f"or set kd_divergence to {' or '.join(divergences)}"
+        ),
+    )
+
+
+def _pairs_with_embeddings(objective: "ObjectiveConfig") -> list[list[int]]:
+    pairs = () if objective.layer_map == "proportional" else objective.layer_map
+    return [list(pair) for pair in pairs if min(pair) < 1]
+
+
+_OBJECTIVE_RULES: tuple[Rule["ObjectiveConfig"], ...] = (
+    Rule(
+        lambda objective: objective.ce_weight == objective.kd_weight == objective.hidden_weight == 0,
+        "all weights are 0: at least one of ce_weight, kd_weight, hidden_weight must be positive",
+    ),
+    *(_belongs_to(name, divergences) for name, divergences in DIVERGENCES_WITH.items()),
+    Rule(
+        lambda objective: not objective.layer_map,
+        "layer_map is empty: give at least one pair, or 'proportional'",
+    ),
+    Rule(
+        lambda objective: bool(_pairs_with_embeddings(objective)),
+        lambda objective: (
+            f"layer_map pair {_pairs_with_embeddings(objective)[0]}: indices start at 1, since 0 is the embeddings"
+        ),
+    ),
+)
+
+
 class ObjectiveConfig(ConfigModel):
     """loss = ce_weight * CE + kd_weight * T^2 * D(teacher, student; T) + hidden_weight * H."""
+
+    rules: ClassVar = _OBJECTIVE_RULES
 
     ce_weight: StrictFloat = Field(1.0, ge=0, description="Weight of cross-entropy on the verified tokens.")
     kd_weight: StrictFloat = Field(0.0, ge=0, description="Weight of the divergence from the teacher's distribution.")
@@ -82,26 +123,6 @@ class ObjectiveConfig(ConfigModel):
     @classmethod
     def _yaml_reads_off_as_false(cls, value: object) -> object:
         return "off" if value is False else value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "ObjectiveConfig":
-        if self.ce_weight == self.kd_weight == self.hidden_weight == 0:
-            raise ValueError("all weights are 0: at least one of ce_weight, kd_weight, hidden_weight must be positive")
-        for name, divergences in DIVERGENCES_WITH.items():
-            # A parameter at its default does no harm, and a resolved configuration, which holds all, can be read again.
-            is_set = getattr(self, name) != type(self).model_fields[name].default
-            if is_set and self.kd_divergence not in divergences:
-                raise ValueError(
-                    f"{name} {getattr(self, name)} is set but kd_divergence is {self.kd_divergence}: remove it, "
-                    f"or set kd_divergence to {' or '.join(divergences)}"
-                )
-        if self.layer_map != "proportional":
-            if not self.layer_map:
-                raise ValueError("layer_map is empty: give at least one pair, or 'proportional'")
-            for pair in self.layer_map:
-                if min(pair) < 1:
-                    raise ValueError(f"layer_map pair {list(pair)}: indices start at 1, since 0 is the embeddings")
-        return self
 
     @property
     def needs_teacher(self) -> bool:

@@ -1,10 +1,10 @@
 """Who learns, and which of its weights."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, StrictFloat, StrictInt, model_validator
+from pydantic import Field, StrictFloat, StrictInt
 
-from fcdistill.config.section import ConfigModel
+from fcdistill.config.section import ConfigModel, Rule
 
 __all__ = [
     "FromTeacherLayers",
@@ -51,8 +51,18 @@ class Pretrained(ConfigModel):
     model: str = Field(description="Hub id, local directory, .gguf file or a name from `fcdistill models list`.")
 
 
+_CUT_RULES: tuple[Rule["FromTeacherLayers"], ...] = (
+    Rule(
+        lambda cut: (cut.keep_every is None) == (cut.keep_layers is None),
+        "give exactly one of keep_every and keep_layers",
+    ),
+)
+
+
 class FromTeacherLayers(ConfigModel):
     """A student cut from a model: some of its layers, all else shared."""
+
+    rules: ClassVar = _CUT_RULES
 
     init: Literal["from_teacher_layers"]
     model: str = Field(description="The model that is cut, usually the teacher.")
@@ -60,9 +70,3 @@ class FromTeacherLayers(ConfigModel):
         None, ge=2, description="Keep every k-th layer, always with the first and the last."
     )
     keep_layers: tuple[StrictInt, ...] | None = Field(None, description="Keep exactly these layers, counted from 0.")
-
-    @model_validator(mode="after")
-    def _one_rule(self) -> "FromTeacherLayers":
-        if (self.keep_every is None) == (self.keep_layers is None):
-            raise ValueError("give exactly one of keep_every and keep_layers")
-        return self

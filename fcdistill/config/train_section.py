@@ -2,12 +2,12 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from fcdistill.config.objective_section import DIVERGENCES_WITH, CacheConfig, ObjectiveConfig
-from fcdistill.config.section import ConfigModel, Dtype, ToolsInPrompt, with_default_tag
+from fcdistill.config.section import ConfigModel, Dtype, Rule, ToolsInPrompt, with_default_tag
 from fcdistill.config.served_teacher import ServedTeacherConfig
 from fcdistill.config.student_section import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
 
@@ -29,8 +29,24 @@ _SCORES_SAMPLES: tuple[Signal, ...] = ("online", "self")
 """Signals with which a teacher can say something of answers that did not exist before the step."""
 
 
+_AUGMENTATION_RULES: tuple[Rule["AugmentationConfig"], ...] = (
+    Rule(
+        lambda augmentation: augmentation.num_distractors > 0 and augmentation.distractor_catalogue is None,
+        lambda augmentation: (
+            f"num_distractors is {augmentation.num_distractors} but distractor_catalogue is not given: name a catalogue"
+        ),
+    ),
+    Rule(
+        lambda augmentation: augmentation.distractor_catalogue is not None and not augmentation.num_distractors,
+        "distractor_catalogue is given but num_distractors is 0: say how many tools are mixed in",
+    ),
+)
+
+
 class AugmentationConfig(ConfigModel):
     """Tools that look different in every pack of examples, so that the student reads them instead of remembering."""
+
+    rules: ClassVar = _AUGMENTATION_RULES
 
     shuffle_tools: StrictBool = Field(False, description="Draw the order of the tools in the prompt.")
     distractor_catalogue: Path | None = Field(
@@ -47,24 +63,26 @@ class AugmentationConfig(ConfigModel):
         "a description keep theirs.",
     )
 
-    @model_validator(mode="after")
-    def _distractors_have_a_source(self) -> "AugmentationConfig":
-        if self.num_distractors and self.distractor_catalogue is None:
-            raise ValueError(
-                f"num_distractors is {self.num_distractors} but distractor_catalogue is not given: name a catalogue"
-            )
-        if self.distractor_catalogue is not None and not self.num_distractors:
-            raise ValueError("distractor_catalogue is given but num_distractors is 0: say how many tools are mixed in")
-        return self
-
     @property
     def is_on(self) -> bool:
         """Whether anything is drawn."""
         return self.shuffle_tools or self.num_distractors > 0 or self.rename_probability > 0
 
 
+def _needs_steps(name: str) -> Rule["MonitorConfig"]:
+    return Rule(
+        lambda monitor: bool(getattr(monitor, name)) and not monitor.enabled,
+        f"{name} is set but steps is not: say how often call accuracy is measured",
+    )
+
+
+_MONITOR_RULES: tuple[Rule["MonitorConfig"], ...] = (_needs_steps("patience"), _needs_steps("keep_best"))
+
+
 class MonitorConfig(ConfigModel):
     """Held-out requests that the student answers while it is trained."""
+
+    rules: ClassVar = _MONITOR_RULES
 
     steps: StrictInt | None = Field(
         None, ge=1, description="Optimizer steps between measurements of call accuracy; unset: none."
@@ -91,13 +109,6 @@ class MonitorConfig(ConfigModel):
         """Whether the student of the highest call accuracy is saved."""
         return self.patience is not None if self.keep_best is None else self.keep_best
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "MonitorConfig":
-        for name in ("patience", "keep_best"):
-            if getattr(self, name) and not self.enabled:
-                raise ValueError(f"{name} is set but steps is not: say how often call accuracy is measured")
-        return self
-
 
 class OnPolicyConfig(ConfigModel):
     """How the student answers for itself, where on_policy_fraction is set."""
@@ -118,8 +129,25 @@ class _Files(ConfigModel):
     out: Path = Field(description="Output directory.")
 
 
+_TRAINING_RULES: tuple[Rule["_TrainingSettings"], ...] = (
+    Rule(
+        lambda training: training.examples_per_step % training.examples_per_pack != 0,
+        lambda training: (
+            f"examples_per_pack {training.examples_per_pack} does not divide examples_per_step "
+            f"{training.examples_per_step}"
+        ),
+    ),
+    Rule(
+        lambda training: training.monitor.enabled and not training.held_out_fraction,
+        "monitor.steps is set but held_out_fraction is 0: hold some traces out, for example 0.1",
+    ),
+)
+
+
 class _TrainingSettings(ConfigModel):
     """What every training has, whoever learns and whatever from."""
+
+    rules: ClassVar = _TRAINING_RULES
 
     epochs: StrictFloat = Field(3.0, gt=0, description="Passes over the traces.")
     max_steps: StrictInt | None = Field(
@@ -172,19 +200,217 @@ class _TrainingSettings(ConfigModel):
         steps = math.ceil(self.epochs * math.ceil(num_examples / self.examples_per_step))
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
-    @model_validator(mode="after")
-    def _can_be_trained(self) -> Self:
-        if self.examples_per_step % self.examples_per_pack:
-            raise ValueError(
-                f"examples_per_pack {self.examples_per_pack} does not divide examples_per_step {self.examples_per_step}"
-            )
-        if self.monitor.enabled and not self.held_out_fraction:
-            raise ValueError("monitor.steps is set but held_out_fraction is 0: hold some traces out, for example 0.1")
-        return self
+
+def _is_served(train: "TrainConfig") -> bool:
+    return train.served_teacher is not None
+
+
+def _teaches_itself(train: "TrainConfig") -> bool:
+    return train.signal == "self"
+
+
+def _reads_cache(train: "TrainConfig") -> bool:
+    return train.signal == "cached" and train.objective.needs_teacher
+
+
+def _cached_tokens(train: "TrainConfig") -> int:
+    """Tokens that the cache keeps per position; 0 without a cache too."""
+    return 0 if train.cache is None else train.cache.top_k
+
+
+def _listed_temperatures(train: "TrainConfig") -> str:
+    return "" if train.cache is None else ", ".join(map(str, train.cache.temperatures))
+
+
+def _base_quantization(train: "TrainConfig") -> Quantization:
+    return train.tuning.quantization if isinstance(train.tuning, LoraTuning) else "none"
+
+
+def _needs_weights_here(name: str) -> Rule["TrainConfig"]:
+    return Rule(
+        lambda train: train.teacher is None and getattr(train, name) not in (None, "none"),
+        lambda train: f"{name} is {getattr(train, name)} but teacher is not given: name one, or remove it",
+    )
+
+
+def _changes_the_tools_of_samples(name: str) -> Rule["TrainConfig"]:
+    return Rule(
+        lambda train: bool(getattr(train.augmentation, name)) and train.on_policy_fraction > 0,
+        f"augmentation.{name} and on_policy_fraction are both set, but what the student samples is "
+        "validated against the tools of the traces: set one of them to 0",
+    )
+
+
+_SERVED_RULES: tuple[Rule["TrainConfig"], ...] = (
+    Rule(
+        lambda train: _is_served(train) and train.teacher is not None,
+        lambda train: f"teacher is {train.teacher}, but served_teacher is given too: remove one of them",
+    ),
+    Rule(
+        lambda train: _is_served(train) and train.signal != "cached",
+        lambda train: (
+            f"signal is {train.signal}, but served_teacher is asked once and not at every step: set signal to cached"
+        ),
+    ),
+    Rule(
+        lambda train: (
+            _is_served(train)
+            and (train.objective.hidden_weight > 0 or bool(train.cache is not None and train.cache.hidden_layers))
+        ),
+        "objective.hidden_weight or cache.hidden_layers is set, but a server gives no hidden states: set them "
+        "to 0 and null, or name a teacher that is loaded here",
+    ),
+    Rule(
+        lambda train: _is_served(train) and train.objective.kd_weight > 0 and train.objective.kd_temperature != 1,
+        lambda train: (
+            f"objective.kd_temperature is {train.objective.kd_temperature}, but a server gives log-probabilities at "
+            "temperature 1, from which those at another can't be had without the rest of the vocabulary: set it "
+            "to 1, or name a teacher that is loaded here"
+        ),
+    ),
+    Rule(
+        # The default does no harm, and a resolved configuration, which holds it, can be read again.
+        lambda train: (
+            _is_served(train)
+            and train.cache is not None
+            and train.cache.temperatures not in ((1.0,), CacheConfig.model_fields["temperatures"].default)
+        ),
+        lambda train: (
+            f"cache.temperatures are {_listed_temperatures(train)}, but a server's answers hold for "
+            "temperature 1 alone: leave them away"
+        ),
+    ),
+    Rule(
+        lambda train: (
+            train.served_teacher is not None and train.served_teacher.logprobs == "echo" and _cached_tokens(train) > 0
+        ),
+        lambda train: (
+            f"cache.top_k is {_cached_tokens(train)}, but served_teacher.logprobs is echo, which names likely tokens "
+            "by texts that several tokens may share: set cache.top_k to 0, or logprobs to prompt_logprobs"
+        ),
+    ),
+)
+"""What a server can't teach."""
+
+_TEACHER_RULES: tuple[Rule["TrainConfig"], ...] = (
+    Rule(
+        lambda train: _teaches_itself(train) and train.teacher is not None,
+        lambda train: (
+            f"signal is self, whose teacher is the student without its adapter, but teacher is {train.teacher}: "
+            "remove teacher, or set signal to online or cached"
+        ),
+    ),
+    Rule(
+        lambda train: _teaches_itself(train) and not isinstance(train.tuning, LoraTuning),
+        "signal is self, but tuning.method is full: the teacher is what an adapter leaves as it was; set "
+        "tuning.method to lora, or name the same model as teacher and set signal to online",
+    ),
+    Rule(
+        lambda train: (
+            not _teaches_itself(train)
+            and train.objective.needs_teacher
+            and train.teacher is None
+            and train.served_teacher is None
+        ),
+        "objective.kd_weight or objective.hidden_weight is set but teacher is not: name one",
+    ),
+    _needs_weights_here("teacher_device"),
+    _needs_weights_here("teacher_quantization"),
+    Rule(
+        lambda train: isinstance(train.student, FromTeacherLayers) and _base_quantization(train) != "none",
+        lambda train: (
+            f"tuning.quantization is {_base_quantization(train)}, but student.init is "
+            "from_teacher_layers: layers are cut out of weights as they are; set tuning.quantization to none"
+        ),
+    ),
+    Rule(
+        lambda train: train.on_policy_fraction > 0 and not train.objective.needs_teacher,
+        lambda train: (
+            f"on_policy_fraction is {train.on_policy_fraction}, but no term of the objective follows a teacher, who "
+            "alone can score what the student samples: set objective.kd_weight, or on_policy_fraction to 0"
+        ),
+    ),
+    Rule(
+        lambda train: train.on_policy_fraction > 0 and train.signal not in _SCORES_SAMPLES,
+        lambda train: (
+            f"on_policy_fraction is {train.on_policy_fraction}, but signal is {train.signal}, which knows nothing of "
+            f"answers that the student has yet to sample: set signal to {' or '.join(_SCORES_SAMPLES)}, or "
+            "on_policy_fraction to 0"
+        ),
+    ),
+)
+"""Who teaches, and what it can say."""
+
+_CACHED_RULES: tuple[Rule["TrainConfig"], ...] = (
+    Rule(
+        lambda train: _reads_cache(train) and train.cache is None,
+        "signal is cached but cache is not given: name at least its dir",
+    ),
+    Rule(
+        lambda train: (
+            _reads_cache(train) and train.objective.kd_weight > 0 and train.objective.kd_divergence == "reverse_kl"
+        ),
+        "objective.kd_divergence is reverse_kl, but signal is cached: it needs the teacher's whole "
+        "distribution, and a cache keeps its top_k tokens; set signal to online, or choose another "
+        "kd_divergence, for example forward_kl",
+    ),
+    Rule(
+        lambda train: (
+            _reads_cache(train)
+            and _cached_tokens(train) < 2
+            and train.objective.kd_weight > 0
+            and train.objective.kd_divergence in DIVERGENCES_WITH["ranking_top_k"]
+        ),
+        lambda train: (
+            f"cache.top_k is {_cached_tokens(train)}, but objective.kd_divergence is "
+            f"{train.objective.kd_divergence}, which compares the order of at least 2 tokens: raise cache.top_k "
+            "for a new cache, or choose another kd_divergence, for example forward_kl"
+        ),
+    ),
+    Rule(
+        lambda train: _reads_cache(train) and train.objective.kd_gate != "off" and _cached_tokens(train) == 0,
+        lambda train: (
+            f"objective.kd_gate is {train.objective.kd_gate}, but cache.top_k is 0: such a cache does not hold "
+            "which token is the likeliest; set kd_gate to off, or raise cache.top_k"
+        ),
+    ),
+    Rule(
+        lambda train: (
+            _reads_cache(train)
+            and train.objective.kd_weight > 0
+            and train.objective.kd_temperature not in train.cache_temperatures
+        ),
+        lambda train: (
+            f"objective.kd_temperature is {train.objective.kd_temperature}, but cache.temperatures are "
+            f"{_listed_temperatures(train)}: choose one of them, or add it for a new cache"
+        ),
+    ),
+)
+"""What a training asks of the cache that it reads."""
+
+_TOOLS_RULES: tuple[Rule["TrainConfig"], ...] = (
+    Rule(
+        lambda train: train.augmentation.is_on and train.tools_in_prompt == "none",
+        "augmentation changes the tools that a prompt shows, but tools_in_prompt is none: set it to full or "
+        "compact, or remove augmentation",
+    ),
+    Rule(
+        lambda train: train.augmentation.is_on and _reads_cache(train),
+        "augmentation draws other texts in every epoch, but signal is cached and a cache is of fixed texts: "
+        "set signal to online, or remove augmentation",
+    ),
+    _changes_the_tools_of_samples("rename_probability"),
+    _changes_the_tools_of_samples("num_distractors"),
+)
+"""What is drawn anew in the tools."""
 
 
 class TrainConfig(_TrainingSettings, _Files):
     """`fcdistill train`: traces and a teacher's signal become a student."""
+
+    rules: ClassVar[tuple[Rule[Any], ...]] = (
+        *_TRAINING_RULES, *_SERVED_RULES, *_TEACHER_RULES, *_CACHED_RULES, *_TOOLS_RULES,
+    )  # fmt: skip
 
     student: Annotated[Pretrained | FromTeacherLayers, Field(discriminator="init")]
     tuning: Annotated[LoraTuning | FullTuning, Field(discriminator="method")] = LoraTuning()
@@ -234,89 +460,11 @@ class TrainConfig(_TrainingSettings, _Files):
         AugmentationConfig(), description="What is drawn anew in the training examples of each pack and epoch."
     )
 
-    @model_validator(mode="before")
     @classmethod
-    def _default_unions(cls, value: Any) -> Any:
-        value = with_default_tag(value, "student", "init", "pretrained")
-        return with_default_tag(value, "tuning", "method", "lora")
-
-    @model_validator(mode="after")
-    def _servable(self) -> "TrainConfig":
-        if self.served_teacher is None:
-            return self
-        if self.teacher is not None:
-            raise ValueError(f"teacher is {self.teacher}, but served_teacher is given too: remove one of them")
-        if self.signal != "cached":
-            raise ValueError(
-                f"signal is {self.signal}, but served_teacher is asked once and not at every step: set signal to cached"
-            )
-        self.served_teacher.require_teachable(self.objective, self.cache)
-        return self
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "TrainConfig":
-        if self.signal == "self":
-            if self.teacher is not None:
-                raise ValueError(
-                    f"signal is self, whose teacher is the student without its adapter, but teacher is {self.teacher}: "
-                    "remove teacher, or set signal to online or cached"
-                )
-            if not isinstance(self.tuning, LoraTuning):
-                raise ValueError(
-                    "signal is self, but tuning.method is full: the teacher is what an adapter leaves as it was; set "
-                    "tuning.method to lora, or name the same model as teacher and set signal to online"
-                )
-        elif self.objective.needs_teacher and self.teacher is None and self.served_teacher is None:
-            raise ValueError("objective.kd_weight or objective.hidden_weight is set but teacher is not: name one")
-        if self.teacher is None:
-            for name in ("teacher_device", "teacher_quantization"):
-                if getattr(self, name) not in (None, "none"):
-                    raise ValueError(
-                        f"{name} is {getattr(self, name)} but teacher is not given: name one, or remove it"
-                    )
-        if isinstance(self.student, FromTeacherLayers) and getattr(self.tuning, "quantization", "none") != "none":
-            raise ValueError(
-                f"tuning.quantization is {getattr(self.tuning, 'quantization', 'none')}, but student.init is "
-                "from_teacher_layers: layers are cut out of weights as they are; set tuning.quantization to none"
-            )
-        if self.on_policy_fraction and not self.objective.needs_teacher:
-            raise ValueError(
-                f"on_policy_fraction is {self.on_policy_fraction}, but no term of the objective follows a teacher, who "
-                "alone can score what the student samples: set objective.kd_weight, or on_policy_fraction to 0"
-            )
-        if self.on_policy_fraction and self.signal not in _SCORES_SAMPLES:
-            raise ValueError(
-                f"on_policy_fraction is {self.on_policy_fraction}, but signal is {self.signal}, which knows nothing of "
-                f"answers that the student has yet to sample: set signal to {' or '.join(_SCORES_SAMPLES)}, or "
-                "on_policy_fraction to 0"
-            )
-        if self.signal == "cached" and self.objective.needs_teacher:
-            if self.cache is None:
-                raise ValueError("signal is cached but cache is not given: name at least its dir")
-            if self.objective.kd_weight and self.objective.kd_divergence == "reverse_kl":
-                raise ValueError(
-                    "objective.kd_divergence is reverse_kl, but signal is cached: it needs the teacher's whole "
-                    "distribution, and a cache keeps its top_k tokens; set signal to online, or choose another "
-                    "kd_divergence, for example forward_kl"
-                )
-            ranks = self.objective.kd_divergence in DIVERGENCES_WITH["ranking_top_k"]
-            if self.objective.kd_weight and ranks and self.cache.top_k < 2:
-                raise ValueError(
-                    f"cache.top_k is {self.cache.top_k}, but objective.kd_divergence is "
-                    f"{self.objective.kd_divergence}, which compares the order of at least 2 tokens: raise cache.top_k "
-                    "for a new cache, or choose another kd_divergence, for example forward_kl"
-                )
-            if self.objective.kd_gate != "off" and self.cache.top_k == 0:
-                raise ValueError(
-                    f"objective.kd_gate is {self.objective.kd_gate}, but cache.top_k is 0: such a cache does not hold "
-                    "which token is the likeliest; set kd_gate to off, or raise cache.top_k"
-                )
-            if self.objective.kd_weight and self.objective.kd_temperature not in self.cache_temperatures:
-                raise ValueError(
-                    f"objective.kd_temperature is {self.objective.kd_temperature}, but cache.temperatures are "
-                    f"{', '.join(map(str, self.cache.temperatures))}: choose one of them, or add it for a new cache"
-                )
-        return self
+    def spelled_out(cls, values: Any) -> Any:
+        """The values, in which student and tuning say of which kind they are."""
+        values = with_default_tag(values, "student", "init", "pretrained")
+        return with_default_tag(values, "tuning", "method", "lora")
 
     @property
     def cache_temperatures(self) -> tuple[float, ...]:
@@ -324,26 +472,6 @@ class TrainConfig(_TrainingSettings, _Files):
         if self.cache is None:
             return ()
         return self.cache.temperatures if self.served_teacher is None else (1.0,)
-
-    @model_validator(mode="after")
-    def _augmentable(self) -> "TrainConfig":
-        if self.augmentation.is_on and self.tools_in_prompt == "none":
-            raise ValueError(
-                "augmentation changes the tools that a prompt shows, but tools_in_prompt is none: set it to full or "
-                "compact, or remove augmentation"
-            )
-        if self.augmentation.is_on and self.signal == "cached" and self.objective.needs_teacher:
-            raise ValueError(
-                "augmentation draws other texts in every epoch, but signal is cached and a cache is of fixed texts: "
-                "set signal to online, or remove augmentation"
-            )
-        for name in ("rename_probability", "num_distractors"):
-            if getattr(self.augmentation, name) and self.on_policy_fraction:
-                raise ValueError(
-                    f"augmentation.{name} and on_policy_fraction are both set, but what the student samples is "
-                    "validated against the tools of the traces: set one of them to 0"
-                )
-        return self
 
 
 class AdaptationConfig(_TrainingSettings):

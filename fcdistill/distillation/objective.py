@@ -11,20 +11,21 @@ set, the weights of D are those of `gating`; the step's token weight stays what 
 Terms that are sums over rows of logits take their gradient on the way forward, chunk by chunk, as in Liger's fused
 cross-entropy (Hsu et al. 2024, arXiv 2410.10989): what a chunk needs in float32 is computed once and kept by nobody.
 
-Axes: N supervised tokens, V vocabulary, K tokens that are known of a teacher's distribution, M aligned rows, H width;
-U supervised tokens of a teacher with another tokenizer, P, Q, I and J as in `collation.Collator`.
+Axes: N supervised tokens, V vocabulary, M aligned rows, H width; between two tokenizers U, P, Q, I and J as in
+`batches`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fcdistill.config import Divergence, ObjectiveConfig
+from fcdistill.distillation.batches import SpanTensors
 from fcdistill.distillation.losses.chunks import row_chunks
 from fcdistill.distillation.losses.cross_tokenizer import (
     VocabularyMap,
@@ -48,6 +49,7 @@ from fcdistill.distillation.losses.divergences import (
     tvd,
 )
 from fcdistill.distillation.losses.gating import row_gate, span_gates
+from fcdistill.distillation.losses.soft_labels import LogitLabels, SoftLabels, TopKLabels
 from fcdistill.distillation.packed.forward import ModelRows
 from fcdistill.distillation.signals.sources import CachedRows
 from fcdistill.distillation.student.projectors import LayerPair
@@ -55,8 +57,10 @@ from fcdistill.errors import ConfigError
 
 __all__ = ["RowSums", "SpanRows", "StepTotals", "compiled_row_sums", "loss_and_components"]
 
-RowSums = Callable[..., Tensor]
+RowSums = Callable[[ObjectiveConfig, int, Tensor, Tensor, Tensor, SoftLabels | None], Tensor]
 """The sums of a chunk's rows, see `compiled_row_sums`."""
+
+Tables = TypeVarTuple("Tables")
 
 _TINY = 1e-8
 
@@ -75,8 +79,7 @@ class StepTotals:
 class SpanRows:
     """How the rows of two tokenizers belong together."""
 
-    tensors: Mapping[str, Tensor]
-    """`spans` of a batch of `collation.Collator`."""
+    tensors: SpanTensors
     vocabulary: VocabularyMap
 
 
@@ -115,26 +118,29 @@ def loss_and_components(
     losses, found = [], {}
     token_weight = totals.token_weight.clamp_min(_TINY)
     row_terms = {"ce": config.ce_weight} if config.ce_weight else {}
-    rows, num_shared = [student.logits_NV, targets_N, weights_N], 0
+    labels: SoftLabels | None = None
+    num_shared = 0
     if config.kd_weight and spans is None:
         assert teacher is not None
         row_terms |= {"kd": config.kd_weight} | ({} if config.kd_gate == "off" else {"kd_gate_pass": 0.0})
-        known_rows, num_shared = _known(teacher)
-        rows += known_rows
+        labels, num_shared = _soft_labels(teacher)
     if row_terms:
         sums = partial(compiled or _row_sums, config, num_shared)
-        weighted, row_sums = _weighted_sums(sums, tuple(row_terms.values()), *rows)
+        weighted, row_sums = _weighted_sums(
+            sums, tuple(row_terms.values()), student.logits_NV, targets_N, weights_N, labels
+        )
         losses.append(weighted / token_weight)
         found = dict(zip(row_terms, row_sums / token_weight, strict=True))
     if config.kd_weight and spans is not None:
         assert teacher is not None
+        labels_U, _ = _soft_labels(teacher)
         weights_P, weights_Q = weights_N[spans.tensors["paired_student_P"]], spans.tensors["span_weights_Q"]
         if config.kd_gate != "off":
-            gate_P, gate_Q = _span_gates(config, teacher, spans)
+            gate_P, gate_Q = span_gates(config.kd_gate, labels_U, spans.tensors)
             weights_P, weights_Q = weights_P * gate_P, weights_Q * gate_Q
             num_tokens_Q = torch.bincount(spans.tensors["span_student_I"], minlength=len(weights_Q))
             found["kd_gate_pass"] = (weights_P.sum() + (weights_Q * num_tokens_Q).sum()) / token_weight
-        aligned = _aligned_sum(config, student.logits_NV, teacher, targets_N, weights_P, weights_Q, spans)
+        aligned = _aligned_sum(config, student.logits_NV, labels_U, targets_N, weights_P, weights_Q, spans)
         losses.append(config.kd_weight * aligned / token_weight)
         found["kd"] = aligned.detach() / token_weight
     if config.hidden_weight:
@@ -168,17 +174,11 @@ def compiled_row_sums(device: torch.device) -> RowSums:
     return torch.compile(_row_sums, dynamic=True)
 
 
-def _known(teacher: ModelRows | CachedRows) -> tuple[list[Tensor], int]:
-    """What is known of the teacher's distributions, and of how many columns.
-
-    Its logits; or of a top k the ids, the log-probabilities at kd_temperature and those at temperature 1, and the
-    targets' log-probabilities at temperature 1.
-    """
+def _soft_labels(teacher: ModelRows | CachedRows) -> tuple[SoftLabels, int]:
+    """What is known of the teacher's distributions, and of how many columns."""
     if isinstance(teacher, CachedRows):
-        top_k = teacher.top_k
-        known = [top_k.ids_NK, top_k.logprobs_NK, teacher.untempered_NK, teacher.target_logprobs_N]
-        return known, teacher.vocabulary_size
-    return [teacher.logits_NV], teacher.logits_NV.shape[1]
+        return teacher.labels, teacher.vocabulary_size
+    return LogitLabels(teacher.logits_NV), teacher.logits_NV.shape[1]
 
 
 def _row_sums(
@@ -187,20 +187,18 @@ def _row_sums(
     student_NV: Tensor,
     targets_N: Tensor,
     weights_N: Tensor,
-    *known: Tensor,
+    labels: SoftLabels | None,
 ) -> Tensor:
-    """The sums over these rows of CE, of T^2 D and of the weight that passes D's gate, where wanted; see `_known`."""
+    """The sums over these rows of CE, of T^2 D and of the weight that passes D's gate, where wanted."""
     sums = []
     if config.ce_weight:
         sums.append(cross_entropy(student_NV, targets_N, weights_N=weights_N))
-    if known:
-        teacher = known[0] if len(known) == 1 else TopK(*known[:2])
+    if labels is not None:
         if config.kd_gate != "off":
-            untempered = known[0] if len(known) == 1 else TopK(known[0], known[2])
-            weights_N = weights_N * row_gate(config.kd_gate, untempered, targets_N, *known[3:])
+            weights_N = weights_N * row_gate(config.kd_gate, labels, targets_N)
         divergence = _divergence(config)
         shared_NV = student_NV[:, :num_shared]
-        sums.append(divergence(shared_NV, teacher, kd_temperature=config.kd_temperature, weights_N=weights_N))
+        sums.append(divergence(shared_NV, labels.compared, kd_temperature=config.kd_temperature, weights_N=weights_N))
         if config.kd_gate != "off":
             sums.append(weights_N.sum())
     return torch.stack(sums)
@@ -235,17 +233,10 @@ def _of_top_tokens(
     return loss(student_NV, kept, kd_temperature=kd_temperature, weights_N=weights_N)
 
 
-def _span_gates(config: ObjectiveConfig, teacher: ModelRows | CachedRows, spans: SpanRows) -> tuple[Tensor, Tensor]:
-    if isinstance(teacher, CachedRows):
-        untempered = TopK(teacher.top_k.ids_NK, teacher.untempered_NK)
-        return span_gates(config.kd_gate, untempered, spans.tensors, teacher.target_logprobs_N)
-    return span_gates(config.kd_gate, teacher.logits_NV, spans.tensors)
-
-
 def _aligned_sum(
     config: ObjectiveConfig,
     student_NV: Tensor,
-    teacher: ModelRows | CachedRows,
+    labels: SoftLabels,
     targets_N: Tensor,
     weights_P: Tensor,
     weights_Q: Tensor,
@@ -257,7 +248,7 @@ def _aligned_sum(
     def strings(student_PV: Tensor, teacher_P: Tensor, weights_P: Tensor) -> Tensor:
         divergence = shared_string_kl(
             student_PV,
-            _known_rows(teacher, teacher_P),
+            labels[teacher_P].compared,
             vocabulary,
             kd_temperature=config.kd_temperature,
             top_k=config.aligned_top_k,
@@ -282,23 +273,17 @@ def _aligned_sum(
         student_NV, targets_N, vocabulary.student_size, rows["span_tokens_student_I"], rows["span_student_I"]
     )
     tokens_J, spans_J = rows["span_tokens_teacher_J"], rows["span_teacher_J"]
-    if isinstance(teacher, CachedRows):
-        teacher_Q = span_logprobs(teacher.target_logprobs_N[tokens_J], spans_J, len(weights_Q))
+    if isinstance(labels, TopKLabels):
+        teacher_Q = span_logprobs(labels.target_logprobs_N[tokens_J], spans_J, len(weights_Q))
     else:
         targets_U = rows["teacher_targets_U"]
-        teacher_Q = likelihoods(teacher.logits_NV, targets_U, vocabulary.teacher_size, tokens_J, spans_J)
+        teacher_Q = likelihoods(labels.logits_NV, targets_U, vocabulary.teacher_size, tokens_J, spans_J)
     paired, _ = _weighted_sums(strings, (1.0,), student_NV[student_P], teacher_P, weights_P)
     return paired + span_kl(student_Q, teacher_Q, kd_temperature=config.kd_temperature, weights_Q=weights_Q)
 
 
-def _known_rows(teacher: ModelRows | CachedRows, rows_P: Tensor) -> Tensor | TopK:
-    if isinstance(teacher, CachedRows):
-        return TopK(teacher.top_k.ids_NK[rows_P], teacher.top_k.logprobs_NK[rows_P])
-    return teacher.logits_NV[rows_P]
-
-
 def _weighted_sums(
-    sums: RowSums, weights: tuple[float, ...], logits_NV: Tensor, *others: Tensor
+    sums: Callable[[Tensor, *Tables], Tensor], weights: tuple[float, ...], logits_NV: Tensor, *others: *Tables
 ) -> tuple[Tensor, Tensor]:
     """Sums over rows, computed chunk by chunk: weighted, with a gradient for the logits; and each, without one."""
     found: tuple[Tensor, Tensor] = _WeightedSums.apply(  # type: ignore[no-untyped-call]
@@ -312,7 +297,7 @@ class _WeightedSums(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, sums: RowSums, weights: tuple[float, ...], logits_NV: Tensor, *others: Tensor
+        ctx: Any, sums: Callable[..., Tensor], weights: tuple[float, ...], logits_NV: Tensor, *others: Any
     ) -> tuple[Tensor, Tensor]:
         needs_gradient = ctx.needs_input_grad[2]
         gradient_NV = torch.empty_like(logits_NV) if needs_gradient else logits_NV

@@ -31,7 +31,6 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from peft import PeftModel
@@ -40,6 +39,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from fcdistill.backends.local.continuation import Row, continued
 from fcdistill.backends.local.decoding import Decoder
 from fcdistill.config import CLASS_NAMES, DecodeSettings, TrainConfig
+from fcdistill.distillation.batches import MicroBatch
 from fcdistill.distillation.eval_mode import answering
 from fcdistill.distillation.examples.examples import Example
 from fcdistill.distillation.preparation import Prepared
@@ -124,8 +124,8 @@ class OnPolicy:
         return is_on_policy(step, fraction=self._config.on_policy_fraction, seed=self._config.seed)
 
     def batches(
-        self, groups: Sequence[Sequence[Example]], step: int, collate: Callable[[Sequence[Example]], dict[str, Any]]
-    ) -> list[dict[str, Any]]:
+        self, groups: Sequence[Sequence[Example]], step: int, collate: Callable[[Sequence[Example]], MicroBatch]
+    ) -> list[MicroBatch]:
         """The micro batches of one optimizer step, one a group.
 
         Args:

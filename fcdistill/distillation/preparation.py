@@ -5,7 +5,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -109,33 +109,14 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
         DataError: the traces are unusable.
         ModelError: a reference, or what it names, is unusable.
     """
-    traces = read_jsonl(config.traces, Trace, "traces")
-    if config.tools_in_prompt == "none":
-        traces, unseen = drop_unseen_removals(traces)
-        if unseen:
-            log.warning(
-                "%d traces without a call lack tools that others have; tools_in_prompt none can't show it: left out",
-                len(unseen),
-            )
+    traces = _read_traces(config)
     split = _split(config, traces)
     if here:
         require_devices(config, needs_teacher=signal is not None)
     tokenizer = load_tokenizer(config.student.model)
     teacher = _prepare_teacher(config, tokenizer, signal) if signal else None
     tools = tools_of(traces)
-    examples: list[WorkedExample] = []
-    if teacher and config.teacher_examples:
-        validator = CallValidator(tool.function for tool in tools)
-        examples = read_examples(config.teacher_examples, validator, "teacher_examples file")
-    render = partial(
-        render_traces,
-        student=tokenizer,
-        style=config.tools_in_prompt,
-        teacher=teacher.tokenizer if teacher else None,
-        pairs=teacher.string_pairs if teacher else None,
-        teacher_examples=examples,
-        teacher_style=teacher.tools_in_prompt if teacher else "full",
-    )
+    render = _renderer(config, tokenizer, teacher, tools)
     kept, left_out = drop_long(render([*split.train, *split.held_out]), config.max_example_tokens)
     if left_out:
         log.warning(
@@ -155,6 +136,41 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
         return prepared
     return dataclasses.replace(
         prepared, validators=call_validators(traces), longest_answered=_longest_answered(config, prepared.samples)
+    )
+
+
+def _read_traces(config: TrainConfig) -> list[Trace]:
+    """The traces from which the student can learn by its prompt."""
+    traces = read_jsonl(config.traces, Trace, "traces")
+    if config.tools_in_prompt == "none":
+        traces, unseen = drop_unseen_removals(traces)
+        if unseen:
+            log.warning(
+                "%d traces without a call lack tools that others have; tools_in_prompt none can't show it: left out",
+                len(unseen),
+            )
+    return traces
+
+
+def _renderer(
+    config: TrainConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    teacher: PreparedTeacher | None,
+    tools: Sequence[FunctionTool],
+) -> Callable[[Sequence[Trace]], list[Example]]:
+    """What makes examples of traces, as student and teacher read them."""
+    examples: list[WorkedExample] = []
+    if teacher and config.teacher_examples:
+        validator = CallValidator(tool.function for tool in tools)
+        examples = read_examples(config.teacher_examples, validator, "teacher_examples file")
+    return partial(
+        render_traces,
+        student=tokenizer,
+        style=config.tools_in_prompt,
+        teacher=teacher.tokenizer if teacher else None,
+        pairs=teacher.string_pairs if teacher else None,
+        teacher_examples=examples,
+        teacher_style=teacher.tools_in_prompt if teacher else "full",
     )
 
 

@@ -25,6 +25,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -43,7 +44,7 @@ from fcdistill.distillation.launch.processes import Processes
 from fcdistill.distillation.launch.strategies import require_strategy, shards_weights
 from fcdistill.distillation.launch.trainer_arguments import training_arguments
 from fcdistill.distillation.losses.cross_tokenizer import VocabularyMap
-from fcdistill.distillation.objective import compiled_row_sums
+from fcdistill.distillation.objective import RowSums, compiled_row_sums
 from fcdistill.distillation.on_policy import OnPolicy
 from fcdistill.distillation.packed.attention import training_attention
 from fcdistill.distillation.preparation import (
@@ -109,6 +110,51 @@ class TrainResult:
     """Step whose weights, and held-out figures, these are; None where the last step's are saved."""
 
 
+@dataclass(frozen=True)
+class _Context:
+    """What the steps of a training share, all of it known before weights are loaded."""
+
+    config: TrainConfig
+    prepared: Prepared
+    args: TrainingArguments
+    processes: Processes
+    report: Callable[[str], None]
+    """Takes lines for people; does nothing where another process says them."""
+
+
+@dataclass(frozen=True)
+class _Models:
+    """Who learns, and from whom."""
+
+    student: StudentModel
+    base: ModelRef
+    """What the student's card calls its base."""
+    use_cache: bool
+    """As the student's configuration had it."""
+    projectors: Projectors | None
+    cached: CachedTeacher | None
+    online: OnlineTeacher | None
+
+    @property
+    def teacher(self) -> CachedTeacher | OnlineTeacher | None:
+        """The one of them that there is."""
+        return self.cached or self.online
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """A training that can begin."""
+
+    trainer: DistillTrainer
+    metrics: MetricsLog | None
+    """In the main process alone."""
+    stop: GracefulStop
+    checkpoint: Path | None
+    """Where it goes on."""
+    attention: AbstractContextManager[None]
+    """That of packed rows, where they are packed."""
+
+
 def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None] = to_stderr) -> TrainResult:
     """Train a student, or go on where an earlier run stopped; a finished directory returns its result at once.
 
@@ -132,16 +178,15 @@ def run_training(config: TrainConfig | AdaptConfig, report: Callable[[str], None
     require_strategy(training, prepared.teacher)
     args = training_arguments(training, config.out / "checkpoints", prepared)
     processes = Processes(args)
-    if not processes.is_main:
-        report = _say_nothing
-    with _run_directory(config, training, prepared, processes) as run:
+    context = _Context(training, prepared, args, processes, report if processes.is_main else _say_nothing)
+    with _run_directory(config, context) as run:
         result_path = config.out / "result.json"
         if processes.from_main(lambda: run is not None and run.complete):
-            report(f"{config.out} is already trained")
+            context.report(f"{config.out} is already trained")
             return TrainResult(**read_json(result_path, "training result") | {"directory": config.out})
-        cached = _cached_teacher(training, prepared, processes, report)
+        cached = _cached_teacher(context)
         earlier_s = run.manifest.wall_time_s if run is not None else 0.0
-        result = _train(training, prepared, args, processes, cached, report, earlier_s, started)
+        result = _train(context, cached, lambda: round(earlier_s + time.monotonic() - started, 3))
         if run is not None:
             write_json(result_path, asdict(result) | {"directory": str(config.out)})
             run.mark_complete()
@@ -155,11 +200,10 @@ def _say_nothing(_: str) -> None:
 
 
 @contextlib.contextmanager
-def _run_directory(
-    config: TrainConfig | AdaptConfig, training: TrainConfig, prepared: Prepared, processes: Processes
-) -> Iterator[RunDirectory | None]:
+def _run_directory(config: TrainConfig | AdaptConfig, context: _Context) -> Iterator[RunDirectory | None]:
     """The output directory, in the process that owns it."""
-    if not processes.is_main:
+    training, prepared = context.config, context.prepared
+    if not context.processes.is_main:
         yield None
         return
     inputs = [config.traces]
@@ -181,9 +225,8 @@ def _run_directory(
         yield run
 
 
-def _cached_teacher(
-    config: TrainConfig, prepared: Prepared, processes: Processes, report: Callable[[str], None]
-) -> CachedTeacher | None:
+def _cached_teacher(context: _Context) -> CachedTeacher | None:
+    config, prepared, processes, report = context.config, context.prepared, context.processes, context.report
     if prepared.teacher is None or config.signal != "cached":
         return None
     written = cached_teacher(config, prepared, report) if processes.is_main else None
@@ -191,7 +234,8 @@ def _cached_teacher(
     return written or cached_teacher(config, prepared, report)
 
 
-def _write_data_report(config: TrainConfig, prepared: Prepared, report: Callable[[str], None]) -> None:
+def _write_data_report(context: _Context) -> None:
+    config, prepared, report = context.config, context.prepared, context.report
     lengths = length_statistics(prepared.train)
     content: dict[str, object] = {
         "train_examples": len(prepared.train),
@@ -215,17 +259,22 @@ def _write_data_report(config: TrainConfig, prepared: Prepared, report: Callable
     )
 
 
-def _train(
-    config: TrainConfig,
-    prepared: Prepared,
-    args: TrainingArguments,
-    processes: Processes,
-    cached: CachedTeacher | None,
-    report: Callable[[str], None],
-    earlier_s: float,
-    started: float,
-) -> TrainResult:
-    compiled = compiled_row_sums(args.device) if config.compile_loss else None
+def _train(context: _Context, cached: CachedTeacher | None, seconds: Callable[[], float]) -> TrainResult:
+    compiled = compiled_row_sums(context.args.device) if context.config.compile_loss else None
+    models = _load_models(context, cached)
+    collator = _collator(context, models)
+    if models.teacher and context.processes.is_main:
+        report_teacher(
+            context.config, context.prepared, models.teacher, collator.teacher, context.args.device, context.report
+        )
+    fitting = _set_up(context, models, collator, compiled)
+    saved_step = _fit(context, models, fitting)
+    return _saved(context, models, fitting, saved_step, seconds)
+
+
+def _load_models(context: _Context, cached: CachedTeacher | None) -> _Models:
+    """The student and its teacher, where they are trained; what is refused before leaves the directory free."""
+    config, prepared, args = context.config, context.prepared, context.args
     if prepared.augmented and args.device.type == "cuda":
         args.dataloader_num_workers = 2  # they render packs while the GPU computes; a CPU would only do so in turn
     set_seed(config.seed)
@@ -237,11 +286,16 @@ def _train(
         cached = replace(cached, vocabulary_map=VocabularyMap.of(prepared.teacher.string_pairs, args.device))
     if prepared.teacher and not cached:
         online = _online_teacher(config, prepared.teacher, student, args.device)
-    if processes.is_main:
-        _write_data_report(config, prepared, report)  # the first file: what is refused above leaves the directory free
+    if context.processes.is_main:
+        _write_data_report(context)  # the first file
     if quantization_of(config) == "none":
         student.model.to(args.device)
-    collator = Collator(
+    return _Models(student, base, use_cache, projectors, cached, online)
+
+
+def _collator(context: _Context, models: _Models) -> Collator:
+    config, prepared, student = context.config, context.prepared, models.student
+    return Collator(
         student=layout_of(
             config,
             student.model,
@@ -250,34 +304,35 @@ def _train(
             name="student",
             autocast=student.autocast,
         ),
-        teacher=teacher_layout(config, online, prepared.samples) if online else None,
+        teacher=teacher_layout(config, models.online, prepared.samples) if models.online else None,
         class_weights=config.objective.class_weights,
         hidden_positions=config.objective.hidden_positions,
-        cached=cached,
+        cached=models.cached,
         filler=min(prepared.train, key=lambda example: example.num_tokens),
     )
-    teacher = cached or online
-    if teacher and processes.is_main:
-        report_teacher(config, prepared, teacher, collator.teacher, args.device, report)
+
+
+def _set_up(context: _Context, models: _Models, collator: Collator, compiled: RowSums | None) -> _Fitting:
+    """The trainer with its callbacks, and the checkpoint from which it goes on."""
+    config, prepared, processes, student = context.config, context.prepared, context.processes, models.student
     on_policy = None
     if config.on_policy_fraction:
         on_policy = OnPolicy(student.model, config, prepared, autocast=student.autocast)
-    checkpoint = processes.from_main(lambda: last_sealed(Path(args.output_dir)))
-    metrics = MetricsLog(config.out / "metrics.jsonl", step_of(checkpoint), report) if processes.is_main else None
+    checkpoint = processes.from_main(lambda: last_sealed(Path(context.args.output_dir)))
+    step = step_of(checkpoint)
+    metrics = MetricsLog(config.out / "metrics.jsonl", step, context.report) if processes.is_main else None
     stop = GracefulStop(processes.any)
-    reporters = open_reporters(
-        config.report_to, config.out, resumed_step=step_of(checkpoint), is_main_process=processes.is_main
-    )
+    reporters = open_reporters(config.report_to, config.out, resumed_step=step, is_main_process=processes.is_main)
     draws = [EpochOfDraws(prepared.augmented)] if prepared.augmented else []
     trainer = DistillTrainer(
         student,
-        args,
+        context.args,
         objective=config.objective,
         collator=collator,
         train_examples=prepared.augmented or prepared.train,
         held_out_examples=prepared.held_out,
-        teacher=teacher,
-        projectors=projectors,
+        teacher=models.teacher,
+        projectors=models.projectors,
         monitor=_monitor(config, student, prepared),
         on_policy=on_policy,
         callbacks=[*([metrics] if metrics else []), stop, *reporters, *draws],
@@ -286,37 +341,51 @@ def _train(
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(ProgressBar)
+    attention = training_attention(student.model) if collator.student.packing != "none" else contextlib.nullcontext()
+    return _Fitting(trainer, metrics, stop, checkpoint, attention)
+
+
+def _fit(context: _Context, models: _Models, fitting: _Fitting) -> int:
+    """Train to the end; the step whose weights the student has then."""
+    trainer, checkpoint = fitting.trainer, fitting.checkpoint
     if checkpoint is not None:
-        report(f"going on from {checkpoint}")
-    fast = training_attention(student.model) if collator.student.packing != "none" else contextlib.nullcontext()
-    with stop.listening(), fast:
+        context.report(f"going on from {checkpoint}")
+    with fitting.stop.listening(), fitting.attention:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
     saved_step = trainer.load_best()
     if saved_step < trainer.state.global_step:
-        report(f"the student of step {saved_step} is saved, whose call accuracy was the highest")
-    student.model.config.use_cache = use_cache
+        context.report(f"the student of step {saved_step} is saved, whose call accuracy was the highest")
+    models.student.model.config.use_cache = models.use_cache
+    return saved_step
+
+
+def _saved(
+    context: _Context, models: _Models, fitting: _Fitting, saved_step: int, seconds: Callable[[], float]
+) -> TrainResult:
+    """Write the student, and what the training came to."""
+    config, trainer = context.config, fitting.trainer
     whole = trainer.accelerator.get_state_dict(trainer.model_wrapped) if shards_weights() else None
 
-    def finish() -> TrainResult:
-        assert metrics is not None
-        save_trained(
-            config, student if whole is None else reassemble_student(config, whole), prepared, base, projectors
-        )
-        losses = [line.loss for line in metrics.lines if line.loss is not None]
-        held_out = [line for line in metrics.lines if line.held_out_ce is not None and line.step <= saved_step]
+    def write() -> TrainResult:
+        assert fitting.metrics is not None
+        student = models.student if whole is None else reassemble_student(config, whole)
+        save_trained(config, student, context.prepared, models.base, models.projectors)
+        lines = fitting.metrics.lines
+        losses = [line.loss for line in lines if line.loss is not None]
+        held_out = [line for line in lines if line.held_out_ce is not None and line.step <= saved_step]
         return TrainResult(
             directory=config.out,
             steps=trainer.state.global_step,
-            examples=len(prepared.train),
+            examples=len(context.prepared.train),
             train_loss=losses[-1],
             held_out_ce=held_out[-1].held_out_ce if held_out else None,
             held_out_token_accuracy=held_out[-1].held_out_token_accuracy if held_out else None,
-            seconds=round(earlier_s + time.monotonic() - started, 3),
+            seconds=seconds(),
             held_out_call_accuracy=held_out[-1].held_out_call_accuracy if held_out else None,
             best_step=saved_step if config.monitor.keeps_best else None,
         )
 
-    return processes.from_main(finish)
+    return context.processes.from_main(write)
 
 
 def _online_teacher(

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from fcdistill.config import ObjectiveConfig
+from fcdistill.distillation.batches import MicroBatch
 from fcdistill.distillation.callbacks.best_student import BestStudent
 from fcdistill.distillation.callbacks.call_accuracy import CallMonitor
 from fcdistill.distillation.callbacks.checkpoints import checkpoint_of, remove_older, seal
@@ -30,8 +31,8 @@ from fcdistill.distillation.losses.chunks import row_chunks
 from fcdistill.distillation.losses.divergences import cross_entropy
 from fcdistill.distillation.objective import RowSums, SpanRows, StepTotals, loss_and_components
 from fcdistill.distillation.on_policy import OnPolicy
-from fcdistill.distillation.packed.forward import forward_rows
-from fcdistill.distillation.signals.sources import CachedTeacher, OnlineTeacher
+from fcdistill.distillation.packed.forward import ModelRows, forward_rows
+from fcdistill.distillation.signals.sources import CachedRows, CachedTeacher, OnlineTeacher
 from fcdistill.distillation.student.projectors import PROJECTORS_NAME, Projectors
 from fcdistill.distillation.student_model import StudentModel
 from fcdistill.models.students import weight_storage_errors
@@ -124,7 +125,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Any],
+        inputs: MicroBatch,
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor:
@@ -134,7 +135,7 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
 
         Args:
             model: the student, with whatever wraps it.
-            inputs: a batch of `Collator`.
+            inputs: a batch of `Collator`, on the model's device.
             return_outputs: not supported.
             num_items_in_batch: the step's totals, see `_get_num_items_in_batch`.
         """
@@ -145,17 +146,17 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         rows = forward_rows(
             model,
             self._student.head,
-            inputs["student"],
-            inputs["student_logit_rows_N"],
+            inputs["student"]["inputs"],
+            inputs["student"]["logit_rows_N"],
             layers=[student_layer for student_layer, _ in self._pairs],
-            hidden_rows_M=inputs["student_hidden_rows_M"],
+            hidden_rows_M=inputs["student"]["hidden_rows_M"],
             autocast=self._student.autocast,
         )
         vocabulary_map = self._teacher.vocabulary_map if self._teacher is not None else None
         loss, found = loss_and_components(
             objective,
             rows,
-            self._teacher.rows(inputs) if self._teacher is not None else None,
+            self._teacher_rows(inputs),
             targets_N=inputs["targets_N"],
             weights_N=inputs["weights_N"],
             pairs=self._pairs,
@@ -178,16 +179,21 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             loss = loss + 0.0 * rows.logits_NV.float().sum()
         return loss
 
+    def _teacher_rows(self, batch: MicroBatch) -> ModelRows | CachedRows | None:
+        if isinstance(self._teacher, CachedTeacher):
+            return self._teacher.rows(batch["cached"])
+        return self._teacher.rows(batch["teacher"]) if self._teacher is not None else None
+
     def _start_clock(self) -> None:
         if self._since is None:
             self._since = (self.state.global_step, time.monotonic())
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[dict[str, Any]], Tensor | None]:
+    ) -> tuple[list[MicroBatch], Tensor | None]:
         """The micro batches of an optimizer step and its totals; here, before any loss, answers are sampled."""
         if self._on_policy is None:
-            found: tuple[list[dict[str, Any]], Tensor | None]
+            found: tuple[list[MicroBatch], Tensor | None]
             found = super().get_batch_samples(epoch_iterator, num_batches, device)
             return found
         self._start_clock()
@@ -208,12 +214,12 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             place=self.args.device,
         )
 
-    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Tensor | None:
+    def _get_num_items_in_batch(self, batch_samples: list[MicroBatch], device: torch.device) -> Tensor | None:
         """The optimizer step's token weight and number of aligned rows, over all micro batches and processes."""
         totals = torch.zeros(2, dtype=torch.float32, device=device)
         for batch in batch_samples:
             totals[0] += batch["weights_N"].sum()
-            totals[1] += len(batch["student_hidden_rows_M"])
+            totals[1] += len(batch["student"]["hidden_rows_M"])
         if self.accelerator.num_processes > 1:
             totals = self.accelerator.reduce(totals, reduction="sum")
         return totals
@@ -260,12 +266,12 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
         sums = torch.zeros(2, device=self.args.device)
         num_tokens = 0
         for start in range(0, len(examples), size):
-            batch = self._prepare_inputs(self._collator(examples[start : start + size]))
+            batch: MicroBatch = self._prepare_inputs(self._collator(examples[start : start + size]))
             found = forward_rows(
                 self.model,
                 self._student.head,
-                batch["student"],
-                batch["student_logit_rows_N"],
+                batch["student"]["inputs"],
+                batch["student"]["logit_rows_N"],
                 autocast=self._student.autocast,
             )
             for logits_NV, targets_N in row_chunks(found.logits_NV, batch["targets_N"]):

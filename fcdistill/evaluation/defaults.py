@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from fcdistill.tools.refs import read_schema
+
 __all__ = ["Defaults", "MISSING"]
 
 
@@ -18,14 +20,12 @@ class _Missing(Enum):
 MISSING = _Missing.MISSING
 """Stands for an argument that was left out; no JSON value equals it."""
 
-_MAX_REF_HOPS = 16
-
 
 @dataclass(frozen=True)
 class Defaults:
     """Where the defaults of a value's properties stand: its JSON Schema, and the document that holds the schema.
 
-    Follows `properties`, `items` and local references, no other keyword.
+    Follows `properties`, `items` and what applies in place in any case (references, `allOf`), no other keyword.
     """
 
     schema: Mapping[str, Any]
@@ -52,21 +52,5 @@ class Defaults:
         return self._at(self.schema.get("items"))
 
     def _at(self, schema: object) -> "Defaults | None":
-        own: dict[str, Any] = {}
-        for _ in range(_MAX_REF_HOPS):
-            if not isinstance(schema, Mapping):
-                break
-            own = {**schema, **own}
-            schema = _local(schema.get("$ref"), self.root)
-        return Defaults(own, self.root) if own else None
-
-
-def _local(reference: object, root: Mapping[str, Any]) -> object:
-    if not isinstance(reference, str) or not reference.startswith("#/"):
-        return None
-    found: object = root
-    for step in reference[2:].split("/"):
-        if not isinstance(found, Mapping):
-            return None
-        found = found.get(step.replace("~1", "/").replace("~0", "~"))
-    return found
+        found = read_schema(schema, self.root)
+        return Defaults(found, self.root) if isinstance(found, Mapping) and found else None

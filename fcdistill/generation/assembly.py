@@ -8,22 +8,22 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from fcdistill.config import GenerateConfig
+from fcdistill.generation.context import GenerationContext
 from fcdistill.generation.dataset.collection import Collection, Tally, count_generation
 from fcdistill.generation.dataset.coverage import count_cells
-from fcdistill.generation.dataset.dedupe import Contamination, NearDuplicates
-from fcdistill.generation.dataset.reuse import REUSED, Reused
+from fcdistill.generation.dataset.dedupe import NearDuplicates
+from fcdistill.generation.dataset.reuse import REUSED
 from fcdistill.generation.dataset.turns import conversation, conversation_key, earlier_steps, merge_groups
 from fcdistill.generation.derive.clarify_followups import answer_questions
 from fcdistill.generation.derive.joining import join_traces
 from fcdistill.generation.derive.variation import vary_traces
-from fcdistill.generation.execution.executor import Executor, execution_checks
+from fcdistill.generation.execution.executor import execution_checks
 from fcdistill.generation.journal.outcomes import Entry, Outcomes
 from fcdistill.generation.journal.rounds import Round, count_rounds
 from fcdistill.generation.journal.spool import Spool, Traces
 from fcdistill.generation.plan.argument_sampler import ArgumentSampler
 from fcdistill.generation.plan.plan import PlanItem, calls_group
-from fcdistill.generation.verification.verifier import Verifier, without_arguments
+from fcdistill.generation.verification.verifier import without_arguments
 from fcdistill.records import (
     Check,
     DedupeReport,
@@ -33,7 +33,6 @@ from fcdistill.records import (
     Reject,
     Trace,
     TraceMeta,
-    WorkedExample,
 )
 from fcdistill.storage import write_json, write_jsonl
 
@@ -45,24 +44,12 @@ class Assembly:
     """The end of one run over one plan.
 
     Attributes:
-        config: what is made.
-        verifier: checks what is made of kept traces.
-        examples: the team's own, which are traces too.
-        plan: the items that were worked at.
-        reused: earlier traces, in the plan's places and beside it.
+        context: what is made, and from what.
         outcomes: of all attempts.
-        contamination: finds wording of eval cases.
-        executor: carries out calls, where the config names one.
     """
 
-    config: GenerateConfig
-    verifier: Verifier
-    examples: Sequence[WorkedExample]
-    plan: Sequence[PlanItem]
-    reused: Reused
+    context: GenerationContext
     outcomes: Outcomes
-    contamination: Contamination
-    executor: Executor | None
 
     def refused(self, last: Mapping[str, Entry]) -> dict[str, Check]:
         """What all together shows against traces that passed their own checks, by trace id.
@@ -74,7 +61,7 @@ class Assembly:
 
     def finish(self, rounds: Sequence[Round]) -> GenerationStats:
         """Judge all traces together, make more of those that stay, write the files, return the counts."""
-        out, last, tally = self.config.out, self.outcomes.last(), Tally()
+        out, last, tally = self.context.config.out, self.outcomes.last(), Tally()
         kept_ids: set[str] = set()
         with Spool(out, Trace) as kept, Spool(out, Reject) as rejects:
 
@@ -89,7 +76,7 @@ class Assembly:
             collection, refused = self._collected(last, tally)
             for trace in self._given():
                 decide(trace, _failed(trace) or refused.get(trace.id))
-            for item in self.plan:
+            for item in self.context.plan:
                 trace = self.outcomes.read(last[item.id]).candidate
                 decide(trace, _failed(trace) or refused.get(trace.id))
             for further in (self._varied, self._joined, self._clarified, self._steps):
@@ -106,7 +93,7 @@ class Assembly:
     def finish_shard(self, directory: Path, rounds: Sequence[Round]) -> GenerationStats:
         """Write and return the counts of a shard, in which all that passed its own checks counts as kept."""
         last, tally = self.outcomes.last(), Tally()
-        for item in self.plan:
+        for item in self.context.plan:
             tally.decided(self.outcomes.read(last[item.id]).candidate, kept=not last[item.id].failed)
         passed = {entry.id for entry in last.values() if not entry.failed}
         return self._count(directory, rounds, tally, last, passed, dedupe=None)
@@ -120,7 +107,7 @@ class Assembly:
         kept_ids: Set[str],
         dedupe: DedupeReport | None,
     ) -> GenerationStats:
-        catalog = self.verifier.catalog
+        catalog = self.context.catalog
         cells = count_cells(self._settled_plan(last), last, kept_ids, catalog)
         stats = count_generation(tally, self.outcomes, cells, catalog, dedupe)
         stats = stats.model_copy(update={"rounds": count_rounds(rounds, self.outcomes.entries, kept_ids)})
@@ -132,8 +119,8 @@ class Assembly:
 
         Of duplicates the one with the earliest attempt stays, so that another try never displaces a kept trace.
         """
-        near_duplicates = NearDuplicates(self.config.near_duplicate_jaccard)
-        collection = Collection(self._passed(last), self.contamination, near_duplicates)
+        near_duplicates = NearDuplicates(self.context.config.near_duplicate_jaccard)
+        collection = Collection(self._passed(last), self.context.contamination, near_duplicates)
         refused = {}
         for trace in self._passed(last):
             checks = collection.check(trace)
@@ -145,49 +132,55 @@ class Assembly:
     def _passed(self, last: Mapping[str, Entry]) -> Iterator[Trace]:
         """What passed its own checks, earlier attempts first."""
         yield from self._given()
-        entries = (last[item.id] for item in self.plan if item.id in last)
+        entries = (last[item.id] for item in self.context.plan if item.id in last)
         for entry in sorted(entries, key=lambda entry: entry.attempt):
             if not entry.failed:
                 yield self.outcomes.read(entry).candidate
 
     def _settled_plan(self, last: Mapping[str, Entry]) -> list[PlanItem]:
         """The plan, with the items whose places earlier traces took as those settle them."""
-        settled = self.reused.settled
-        return [settled[item.id] if last[item.id].attempt == REUSED else item for item in self.plan]
+        settled = self.context.reused.settled
+        return [settled[item.id] if last[item.id].attempt == REUSED else item for item in self.context.plan]
 
     def _made_here(self) -> list[PlanItem]:
         """The items whose planned calls are those of their traces."""
         last = self.outcomes.last()
-        return [item for item in self.plan if last[item.id].attempt != REUSED]
+        return [item for item in self.context.plan if last[item.id].attempt != REUSED]
 
     def _judged(self, trace: Trace, collection: Collection, tally: Tally) -> tuple[Trace, Check | None]:
         """A trace that was made of others, with the verdicts that were still missing, and the check that it failed."""
         checks = collection.check(trace)
-        executed = execution_checks(self.executor, trace.answer.calls) if checks[-1].ok else []
+        executed = execution_checks(self.context.executor, trace.answer.calls) if checks[-1].ok else []
         tally.met([*checks, *executed])
         meta = trace.meta.model_copy(update={"checks": (*trace.meta.checks, *executed)})
         judged = trace.model_copy(update={"meta": meta})
         return judged, _failed(judged) or (None if checks[-1].ok else checks[-1])
 
     def _varied(self, kept: Traces) -> Iterator[Trace]:
-        config = self.config
+        config = self.context.config
         # Not the plan's seed, which would draw the plan's values again.
         sampler = ArgumentSampler(
-            self.verifier.validator, self.verifier.book, seed=config.seed + 1, now=config.current_time
+            self.context.verifier.validator, self.context.verifier.book, seed=config.seed + 1, now=config.current_time
         )
         cut = {item.id: without_arguments(item.calls[0], {item.missing}) for item in self._made_here() if item.missing}
-        return vary_traces(kept, self.verifier, sampler, count=config.num_varied, seed=config.seed, cut=cut)
+        return vary_traces(kept, self.context.verifier, sampler, count=config.num_varied, seed=config.seed, cut=cut)
 
     def _joined(self, kept: Traces) -> Iterator[Trace]:
-        return join_traces(kept, self.verifier, count=self.config.num_joined, seed=self.config.seed)
+        return join_traces(
+            kept, self.context.verifier, count=self.context.config.num_joined, seed=self.context.config.seed
+        )
 
     def _clarified(self, kept: Traces) -> Iterator[Trace]:
-        config = self.config
-        return answer_questions(kept, self._made_here(), self.verifier, count=config.num_clarified, seed=config.seed)
+        config = self.context.config
+        return answer_questions(
+            kept, self._made_here(), self.context.verifier, count=config.num_clarified, seed=config.seed
+        )
 
     def _steps(self, kept: Traces) -> Iterator[Trace]:
         """The first calls of planned conversations, but where another trace has the same past."""
-        if not any(item.dialogue for item in self.plan) and not any(map(_is_conversation, self.reused.beside)):
+        if not any(item.dialogue for item in self.context.plan) and not any(
+            map(_is_conversation, self.context.reused.beside)
+        ):
             return
         known = {conversation_key(trace) for trace in kept}
         for step in (step for trace in kept if _is_conversation(trace) for step in earlier_steps(trace)):
@@ -198,11 +191,11 @@ class Assembly:
     def _given(self) -> Iterator[Trace]:
         """Traces that no item of the plan stands for."""
         yield from self._example_traces()
-        yield from self.reused.beside
+        yield from self.context.reused.beside
 
     def _example_traces(self) -> Iterator[Trace]:
         """The team's worked examples are traces too: right by their authors' word, checked against the schemas."""
-        for example in self.examples:
+        for example in self.context.examples:
             answer = (
                 Message.calling(example.calls) if example.calls else Message(role="assistant", content=example.text)
             )
@@ -218,7 +211,7 @@ class Assembly:
             yield Trace(
                 id=example.id,
                 messages=conversation(example.system, turns, answer),
-                tools=self.verifier.catalog.tools,
+                tools=self.context.catalog.tools,
                 split_group=group,
                 meta=meta,
             )

@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence, Set
 
 from fcdistill.backends.base import Backend, Completion, Request, complete_all
-from fcdistill.config import DecodeSettings, GenerateConfig
+from fcdistill.config import DecodeSettings
 from fcdistill.generation.assembly import Assembly
+from fcdistill.generation.context import GenerationContext
 from fcdistill.generation.dataset.turns import conversation
-from fcdistill.generation.execution.executor import Executor, execution_checks
+from fcdistill.generation.execution.executor import execution_checks
 from fcdistill.generation.journal.outcomes import Outcomes
 from fcdistill.generation.journal.rounds import OnDemand, Round
 from fcdistill.generation.plan.plan import PlanItem, calls_group
-from fcdistill.generation.plan.tool_results import ToolResults
 from fcdistill.generation.teacher.answering import answer_requests, dispute_of, prove_requests
 from fcdistill.generation.teacher.clarify import ask_back
 from fcdistill.generation.teacher.conversing import converse
@@ -23,10 +23,7 @@ from fcdistill.generation.teacher.drafts import Ask, Draft
 from fcdistill.generation.teacher.judging import settle
 from fcdistill.generation.teacher.prompter import Prompter, add_typos, clean_request
 from fcdistill.generation.verification.ladder import cut_request, written_request
-from fcdistill.generation.verification.value_book import ValueBook
-from fcdistill.generation.verification.verifier import Verifier
-from fcdistill.records import Check, FunctionTool, Message, Outcome, Trace, TraceMeta, WorkedExample
-from fcdistill.tools.catalog import Catalog
+from fcdistill.records import Check, FunctionTool, Message, Outcome, Trace, TraceMeta
 from fcdistill.traces.recorded_steps import category_of
 
 __all__ = ["Generator"]
@@ -37,41 +34,45 @@ _MAX_REQUEST_TOKENS = 80
 
 
 class Generator:
-    """One run over one plan."""
+    """One run over one plan.
+
+    Args:
+        context: what is made, and from what.
+        outcomes: of all attempts so far; those of this run are added.
+        assembly: knows which traces all together refuse.
+        made_before: ids and attempts that are not to be made again, since shards or earlier generations made them.
+        backend: opens the teacher that writes, and answers until an adapted one does.
+        judge: opens the judge of disputed answers, where the config names one.
+        on_progress: called with (items done, items in all, traces kept) after every chunk.
+    """
 
     def __init__(
         self,
-        config: GenerateConfig,
-        catalog: Catalog,
-        book: ValueBook,
-        examples: Sequence[WorkedExample],
-        plan: Sequence[PlanItem],
-        verifier: Verifier,
-        results: ToolResults,
+        context: GenerationContext,
         outcomes: Outcomes,
         assembly: Assembly,
         made_before: Set[tuple[str, int]],
-        executor: Executor | None,
+        *,
         backend: Callable[[], Backend],
         judge: Callable[[], Backend] | None,
         on_progress: Callable[[int, int, int], None] | None,
     ) -> None:
-        self._config = config
-        self._catalog = catalog
-        self._verifier = verifier
-        self._book = book
-        self._examples = examples
-        self._results = results
-        self._plan = plan
+        self._config = context.config
+        self._catalog = context.catalog
+        self._verifier = context.verifier
+        self._book = context.book
+        self._examples = context.examples
+        self._results = context.results
+        self._plan = context.plan
+        self._executor = context.executor
         self._outcomes = outcomes
         self._assembly = assembly
         self._made_before = made_before
-        self._executor = executor
         self._on_progress = on_progress or (lambda done, total, kept: None)
         # It writes in every round: whoever has learned to answer requests with calls would answer where it is to write.
         self._writer = OnDemand(backend)
         self._answerer = self._writer
-        self._prompter = Prompter(catalog, book, examples)
+        self._prompter = Prompter(self._catalog, self._book, self._examples)
         self._first_attempt = 0
         self._judge = OnDemand(judge) if judge is not None else None
 

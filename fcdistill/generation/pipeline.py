@@ -8,32 +8,24 @@ shard has a journal and counts alone: which of its traces are kept shows when al
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from fcdistill.backends.base import Backend
-from fcdistill.backends.constrained.call_grammar import require_enforceable
 from fcdistill.config import GenerateConfig
-from fcdistill.errors import ConfigError, DataError
+from fcdistill.errors import ConfigError
 from fcdistill.generation.assembly import Assembly
-from fcdistill.generation.dataset.dedupe import Contamination
-from fcdistill.generation.dataset.reuse import REUSED, place_traces, read_reusable
-from fcdistill.generation.execution.executor import Executor
+from fcdistill.generation.context import GenerationContext, read_context
+from fcdistill.generation.dataset.reuse import REUSED
 from fcdistill.generation.generator import Generator
 from fcdistill.generation.journal.outcomes import Outcomes
 from fcdistill.generation.journal.plan_shards import JOURNAL, Shard, finished_journals, merge_journals
 from fcdistill.generation.journal.rounds import Round, read_rounds, write_rounds
-from fcdistill.generation.plan.plan import make_plan
-from fcdistill.generation.plan.tool_results import read_results
-from fcdistill.generation.verification.value_book import read_value_book
-from fcdistill.generation.verification.verifier import Verifier
-from fcdistill.prompts.worked_examples import read_examples
-from fcdistill.records import EvalCase, GenerationStats, Outcome, SeedRequest, Trace
-from fcdistill.storage import RunDirectory, iter_jsonl, read_json, read_jsonl, sha256_json, write_jsonl
+from fcdistill.records import GenerationStats, Outcome, Trace
+from fcdistill.storage import RunDirectory, iter_jsonl, read_json, sha256_json, write_jsonl
 from fcdistill.tools.catalog import Catalog
-from fcdistill.tools.validation import CallValidator
 
 __all__ = ["run_generation"]
 
@@ -65,47 +57,12 @@ def run_generation(
     Raises:
         FcdistillError: inputs are unusable, the directory holds another run, or the teacher stopped answering.
     """
-    if config.constrained:
-        require_enforceable([catalog.specs])
-    book = read_value_book(config.values, catalog)
-    validator = CallValidator(catalog.specs)
-    examples = read_examples(config.examples, validator) if config.examples else []
-    seeds = read_jsonl(config.seeds, SeedRequest, "seeds file") if config.seeds else []
-    cases = [case for path in config.decontaminate for case in read_jsonl(path, EvalCase, "eval cases")]
-    results = read_results(config.results, catalog)
-    plan = make_plan(config, catalog, validator, book, seeds, results)
-    if not plan:
-        raise DataError(
-            "there is nothing to generate: no call-first traces are planned and there are no seeds",
-            required="num_call_first above 0, or a seeds file",
-            fix="set one of them in the generate section",
-        )
-    reused = place_traces(plan, read_reusable(config.reuse, catalog, validator), catalog)
-    optional = (config.values, config.results, config.examples, config.seeds, *config.decontaminate, *config.reuse)
-    inputs = [path for path in optional if path]
-
+    context = read_context(config, catalog)
     shard = Shard.parse(config.shard) if config.shard else None
     rounds = read_rounds(_directory(config, shard), config.attempts)
-
-    def opened(shard: Shard | None) -> RunDirectory:
-        # How a teacher is adapted matters as soon as one was.
-        is_adapted = shard is None and len(rounds) > 1
-        return RunDirectory(
-            _directory(config, shard),
-            stage="generate",
-            config={
-                **config.model_dump(mode="json"),
-                "catalog_sha256": catalog.sha256,
-                "returns_sha256": sha256_json(results.returns),
-                "shard": str(shard) if shard else None,
-            },
-            inputs=inputs,
-            seed=config.seed,
-            volatile=frozenset({"out", "ray", "ray_gpus", "rounds"} | (set() if is_adapted else {"adaptation"})),
-        )
-
+    opened = partial(_opened, context, len(rounds))
     if shard is not None:
-        plan = shard.of(plan)
+        context = replace(context, plan=shard.of(context.plan))
         if retry_rejects:
             raise ConfigError(
                 f"rejects are to be tried again in shard {shard} alone",
@@ -121,50 +78,67 @@ def run_generation(
         journals = [] if shard or run.complete else finished_journals(config.out, opened)
         if run.complete:
             run.reopen()
-        # Settled before the first attempt, like items that an earlier attempt settled.
-        placed = (
-            Outcome(id=item.id, attempt=REUSED, candidate=reused.placed[item.id])
-            for item in plan
-            if item.id in reused.placed
-        )
-        made = outcomes.append_missing(merge_journals(journals) if journals else placed)
-        executor = Executor(config.executor, catalog.original_names) if config.executor else None
-        if executor is not None:
-            held.callback(executor.close)
-        verifier = Verifier(catalog, validator, book)
-        contamination = Contamination(cases, config.contamination_jaccard)
-        assembly = Assembly(config, verifier, examples, plan, reused, outcomes, contamination, executor)
+        made_before = outcomes.append_missing(merge_journals(journals) if journals else _placed(context))
+        if context.executor is not None:
+            held.callback(context.executor.close)
+        assembly = Assembly(context, outcomes)
         generator = Generator(
-            config,
-            catalog,
-            book,
-            examples,
-            plan,
-            verifier,
-            results,
-            outcomes,
-            assembly,
-            made,
-            executor,
-            backend,
-            judge,
-            on_progress,
+            context, outcomes, assembly, made_before, backend=backend, judge=judge, on_progress=on_progress
         )
-        generator.work(rounds[0])
-        for number in range(2, max(config.rounds, len(rounds)) + 1):
-            if len(rounds) < number:
-                following = Round(number, rounds[-1].attempts.stop, config.attempts)
-                if not generator.has_questions(following) or assembly.finish(rounds).kept == 0:
-                    break
-                _save_round(config, rounds[-1])
-                rounds.append(following)
-                write_rounds(config.out, rounds)
-            assert adapted is not None
-            learned = config.out / _ROUND_TRACES.format(number - 1)
-            generator.work(rounds[number - 1], partial(adapted, number, learned))
+        _work(config, generator, assembly, rounds, adapted)
         stats = assembly.finish_shard(run.path, rounds) if shard else assembly.finish(rounds)
         run.mark_complete()
         return stats
+
+
+def _opened(context: GenerationContext, num_rounds: int, shard: Shard | None) -> RunDirectory:
+    """The directory of a generation, or of one of its shards."""
+    config = context.config
+    # How a teacher is adapted matters as soon as one was.
+    is_adapted = shard is None and num_rounds > 1
+    return RunDirectory(
+        _directory(config, shard),
+        stage="generate",
+        config={
+            **config.model_dump(mode="json"),
+            "catalog_sha256": context.catalog.sha256,
+            "returns_sha256": sha256_json(context.results.returns),
+            "shard": str(shard) if shard else None,
+        },
+        inputs=context.files,
+        seed=config.seed,
+        volatile=frozenset({"out", "ray", "ray_gpus", "rounds"} | (set() if is_adapted else {"adaptation"})),
+    )
+
+
+def _placed(context: GenerationContext) -> Iterator[Outcome]:
+    """Earlier traces in the plan's places, settled before the first attempt like items that an earlier one settled."""
+    placed = context.reused.placed
+    return (
+        Outcome(id=item.id, attempt=REUSED, candidate=placed[item.id]) for item in context.plan if item.id in placed
+    )
+
+
+def _work(
+    config: GenerateConfig,
+    generator: Generator,
+    assembly: Assembly,
+    rounds: list[Round],
+    adapted: Callable[[int, Path], Backend] | None,
+) -> None:
+    """Make the attempts of all rounds; those that are begun here are added to `rounds`."""
+    generator.work(rounds[0])
+    for number in range(2, max(config.rounds, len(rounds)) + 1):
+        if len(rounds) < number:
+            following = Round(number, rounds[-1].attempts.stop, config.attempts)
+            if not generator.has_questions(following) or assembly.finish(rounds).kept == 0:
+                break
+            _save_round(config, rounds[-1])
+            rounds.append(following)
+            write_rounds(config.out, rounds)
+        assert adapted is not None
+        learned = config.out / _ROUND_TRACES.format(number - 1)
+        generator.work(rounds[number - 1], partial(adapted, number, learned))
 
 
 def _directory(config: GenerateConfig, shard: Shard | None) -> Path:

@@ -6,13 +6,17 @@ process can't be had, or comes to nothing, its part of the work is done here, wi
 """
 
 import contextlib
+import multiprocessing
 import os
 import pickle
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, TypeVar
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
+from typing import Any, TypeVar
 
 __all__ = ["beside", "map_parts"]
 
@@ -21,6 +25,15 @@ R = TypeVar("R")
 
 _WORTHWHILE = 500
 """Items per process: for fewer, a process takes longer to start than it saves."""
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A process at work."""
+
+    process: ForkProcess
+    result: Connection
+    """Where it leaves its result, in a tuple."""
 
 
 @contextlib.contextmanager
@@ -36,7 +49,7 @@ def beside(function: Callable[[], R]) -> Iterator[Callable[[], R]]:
     started = _start(function) if _num_cores() > 1 else None
 
     def result() -> R:
-        found = None if started is None else _received(started[1])
+        found = None if started is None else _received(started)
         return function() if found is None else found[0]
 
     try:
@@ -59,7 +72,7 @@ def map_parts(function: Callable[[Sequence[T]], list[R]], items: Sequence[T]) ->
     try:
         results = list(function(first))
         for part, process in zip(others, started, strict=True):
-            found = None if process is None else _received(process[1])
+            found = None if process is None else _received(process)
             results += function(part) if found is None else found[0]
         return results
     finally:
@@ -67,41 +80,57 @@ def map_parts(function: Callable[[Sequence[T]], list[R]], items: Sequence[T]) ->
 
 
 def _num_cores() -> int:
-    """The cores that forked processes may use; 1 where forking is not safe: beside torch's threads, or on macOS."""
-    return 1 if sys.platform != "linux" or "torch" in sys.modules else len(os.sched_getaffinity(0))
+    """The cores that forked processes may use; 1 where there can be none.
+
+    That is beside torch's threads and on macOS, where forking is not safe, and in a daemonic process of
+    multiprocessing, which may have no children.
+    """
+    if sys.platform != "linux" or "torch" in sys.modules or multiprocessing.current_process().daemon:
+        return 1
+    return len(os.sched_getaffinity(0))
 
 
-def _start(work: Callable[[], Any]) -> tuple[int, BinaryIO] | None:
-    """A process at work: its id, and where its result can be read; None where there can't be one."""
-    reading, writing = os.pipe()
+def _start(work: Callable[[], Any]) -> _Started | None:
+    """A process at work; None where there can't be one."""
+    context = multiprocessing.get_context("fork")
+    reading, writing = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(work, writing))
     try:
-        pid = os.fork()
+        process.start()
     except OSError:
-        os.close(reading)
-        os.close(writing)
+        reading.close()
         return None
-    if pid:
-        os.close(writing)
-        return pid, open(reading, "rb")
-    try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # work that is given up clears away what it began
-        with open(writing, "wb") as pipe:
-            pickle.dump((work(),), pipe, pickle.HIGHEST_PROTOCOL)
     finally:
-        os._exit(0)  # says nothing, and leaves what this process has open to its parent
+        writing.close()  # where the process ends without a result, nobody else may hold its end
+    return _Started(process, reading)
 
 
-def _end(started: Sequence[tuple[int, BinaryIO] | None]) -> None:
-    for pid, pipe in filter(None, started):
-        pipe.close()
-        os.kill(pid, signal.SIGTERM)  # one that has not ended has nothing more to say
-        os.waitpid(pid, 0)
+def _answer(work: Callable[[], Any], writing: Connection) -> None:
+    """What a process does: it says its result or nothing, and leaves what is open here to its parent."""
+
+    def leave(*_: object) -> None:
+        sys.exit()  # on the way out, work that is given up clears away what it began
+
+    try:
+        signal.signal(signal.SIGTERM, leave)
+        with contextlib.suppress(Exception):  # the parent does the work again, and meets the error itself
+            writing.send((work(),))
+    finally:
+        os._exit(0)  # at its own end multiprocessing flushes the parent's streams and ends the pools of its threads
 
 
-def _received(pipe: BinaryIO) -> tuple[Any] | None:
+def _end(started: Sequence[_Started | None]) -> None:
+    for each in filter(None, started):
+        each.result.close()
+        each.process.terminate()  # one that has not ended has nothing more to say
+        each.process.join()
+        each.process.close()
+
+
+def _received(started: _Started) -> tuple[Any] | None:
     """The result of a process, None where it ended without one."""
     try:
-        found: tuple[Any] = pickle.load(pipe)  # written by this program's own fork, through a pipe that no other has
-    except (EOFError, pickle.UnpicklingError):
+        found: tuple[Any] = started.result.recv()
+    except (EOFError, OSError, pickle.UnpicklingError):
         return None
     return found

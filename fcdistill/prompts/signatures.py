@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fcdistill.records import ToolSpec
+from fcdistill.tools.refs import read_schema
 
 __all__ = ["compact_signature"]
 
@@ -24,7 +25,8 @@ def compact_signature(spec: ToolSpec) -> str:
 
     Types are `str`, `int 0..100`, `a|b|c`, `[item]`, `{key: type, optional?: type}`, `bool`, `null` and `any`.
     """
-    head = f"{spec.name}({_members(spec.parameters, spec.parameters, 0)})"
+    root = read_schema(spec.parameters, spec.parameters)
+    head = f"{spec.name}({_members(root, spec.parameters, 0) if isinstance(root, Mapping) else ''})"
     description = " ".join(spec.description.split())
     return f"{head}  # {description}" if description else head
 
@@ -42,16 +44,19 @@ def _members(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> 
 
 
 def _type(schema: Any, root: Mapping[str, Any], depth: int) -> str:
+    resolved = read_schema(schema, root)
+    return _shown(resolved, root, depth if resolved is schema else depth + 1)
+
+
+def _shown(schema: Any, root: Mapping[str, Any], depth: int) -> str:
+    """The type of a schema that refers to nothing."""
     if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
         return "any"
-    if "$ref" in schema:
-        beside = {key: value for key, value in schema.items() if key != "$ref"}
-        return _type({**_resolve(schema["$ref"], root), **beside}, root, depth + 1)
-    if "allOf" in schema:
+    if "allOf" in schema:  # what no other keyword says exactly
         merged = {key: value for key, value in schema.items() if key != "allOf"}
         for part in schema["allOf"]:
             merged.update(part if isinstance(part, Mapping) else {})
-        return _type(merged, root, depth + 1)
+        return _shown(merged, root, depth + 1)
     if "const" in schema:
         return _literal(schema["const"])
     if "enum" in schema:
@@ -106,19 +111,3 @@ def _literal(value: Any) -> str:
     if isinstance(value, str) and _PLAIN_WORD.fullmatch(value):
         return value
     return json.dumps(value, ensure_ascii=False)
-
-
-def _resolve(reference: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema that a local reference points to (RFC 6901), or `{}` where it points nowhere."""
-    if not isinstance(reference, str) or not reference.startswith("#"):
-        return {}
-    found: Any = root
-    for step in reference[1:].split("/")[1:]:
-        key = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-            found = found[int(key)]
-        elif isinstance(found, Mapping) and key in found:
-            found = found[key]
-        else:
-            return {}
-    return found if isinstance(found, Mapping) else {}

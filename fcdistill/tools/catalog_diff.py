@@ -11,6 +11,7 @@ from typing import Any, Literal
 from fcdistill.errors import ConfigError
 from fcdistill.records import ToolCall, ToolSpec
 from fcdistill.storage import sha256_json
+from fcdistill.tools.refs import read_schema
 
 __all__ = ["CatalogChange", "ChangeKind", "Renames", "compare_catalogs", "parse_renames"]
 
@@ -181,8 +182,8 @@ def _parameter_identity(name: str, properties: Mapping[str, Any]) -> str | None:
 def _parameter_changes(old: ToolSpec, new: ToolSpec, renamed: Mapping[str, str]) -> Iterator[CatalogChange]:
     before = {renamed.get(name, name): (name, schema) for name, schema in _properties(old).items()}
     after = _properties(new)
-    required_before = {renamed.get(name, name) for name in old.parameters.get("required", ())}
-    required = set(new.parameters.get("required", ()))
+    required_before = {renamed.get(name, name) for name in _root(old).get("required", ())}
+    required = set(_root(new).get("required", ()))
     for name, schema in after.items():
         if name not in before:
             detail = "required" if name in required else "optional"
@@ -229,9 +230,15 @@ def _narrowings(old: Any, new: Any) -> Iterator[str]:
             yield f"{keyword} is {new[keyword]!r} now"
 
 
-def _properties(spec: ToolSpec) -> dict[str, Any]:
-    found = spec.parameters.get("properties", {})
+def _root(spec: ToolSpec) -> dict[str, Any]:
+    found = read_schema(spec.parameters, spec.parameters)
     return found if isinstance(found, dict) else {}
+
+
+def _properties(spec: ToolSpec) -> dict[str, Any]:
+    """The parameters' schemas by name, what references lead to taken in."""
+    found = _root(spec).get("properties", {})
+    return {name: read_schema(part, spec.parameters) for name, part in found.items()} if isinstance(found, dict) else {}
 
 
 def _constraints(schema: Any) -> Any:

@@ -11,58 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from referencing import Registry
-from referencing.jsonschema import specification_with
-
 from fcdistill.tools.json_schema import Draft4Validator, Draft6Validator, Draft7Validator, Validator
+from fcdistill.tools.refs import EndlessReferenceError, Leaf
 
-__all__ = ["EndlessReferenceError", "Leaf", "Level", "Levels", "Place", "RemoteReferenceError"]
-
-_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-
-
-class EndlessReferenceError(Exception):
-    """A schema applies in place to itself."""
-
-
-class RemoteReferenceError(Exception):
-    """A reference leads out of the schema."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """A schema with the base from which its references start."""
-
-    schema: Any
-    resolver: Any
-    specification: Any
-
-    @property
-    def key(self) -> int:
-        """Identifies the schema as long as it lives."""
-        return id(self.schema)
-
-    def inside(self, schema: Any) -> "Leaf":
-        """A subschema of this one."""
-        resource = self.specification.create_resource(schema)
-        return Leaf(schema, self.resolver.in_subresource(resource), self.specification)
-
-    def subschemas(self) -> list["Leaf"]:
-        """All direct subschemas."""
-        found = self.specification.subresources_of(self.schema)
-        return [self.inside(each) for each in found if isinstance(each, dict | bool)]
-
-    def references(self) -> list[tuple[str, str]]:
-        """Keyword and target of the references that stand here."""
-        named = [(keyword, self.schema.get(keyword)) for keyword in _REFERENCES]
-        return [(keyword, target) for keyword, target in named if isinstance(target, str)]
-
-    def follow(self, reference: str) -> "Leaf":
-        """The schema that a reference names; odd pointers raise `Unresolvable` or built-in errors."""
-        if not reference.startswith("#"):
-            raise RemoteReferenceError
-        resolved = self.resolver.lookup(reference)
-        return Leaf(resolved.contents, resolved.resolver, self.specification)
+__all__ = ["Level", "Levels", "Place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,28 +73,28 @@ class Levels:
     """The levels of one tool's schema, worked out when they are first met."""
 
     def __init__(self, dialect: type[Validator], schema: dict[str, Any]) -> None:
-        specification = specification_with(str(dialect.META_SCHEMA["$schema"]))
-        resolver: Any = Registry().resolver_with_root(specification.create_resource(schema))
-        self.root = Leaf(schema, resolver, specification)
+        self.root = Leaf.of_document(schema, dialect)
         self._lone_references = dialect in (Draft4Validator, Draft6Validator, Draft7Validator)
         self._known: dict[Any, Level] = {}
-        self._unfinished: set[Any] = set()
+        self._unfinished: dict[Any, int] = {}
+        """Places that are being worked out, each with how many references had led there."""
+        self._followed: list[str] = []
 
     def at(self, place: Place) -> Level:
         """The level at a place.
 
         Raises:
             EndlessReferenceError: a schema applies in place to itself.
-            RemoteReferenceError: a reference leads out of the schema; one that leads nowhere raises `Unresolvable`.
+            UnusableReferenceError: a reference leads out of the schema, or nowhere.
         """
         if place.key in self._unfinished:
-            raise EndlessReferenceError
+            raise EndlessReferenceError(self._followed[self._unfinished[place.key] :])
         if place.key not in self._known:
-            self._unfinished.add(place.key)
+            self._unfinished[place.key] = len(self._followed)
             try:
                 self._known[place.key] = self._of_joined(place) if isinstance(place, _Joined) else self._of_leaf(place)
             finally:
-                self._unfinished.discard(place.key)
+                del self._unfinished[place.key]
         return self._known[place.key]
 
     def _of_joined(self, place: _Joined) -> Level:
@@ -153,7 +105,7 @@ class Levels:
         schema = leaf.schema
         if isinstance(schema, bool):
             return Level({}, takes_objects=schema)
-        in_place = [self.at(leaf.follow(reference)) for _, reference in leaf.references()]
+        in_place = [self._behind(leaf, reference) for _, reference in leaf.references()]
         if in_place and self._lone_references and "$ref" in schema:
             return _all(in_place)
         in_place += [self.at(leaf.inside(each)) for each in schema.get("allOf", ())]
@@ -168,6 +120,13 @@ class Levels:
         if "not" in schema:
             self.at(leaf.inside(schema["not"]))  # adds nothing, but may be endless
         return _all([self._own(leaf), *in_place])
+
+    def _behind(self, leaf: Leaf, reference: str) -> Level:
+        self._followed.append(reference)
+        try:
+            return self.at(leaf.follow(reference))
+        finally:
+            self._followed.pop()
 
     def _own(self, leaf: Leaf) -> Level:
         """What the schema's own keywords say, those of its subschemas in place left aside."""

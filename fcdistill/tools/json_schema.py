@@ -2,19 +2,21 @@
 
 jsonschema imports the grammars of URIs and IRIs at once, and `rfc3987_syntax` compiles some forty parsers: longer than
 all else that scoring saved predictions imports. Hardly any catalogue has these formats. Whoever needs jsonschema takes
-it from here, and such a grammar is read when the first value is checked by it.
+it from here, and such a grammar is read when the first value is checked by it. Which of them a schema asks for is said
+here too (`dialect_of`).
 """
 
 import contextlib
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
 __all__ = [
+    "DIALECTS",
     "Draft4Validator",
     "Draft6Validator",
     "Draft7Validator",
@@ -24,6 +26,7 @@ __all__ = [
     "ValidationError",
     "Validator",
     "best_match",
+    "dialect_of",
 ]
 
 _GRAMMARS = {"rfc3986_validator": "validate_rfc3986", "rfc3987_syntax": "is_valid_syntax"}
@@ -61,3 +64,17 @@ with _grammars_on_demand():
     )
     from jsonschema.exceptions import best_match
     from jsonschema.protocols import Validator
+
+DIALECTS: dict[str, type[Validator]] = {
+    str(dialect.META_SCHEMA["$schema"]).removesuffix("#"): dialect
+    for dialect in (Draft202012Validator, Draft201909Validator, Draft7Validator, Draft6Validator, Draft4Validator)
+}
+"""What `$schema` may say, with or without a `#` at its end."""
+
+
+def dialect_of(schema: Mapping[str, Any]) -> type[Validator] | None:
+    """The JSON Schema dialect that `$schema` names, 2020-12 where there is none; None where it names no known one."""
+    if "$schema" not in schema:
+        return Draft202012Validator
+    named = schema["$schema"]
+    return DIALECTS.get(named.removesuffix("#")) if isinstance(named, str) else None

@@ -7,26 +7,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from fcdistill.records import ToolSpec
+from fcdistill.tools.intersection import intersect, join_schemas
+from fcdistill.tools.refs import read_schema
 
 __all__ = ["optional_parameters", "property_schema", "required_parameters", "resolve_schema"]
 
-_MAX_REFERENCES = 64
+_MAX_WRAPPERS = 64
+_NULL = {"type": "null"}
 
 
 def resolve_schema(schema: Any, root: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema behind local `$ref`s and behind wrappers with one alternative besides null.
+    """The schema behind references and behind wrappers with one alternative besides null.
 
     `{"anyOf": [X, {"type": "null"}]}`, as generated schemas write an optional X, reads as X with the wrapper's other
-    keywords; so does an `allOf` of one. A schema that is no object counts as `{}`.
+    keywords. A schema that is no object counts as `{}`.
     """
-    for _ in range(_MAX_REFERENCES):
-        if not isinstance(schema, dict):
+    for _ in range(_MAX_WRAPPERS):
+        schema = read_schema(schema, root)
+        keyword = _wrapping_keyword(schema) if isinstance(schema, dict) else None
+        if keyword is None:
+            return schema if isinstance(schema, dict) else {}
+        inner = read_schema(next(branch for branch in schema[keyword] if branch != _NULL), root)
+        if not isinstance(inner, dict):
             return {}
-        inner = _referenced(schema["$ref"], root) if isinstance(schema.get("$ref"), str) else _only_branch(schema)
-        if inner is None:
-            return schema
-        wrapper = {key: part for key, part in schema.items() if key not in ("$ref", "anyOf", "oneOf", "allOf")}
-        schema = {**wrapper, **inner} if isinstance(inner, dict) else inner
+        wrapper = {key: part for key, part in schema.items() if key not in (keyword, "allOf")}
+        own = {key: part for key, part in inner.items() if key != "allOf"}
+        merged, rest = intersect(own, wrapper, join_schemas)
+        left = [*schema.get("allOf", ()), *inner.get("allOf", ()), *([rest] if rest else [])]
+        schema = {**merged, "allOf": left} if left else merged
     return {}
 
 
@@ -34,7 +42,7 @@ def property_schema(parameters: Mapping[str, Any], steps: list[str]) -> dict[str
     """The schema at a parameter path; arrays are stepped through. None where there is no such parameter."""
     schema = resolve_schema(dict(parameters), parameters)
     for step in steps:
-        for _ in range(_MAX_REFERENCES):
+        for _ in range(_MAX_WRAPPERS):
             if "items" not in schema:
                 break
             schema = resolve_schema(schema["items"], parameters)
@@ -55,17 +63,8 @@ def optional_parameters(spec: ToolSpec) -> list[str]:
     return [name for name in root.get("properties", {}) if name not in root.get("required", [])]
 
 
-def _referenced(reference: str, root: Mapping[str, Any]) -> Any:
-    found: Any = root
-    for step in reference.removeprefix("#").split("/")[1:]:
-        step = step.replace("~1", "/").replace("~0", "~")
-        found = found.get(step, {}) if isinstance(found, dict) else {}
-    return found
-
-
-def _only_branch(schema: Mapping[str, Any]) -> Any | None:
-    for keyword in ("anyOf", "oneOf", "allOf"):
-        branches = [branch for branch in schema.get(keyword, ()) if branch != {"type": "null"}]
-        if len(branches) == 1:
-            return branches[0]
+def _wrapping_keyword(schema: Mapping[str, Any]) -> str | None:
+    for keyword in ("anyOf", "oneOf"):
+        if len([branch for branch in schema.get(keyword, ()) if branch != _NULL]) == 1:
+            return keyword
     return None

@@ -11,37 +11,35 @@ import json
 import marshal
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from fcdistill.errors import CatalogError
 from fcdistill.records import CALL_ERRORS, CallError, ToolCall, ToolSpec
-from fcdistill.tools.declared_levels import EndlessReferenceError, Leaf, Level, Levels, Place, RemoteReferenceError
+from fcdistill.tools.declared_levels import Level, Levels, Place
 from fcdistill.tools.json_schema import (
-    Draft4Validator,
-    Draft6Validator,
-    Draft7Validator,
-    Draft201909Validator,
+    DIALECTS,
     Draft202012Validator,
     ValidationError,
     Validator,
     best_match,
+    dialect_of,
+)
+from fcdistill.tools.refs import (
+    EndlessReferenceError,
+    Leaf,
+    RemoteReferenceError,
+    UnusableReferenceError,
+    pointer_step,
 )
 
-__all__ = ["MAX_SCHEMA_DEPTH", "CallValidator", "Violation", "check_spec", "dialect_of", "pointer_step"]
+__all__ = ["MAX_SCHEMA_DEPTH", "CallValidator", "Violation", "check_spec", "reference_problems"]
 
 MAX_SCHEMA_DEPTH = 64
 """Levels of nested arrays and objects that a tool's schema may have."""
-
-_DIALECTS: dict[str, type[Validator]] = {
-    str(dialect.META_SCHEMA["$schema"]).removesuffix("#"): dialect
-    for dialect in (Draft202012Validator, Draft201909Validator, Draft7Validator, Draft6Validator, Draft4Validator)
-}
-"""What `$schema` may say, with or without a `#` at its end."""
 
 _CODES: dict[str, CallError] = {
     "required": "missing_required",
@@ -107,24 +105,43 @@ def check_spec(spec: ToolSpec) -> list[str]:
         return [f"the schema is nested more than {MAX_SCHEMA_DEPTH} levels"]
     dialect = dialect_of(schema)
     if dialect is None:
-        return [f"/$schema: unknown dialect {_quote(schema['$schema'])}; known are {', '.join(_DIALECTS)}"]
+        return [f"/$schema: unknown dialect {_quote(schema['$schema'])}; known are {', '.join(DIALECTS)}"]
     problems = _metaschema_problems(dialect, schema)
     if schema.get("type") != "object":
         problems.append(f"/type: the root must have type 'object', found {_quote(schema.get('type'))}")
-    return problems or _reference_problems(dialect, schema)
+    return problems or reference_problems(dialect, schema)
 
 
-def dialect_of(schema: Mapping[str, Any]) -> type[Validator] | None:
-    """The JSON Schema dialect that `$schema` names, 2020-12 where there is none; None where it names no known one."""
-    if "$schema" not in schema:
-        return Draft202012Validator
-    named = schema["$schema"]
-    return _DIALECTS.get(named.removesuffix("#")) if isinstance(named, str) else None
+def reference_problems(dialect: type[Validator], schema: dict[str, Any]) -> list[str]:
+    """What is wrong with the references of a schema, and with what they lead to, each in one sentence.
 
-
-def pointer_step(step: str | int) -> str:
-    """A name or an index as a JSON pointer holds it (RFC 6901, section 3)."""
-    return str(step).replace("~", "~0").replace("/", "~1")
+    Args:
+        dialect: whose metaschema finds nothing wrong with the schema.
+        schema: the whole document.
+    """
+    levels = Levels(dialect, schema)
+    problems: list[str] = []
+    pending = [levels.root]
+    reached: dict[int, Leaf] = {}
+    while pending:
+        leaf = pending.pop()
+        if leaf.key in reached or not isinstance(leaf.schema, dict):
+            continue
+        reached[leaf.key] = leaf
+        pending += leaf.subschemas()
+        for keyword, reference in leaf.references():
+            name = f"{keyword} {_quote(reference)}"
+            try:
+                target = leaf.follow(reference)
+            except RemoteReferenceError:
+                problems.append(f"{name} leads out of the schema; no other document is read")
+            except UnusableReferenceError:
+                problems.append(f"{name} leads nowhere")
+            else:
+                behind = [] if target.key in reached else _metaschema_problems(dialect, target.schema)
+                problems += [f"behind {name}, {problem}" for problem in behind]
+                pending += [] if behind else [target]
+    return sorted(set(problems)) or sorted(set(_level_problems(levels, reached.values())))
 
 
 def _is_deeper(value: object, limit: int) -> bool:
@@ -144,40 +161,13 @@ def _metaschema_problems(dialect: type[Validator], schema: Any) -> list[str]:
     return sorted(problems)
 
 
-def _reference_problems(dialect: type[Validator], schema: dict[str, Any]) -> list[str]:
-    """What is wrong with the references of a schema that is valid otherwise, and with what they lead to."""
-    levels = Levels(dialect, schema)
-    problems: list[str] = []
-    pending = [levels.root]
-    reached: dict[int, Leaf] = {}
-    while pending:
-        leaf = pending.pop()
-        if leaf.key in reached or not isinstance(leaf.schema, dict):
-            continue
-        reached[leaf.key] = leaf
-        pending += leaf.subschemas()
-        for keyword, reference in leaf.references():
-            name = f"{keyword} {_quote(reference)}"
-            try:
-                target = leaf.follow(reference)
-            except RemoteReferenceError:
-                problems.append(f"{name} leads out of the schema; only references that start with '#' are followed")
-            except (Unresolvable, AttributeError, LookupError, TypeError, ValueError):
-                problems.append(f"{name} leads nowhere")
-            else:
-                behind = [] if target.key in reached else _metaschema_problems(dialect, target.schema)
-                problems += [f"behind {name}, {problem}" for problem in behind]
-                pending += [] if behind else [target]
-    return sorted(set(problems)) or sorted(set(_level_problems(levels, reached.values())))
-
-
 def _level_problems(levels: Levels, leaves: Iterable[Leaf]) -> Iterator[str]:
     for leaf in leaves:
         try:
             if levels.at(leaf).depth > MAX_SCHEMA_DEPTH:
                 yield f"more than {MAX_SCHEMA_DEPTH} references lead from one to the next"
-        except EndlessReferenceError:
-            yield "a schema applies to itself in place, without a level of arguments between: it never ends"
+        except EndlessReferenceError as error:
+            yield f"a schema applies to itself in place, without a level of arguments between: it never ends ({error})"
         except RecursionError:
             yield f"more than {MAX_SCHEMA_DEPTH} references lead from one to the next"
         except re.error as error:

@@ -56,34 +56,61 @@ def sets(*changes: str) -> list[str]:
     return [part for change in changes for part in ("--set", change)]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["--version"],
-        ["init", "--help"],
-        ["generate", "--help"],
-        ["inspect", "--help"],
-        ["adapt", "--help"],
-        ["train", "--help"],
-        ["cache", "--help"],
-        ["plot", "--help"],
-        ["check", "--help"],
-        ["eval", "--help"],
-        ["compare", "--help"],
-        ["traces", "export", "--help"],
-        ["traces", "import", "--help"],
-        ["schemas", "config"],
-        ["schemas", "export", "made"],
-        ["generate", "config.yaml"],
-        ["eval", "config.yaml"],
-        ["eval", "--cases", "cases.jsonl", "--tools", "tools.json", "--out", "o", "--predictions", "predictions.jsonl"],
-    ],
-    ids=" ".join,
-)
-def test_torch_and_transformers_are_imported_only_where_a_model_runs(project: Path, arguments: list[str]) -> None:
-    ended = run_process(project, *arguments, program=WITHOUT_TORCH)
+LIGHT_COMMANDS = [
+    ["--help"],
+    ["--version"],
+    ["init", "--help"],
+    ["generate", "--help"],
+    ["inspect", "--help"],
+    ["adapt", "--help"],
+    ["train", "--help"],
+    ["cache", "--help"],
+    ["plot", "--help"],
+    ["check", "--help"],
+    ["eval", "--help"],
+    ["compare", "--help"],
+    ["traces", "export", "--help"],
+    ["traces", "import", "--help"],
+    ["schemas", "config"],
+    ["schemas", "export", "made"],
+    ["generate", "config.yaml"],
+    ["eval", "config.yaml"],
+    ["eval", "--cases", "cases.jsonl", "--tools", "tools.json", "--out", "o", "--predictions", "predictions.jsonl"],
+]
+
+EACH_WITHOUT_TORCH = """
+import contextlib, io, json
+codes = []
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["fcdistill", *arguments]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+    codes.append([code, said.getvalue()])
+print(json.dumps(codes))
+"""
+
+
+@pytest.fixture(scope="module")
+def ended_without_torch(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> dict[str, tuple[int, str]]:
+    """How each command ends, and what it says, in one process that refuses to import torch and its like."""
+    directory = tmp_path_factory.mktemp("light")
+    write_project(directory, tiny_models)
+    program = WITHOUT_TORCH.replace("cli.main()\n", EACH_WITHOUT_TORCH)
+    ended = run_process(directory, json.dumps(LIGHT_COMMANDS), program=program)
     assert ended.code == 0, ended
+    return dict(zip(map(" ".join, LIGHT_COMMANDS), json.loads(ended.out), strict=True))
+
+
+@pytest.mark.parametrize("command", map(" ".join, LIGHT_COMMANDS))
+def test_torch_and_transformers_are_imported_only_where_a_model_runs(
+    ended_without_torch: dict[str, tuple[int, str]], command: str
+) -> None:
+    code, said = ended_without_torch[command]
+    assert code == 0, said
 
 
 def test_listing_models_imports_no_torch_and_downloads_nothing(project: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from fcdistill.records import Message
 from fcdistill.storage import write_jsonl
 from tests.cli.projects import Ended, files_below, run_cli
-from tests.traces.test_export import LIGHT, TRACES, reject, trace
+from tests.traces.light_traces import LIGHT, TRACES, reject, trace
 
 Run = Callable[..., Ended]
 

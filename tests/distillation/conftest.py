@@ -1,12 +1,20 @@
-"""Flex attention on a CPU."""
+"""What the tests of `fcdistill.distillation` share: tiny models on disk, and flex attention on a CPU."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn.attention import flex_attention
 
 from fcdistill.distillation.packed import attention
+from tests.distillation.world import make_world
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Traces and models, see `make_world`; no test writes there."""
+    return make_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fcdistill.config import Divergence, KdGate, ObjectiveConfig
-from fcdistill.distillation import objective as module
+from fcdistill.distillation import objective
 from fcdistill.distillation.losses import chunks
 from fcdistill.distillation.losses.cross_tokenizer import VocabularyMap, shared_string_kl
 from fcdistill.distillation.losses.divergences import (
@@ -25,6 +25,7 @@ from fcdistill.distillation.losses.divergences import (
     tvd,
 )
 from fcdistill.distillation.losses.gating import row_gate
+from fcdistill.distillation.losses.soft_labels import LogitLabels, TopKLabels
 from fcdistill.distillation.objective import SpanRows, StepTotals, loss_and_components
 from fcdistill.distillation.packed.forward import ModelRows
 from fcdistill.distillation.signals.sources import CachedRows
@@ -79,7 +80,8 @@ def _teacher(
     if targets_N is None:
         targets_N = torch.arange(len(logits_NV)) % logits_NV.shape[1]
     target_logprobs_N = logprobs_NV.gather(1, targets_N[:, None])[:, 0]
-    return CachedRows(kept, logits_NV.shape[1], hidden_MH, logprobs_NV.gather(1, kept.ids_NK), target_logprobs_N)
+    labels = TopKLabels(kept.ids_NK, kept.logprobs_NK, logprobs_NV.gather(1, kept.ids_NK), target_logprobs_N)
+    return CachedRows(labels, logits_NV.shape[1], hidden_MH)
 
 
 def _config(divergence: Divergence, **extra: Any) -> ObjectiveConfig:
@@ -141,7 +143,7 @@ def test_each_chunk_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         sizes.append(len(logits_NV))
         return cross_entropy(logits_NV, *others, **named)
 
-    monkeypatch.setattr(module, "cross_entropy", counted)
+    monkeypatch.setattr(objective, "cross_entropy", counted)
     monkeypatch.setattr(chunks, "CHUNK_ROWS", 8)
     _twenty_rows(torch.randn(20, 13).requires_grad_())[0].backward()
     assert sizes == [8, 8, 4]
@@ -411,7 +413,7 @@ def test_between_two_tokenizers_pairs_and_spans_are_gated(kd_gate: KdGate) -> No
     config = ObjectiveConfig(ce_weight=0, kd_weight=1, kd_gate=kd_gate)
     off_loss, off_gradient = _aligned_loss(ObjectiveConfig(ce_weight=0, kd_weight=1), 12)
     _, teacher_UV, spans = _aligned_rows(12)
-    gate_U = row_gate(kd_gate, teacher_UV, spans["teacher_targets_U"])
+    gate_U = row_gate(kd_gate, LogitLabels(teacher_UV), spans["teacher_targets_U"])
     factor_N = torch.zeros(12)
     factor_N[spans["paired_student_P"]] = gate_U[spans["paired_teacher_P"]]
     for span in range(len(spans["span_weights_Q"])):
@@ -513,7 +515,7 @@ def test_the_compiled_loss_has_the_gradients_of_the_plain_one(divergence: str) -
     """Row numbers change from batch to batch; more than a chunk of rows, less, and none."""
     config = ObjectiveConfig(ce_weight=0.7, kd_weight=0.9, kd_temperature=2.0, kd_divergence=divergence)  # type: ignore[arg-type]
     try:
-        compiled = module.compiled_row_sums(torch.device("cpu"))
+        compiled = objective.compiled_row_sums(torch.device("cpu"))
     except ConfigError as error:
         pytest.skip(error.found)
     torch.manual_seed(0)
@@ -546,6 +548,6 @@ def test_a_loss_that_can_not_be_compiled_is_refused(monkeypatch: pytest.MonkeyPa
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no compiler\nat all")
 
-    monkeypatch.setattr(module.torch, "compile", broken)
+    monkeypatch.setattr(objective.torch, "compile", broken)
     with pytest.raises(ConfigError, match="nothing can be compiled for cpu here: no compiler\n"):
-        module.compiled_row_sums(torch.device("cpu"))
+        objective.compiled_row_sums(torch.device("cpu"))

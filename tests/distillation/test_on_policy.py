@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from fcdistill.config import CLASS_NAMES, ObjectiveConfig, TrainConfig, parse_config
-from fcdistill.distillation import trainer as module
 from fcdistill.distillation.examples.collation import Collator
 from fcdistill.distillation.examples.examples import Example, call_validators, render_traces
 from fcdistill.distillation.on_policy import OnPolicy, Sample, is_on_policy, is_valid_answer
 from fcdistill.distillation.packed.attention import training_attention
+from fcdistill.distillation.packed.forward import forward_rows
 from fcdistill.distillation.preparation import Prepared, PreparedTeacher
 from fcdistill.distillation.student.lora import fuse_lora
 from fcdistill.distillation.tokenizers.token_strings import pair_strings, token_strings
@@ -359,8 +359,8 @@ def test_the_rows_of_samples_are_those_of_an_unpacked_forward_pass(layout: Any) 
     on_policy = OnPolicy(model, _config(), prepared)
     samples = [sample for step in (0, 1) for sample in on_policy.samples(prepared.train, step)]
     batch = Collator(layout, layout, {}, "completion")([sample.example for sample in samples])
-    found = module.forward_rows(
-        model, model.get_output_embeddings(), batch["student"], batch["student_logit_rows_N"]
+    found = forward_rows(
+        model, model.get_output_embeddings(), batch["student"]["inputs"], batch["student"]["logit_rows_N"]
     ).logits_NV
     start = 0
     for sample in samples:

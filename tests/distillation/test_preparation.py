@@ -4,7 +4,7 @@ from typing import Any, get_args
 import pytest
 
 from fcdistill.config import Divergence, TrainConfig, parse_config
-from fcdistill.distillation import preparation as module
+from fcdistill.distillation import preparation
 from fcdistill.distillation.preparation import prepare
 from fcdistill.errors import ConfigError, DataError
 from fcdistill.records import Message, ModelRef
@@ -47,7 +47,7 @@ def test_the_aligned_layers_are_known_before_any_weights(
     objective: dict[str, Any],
     pairs: Any,
 ) -> None:
-    monkeypatch.setattr(module, "load_model", lambda *_, **__: pytest.fail("no weights are needed"))
+    monkeypatch.setattr(preparation, "load_model", lambda *_, **__: pytest.fail("no weights are needed"))
     student = {**student, "model": student["model"].format(models=tiny_models)}
     prepared = prepare(_config(tmp_path, tiny_models, student=student, objective=objective), signal="online")
     assert prepared.teacher is not None
@@ -159,7 +159,7 @@ def _foreign(directory: Path, models: Path, **objective: Any) -> TrainConfig:
 def test_a_teacher_of_another_tokenizer_needs_forward_kl(
     tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, divergence: str
 ) -> None:
-    monkeypatch.setattr(module, "load_model", lambda *_, **__: pytest.fail("no weights are needed"))
+    monkeypatch.setattr(preparation, "load_model", lambda *_, **__: pytest.fail("no weights are needed"))
     with pytest.raises(ConfigError, match=f"kd_divergence is {divergence}, but student .* have different tokenizers"):
         prepare(_foreign(tmp_path, tiny_models, kd_weight=1.0, kd_divergence=divergence), signal="online")
 
@@ -168,7 +168,7 @@ def test_a_teacher_of_another_tokenizer_needs_forward_kl(
 def test_a_teacher_of_another_tokenizer_is_aligned_before_any_weights(
     tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, objective: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(module, "load_model", lambda *_, **__: pytest.fail("no weights are needed"))
+    monkeypatch.setattr(preparation, "load_model", lambda *_, **__: pytest.fail("no weights are needed"))
     config = _config(tmp_path, tiny_models, student={"model": str(tiny_models / "chatml")}, objective=objective)
     prepared = prepare(config, signal="online")
     assert prepared.teacher is not None and prepared.teacher.string_pairs is not None

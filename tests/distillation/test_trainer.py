@@ -11,7 +11,6 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from fcdistill.config import CLASS_NAMES, ObjectiveConfig
-from fcdistill.distillation import trainer as module
 from fcdistill.distillation.examples.collation import Layout
 from fcdistill.distillation.examples.examples import Example, HiddenPositions, Side
 from fcdistill.distillation.losses import chunks
@@ -221,7 +220,7 @@ def test_hidden_states_of_another_architecture_are_aligned_row_by_row(
     distances = []
     for (student_layer, teacher_layer), linear in zip(pairs, trainer._projectors.maps.values(), strict=True):  # type: ignore[union-attr]
         teacher_MH = plain(gemma, "teacher", teacher_layer)
-        assert torch.allclose(teacher.rows(batch).hidden_MH[teacher_layer], teacher_MH, atol=1e-5)
+        assert torch.allclose(teacher.rows(batch["teacher"]).hidden_MH[teacher_layer], teacher_MH, atol=1e-5)
         student_MH = plain(trainer.model, "student", student_layer) @ linear.weight.T
         distances.append(1 - F.cosine_similarity(student_MH, teacher_MH, dim=-1).mean())
     assert loss == pytest.approx(torch.stack(distances).mean().item(), rel=1e-5)
@@ -442,7 +441,7 @@ def test_held_out_logits_are_read_a_chunk_at_a_time(tmp_path: Path, monkeypatch:
         sizes.append(len(logits_NV))
         return cross_entropy(logits_NV, targets_N)
 
-    monkeypatch.setattr(module, "cross_entropy", counted)
+    monkeypatch.setattr("fcdistill.distillation.trainer.cross_entropy", counted)
     assert trainer.evaluate() == pytest.approx(whole, rel=1e-6)
     assert max(sizes) == 3 and len(sizes) > 3
 

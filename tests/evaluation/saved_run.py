@@ -7,7 +7,7 @@ from typing import Any
 from fcdistill.evaluation.stats import summarise
 from fcdistill.records import Prediction
 from fcdistill.storage import write_json, write_jsonl
-from tests.evaluation.test_stats import score
+from tests.evaluation.scores import score
 
 __all__ = ["write_run"]
 

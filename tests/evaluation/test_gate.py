@@ -12,7 +12,7 @@ from fcdistill.evaluation.gate import baseline_of, detectable_drop, gate_power, 
 from fcdistill.evaluation.stats import summarise
 from fcdistill.records import EvalCase, GateVerdict, Prediction, Report, Score
 from fcdistill.storage import write_json
-from tests.evaluation.test_stats import repeated
+from tests.evaluation.scores import repeated
 
 
 def scores_of(outcomes: Sequence[bool]) -> list[Score]:

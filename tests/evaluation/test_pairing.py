@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fcdistill.errors import DataError
 from fcdistill.evaluation.pairing import changed_ids, compare_scores
 from fcdistill.records import Score
-from tests.evaluation.test_stats import repeated, score
+from tests.evaluation.scores import repeated, score
 
 
 def scores(outcomes: Sequence[bool]) -> list[Score]:

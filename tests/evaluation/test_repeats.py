@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fcdistill.evaluation.repeats import agreement, by_case, case_verdict, pass_hat
-from tests.evaluation.test_stats import score
+from tests.evaluation.scores import score
 
 
 def test_answers_stand_by_their_case_in_order() -> None:

@@ -8,7 +8,7 @@ from fcdistill.errors import DataError
 from fcdistill.evaluation.saved_runs import describe_differences, read_run, require_comparable
 from fcdistill.storage import write_jsonl
 from tests.evaluation.saved_run import write_run
-from tests.evaluation.test_stats import score
+from tests.evaluation.scores import score
 
 
 def test_a_run_is_read_by_its_directory_or_its_report(tmp_path: Path) -> None:

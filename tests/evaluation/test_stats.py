@@ -9,22 +9,7 @@ from scipy.stats import binomtest, norm
 from fcdistill.evaluation import stats
 from fcdistill.evaluation.stats import clustered_interval, summarise, wilson_interval
 from fcdistill.records import ModelRef, Prediction, Report, Score
-
-
-def score(name: str, *, correct: bool = True, **fields: object) -> Score:
-    values: dict[str, object] = {
-        "id": name,
-        "category": "simple",
-        "behaviour": "call",
-        "tools": ["set_light"],
-        "correct": correct,
-        "primary_error": None if correct else "wrong_value",
-        "parsed": True,
-        "schema_valid": True,
-        "names_correct": True,
-        "called": True,
-    }
-    return Score.model_validate(values | fields)
+from tests.evaluation.scores import repeated, score
 
 
 def report_of(scores: list[Score], answers: list[Prediction] | None = None, unscored: tuple[str, ...] = ()) -> Report:
@@ -99,11 +84,6 @@ def test_the_clustered_interval_covers_the_true_mean(a: float, b: float) -> None
         covered += low <= a / (a + b) <= high
     # Four standard errors below 95%.
     assert covered / trials >= 0.95 - 4 * math.sqrt(0.95 * 0.05 / trials)
-
-
-def repeated(name: str, outcomes: str, **fields: object) -> list[Score]:
-    """Verdicts on a case's answers, 1 for a right one."""
-    return [score(name, correct=outcome == "1", repetition=i, **fields) for i, outcome in enumerate(outcomes)]
 
 
 def test_repeated_cases() -> None:

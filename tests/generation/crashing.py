@@ -1,10 +1,9 @@
-"""A small generation that kills its own process at a given instant: `main` takes OUT INSTANT [--retry-rejects | I/N].
+"""A small generation that kills its own process at a given instant.
 
-INSTANT is one of the names in `_arm` with the number of the occurrence, as in `torn:2`.
+An instant is one of the names in `_arm` with the number of the occurrence, as in `torn:2`.
 """
 
 import os
-import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,15 +18,10 @@ from fcdistill.records import ModelRef, ToolCall
 from fcdistill.storage import Journal, RunDirectory
 from fcdistill.toolcalls.parsing import render_calls
 from tests.generation.home import EXAMPLES, TOOLS, VALUES, catalog, write_faithfully
+from tests.killed import exit_code_of, kill_me
+from tests.paths import ROOT
 
 CHUNK = 7
-
-
-def carry_out(name: str, arguments: dict[str, Any]) -> str:
-    """The executor's function."""
-    if arguments.get("state") == "off":
-        raise RuntimeError("nothing can be switched off")
-    return name
 
 
 class FitfulTeacher:
@@ -65,13 +59,9 @@ def config_for(out: Path, shard: str | None = None) -> GenerateConfig:
         seeds=Path(__file__).with_name("crashing_seeds.jsonl"),
         num_votes=3,
         judge=ScriptedBackendConfig(backend="scripted", answers=Path("unused")),
-        executor=ExecutorConfig(function=f"{__name__}:carry_out"),
+        executor=ExecutorConfig(function="tests.generation.carrying_out:carry_out"),
         shard=shard,
     )
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _arm(instant: str) -> None:
@@ -92,17 +82,17 @@ def _arm(instant: str) -> None:
             data = "".join(record.model_dump_json() + "\n" for record in listed).encode()
             journal._file.write(data[: len(data) // 2])
         if dies and name in ("torn", "before_append"):
-            _die()
+            kill_me()
         places = append(journal, listed)
         if dies:
-            _die()
+            kill_me()
         return places
 
     def dying_write(write: Any) -> Any:
         def written(path: Path, value: Any) -> None:
             write(path, value)
             if now_it_is():
-                _die()
+                kill_me()
 
         return written
 
@@ -114,13 +104,18 @@ def _arm(instant: str) -> None:
         assembly.write_json = rounds.write_json = dying_write(write_json)  # type: ignore[attr-defined]
     else:
         assert name == "before_complete"
-        RunDirectory.mark_complete = lambda run: _die()  # type: ignore[method-assign]
+        RunDirectory.mark_complete = lambda run: kill_me()  # type: ignore[method-assign]
 
 
-def main() -> None:
-    out, instant, *flags = sys.argv[1:]
-    _arm(instant)
-    generator._CHUNK = outcomes._BATCH = CHUNK
-    retry_rejects = "--retry-rejects" in flags
-    config = config_for(Path(out), shard=next((flag for flag in flags if flag != "--retry-rejects"), None))
-    pipeline.run_generation(config, FitfulTeacher, catalog(), judge=open_judge, retry_rejects=retry_rejects)
+def generate_until(instant: str, out: Path, *, shard: str | None = None, retry_rejects: bool = False) -> int:
+    """Generate until an instant, in a process that dies then; its exit code."""
+
+    def work() -> None:
+        os.chdir(ROOT)  # where the executor's process finds its function
+        sys.modules.pop("torch", None)  # other tests loaded it; a generation that has none forks for some of its work
+        _arm(instant)
+        generator._CHUNK = outcomes._BATCH = CHUNK
+        made = config_for(out, shard)
+        pipeline.run_generation(made, FitfulTeacher, catalog(), judge=open_judge, retry_rejects=retry_rejects)
+
+    return exit_code_of(work)

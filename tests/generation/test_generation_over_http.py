@@ -19,7 +19,7 @@ from fcdistill.records import GenerationStats, SeedRequest
 from fcdistill.storage import write_jsonl
 from tests.backends.openai.faulty_server import FaultyServer, Reply, chat, failure, question
 from tests.generation.home import TOOLS, catalog_of, tool
-from tests.generation.test_pipeline import journal_keys, reasons, traces
+from tests.generation.runs import journal_keys, reasons, traces
 
 NUM = 48
 TIMER = tool("set_timer", {"minutes": {"type": "integer", "minimum": 1, "maximum": 600}}, ("minutes",))

@@ -3,85 +3,41 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fcdistill.backends import ScriptedBackend
 from fcdistill.backends.base import Completion, Request
-from fcdistill.config import DecodeSettings, GenerateConfig, LocalBackendConfig, ScriptedBackendConfig
+from fcdistill.config import DecodeSettings, GenerateConfig, LocalBackendConfig
 from fcdistill.errors import BackendError, DataError
 from fcdistill.generation import generator
 from fcdistill.generation.journal import outcomes
 from fcdistill.generation.pipeline import run_generation
-from fcdistill.records import (
-    EvalCase,
-    GenerationStats,
-    Message,
-    Outcome,
-    Reject,
-    SeedRequest,
-    ToolCall,
-    Trace,
-    WorkedExample,
-)
+from fcdistill.records import EvalCase, GenerationStats, Message, Outcome, WorkedExample
 from fcdistill.storage import read_json, read_jsonl, write_jsonl
-from fcdistill.toolcalls.parsing import render_calls
 from tests.generation import crashing
-from tests.generation.home import EXAMPLES, TOOLS, VALUES, catalog, write_faithfully
+from tests.generation.home import EXAMPLES, catalog, write_faithfully
+from tests.generation.runs import (
+    LIGHT,
+    OUTPUTS,
+    Teacher,
+    call,
+    config,
+    contents,
+    hermes,
+    journal_keys,
+    reasons,
+    refuse,
+    rejects,
+    run,
+    seeds_file,
+    traces,
+)
 from tests.paths import ROOT
-
-from ..tiny import tiny_tokenizer
-
-OUTPUTS = ("traces.jsonl", "rejects.jsonl")
-
-
-def config(out: Path, **fields: Any) -> GenerateConfig:
-    teacher = ScriptedBackendConfig(backend="scripted", answers=Path("unused"))
-    return GenerateConfig(
-        **{"tools": TOOLS, "out": out, "teacher": teacher, "values": VALUES, "num_call_first": 0, **fields}
-    )
-
-
-def run(
-    out: Path, answers: Callable[[Request], str] = write_faithfully, *, retry_rejects: bool = False, **fields: Any
-) -> GenerationStats:
-    made = config(out, **fields)
-    return run_generation(made, lambda: ScriptedBackend(answers), catalog(), retry_rejects=retry_rejects)
-
-
-def refuse() -> ScriptedBackend:
-    raise AssertionError("the teacher was opened")
-
-
-def traces(out: Path) -> list[Trace]:
-    return read_jsonl(out / "traces.jsonl", Trace)
-
-
-def rejects(out: Path) -> list[Reject]:
-    return read_jsonl(out / "rejects.jsonl", Reject)
-
-
-def reasons(out: Path) -> dict[str, str]:
-    return {reject.id: reject.check for reject in rejects(out)}
-
-
-def seeds_file(path: Path, *seeds: tuple[str, str, str | None]) -> Path:
-    write_jsonl(path, [SeedRequest(id=name, text=text, category=category) for name, text, category in seeds])  # type: ignore[arg-type]
-    return path
-
-
-def call(name: str, **arguments: Any) -> ToolCall:
-    return ToolCall(name=name, arguments=arguments)
-
-
-LIGHT = call("set_light", room="kitchen", state="on")
-
+from tests.tiny import tiny_tokenizer
 
 # --- a whole run
 
@@ -206,10 +162,6 @@ def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 # --- rejects and their reasons
-
-
-def hermes(*calls: ToolCall) -> str:
-    return render_calls(calls)
 
 
 REQUEST_FIRST: list[tuple[str, str | None, str, str | None]] = [
@@ -347,28 +299,6 @@ def test_typos_spare_what_the_answer_repeats(tmp_path: Path) -> None:
 
 
 # --- attempts
-
-
-class Teacher:
-    """Answers by request and attempt, and remembers what it was asked."""
-
-    ref = ScriptedBackend({}).ref
-
-    def __init__(self, answers: Callable[[Request, int], str]) -> None:
-        self.answers = answers
-        self.asked: list[str] = []
-        self.closed = False
-
-    def opened(self) -> "Teacher":
-        return self
-
-    def complete(self, requests: Sequence[Request], settings: DecodeSettings) -> Iterator[Completion]:
-        for request in requests:
-            self.asked.append(request.id)
-            yield Completion(request.id, self.answers(request, settings.seed), "stop", 10, 2)
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def from_attempt(number: int, *identities: str) -> Callable[[Request, int], str]:
@@ -536,11 +466,6 @@ def test_a_directory_of_another_run_is_refused(tmp_path: Path) -> None:
 # --- killed and taken up again
 
 
-def start(out: Path, instant: str, *flags: str) -> int:
-    command = [sys.executable, "-c", "from tests.generation.crashing import main; main()", str(out), instant, *flags]
-    return subprocess.run(command, cwd=ROOT, check=False, timeout=60).returncode
-
-
 def take_up(out: Path, monkeypatch: pytest.MonkeyPatch, *, retry_rejects: bool = False) -> None:
     monkeypatch.setattr(generator, "_CHUNK", crashing.CHUNK)
     monkeypatch.setattr(outcomes, "_BATCH", crashing.CHUNK)
@@ -559,10 +484,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def contents(out: Path) -> list[bytes]:
-    return [(out / name).read_bytes() for name in OUTPUTS]
-
-
 @pytest.mark.parametrize(
     "instant", ["before_append:1", "torn:2", "after_append:3", "torn:6", "records_written:1", "before_complete"]
 )
@@ -570,17 +491,10 @@ def test_a_killed_run_ends_with_the_same_files(
     uninterrupted: Path, tmp_path: Path, instant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    assert start(out, instant) == -signal.SIGKILL
+    assert crashing.generate_until(instant, out) == -signal.SIGKILL
     take_up(out, monkeypatch)
     assert contents(out) == contents(uninterrupted)
     assert journal_keys(out) == journal_keys(uninterrupted)
-
-
-def journal_keys(out: Path) -> list[tuple[str, int]]:
-    lines = (out / "journal.jsonl").read_text().splitlines()
-    keys = [(record["id"], record["attempt"]) for record in map(json.loads, lines)]
-    assert len(keys) == len(set(keys))
-    return keys
 
 
 def test_a_run_can_be_killed_again_and_again(
@@ -588,7 +502,7 @@ def test_a_run_can_be_killed_again_and_again(
 ) -> None:
     out = tmp_path / "out"
     for instant in ("torn:1", "after_append:1"):
-        assert start(out, instant) == -signal.SIGKILL
+        assert crashing.generate_until(instant, out) == -signal.SIGKILL
     take_up(out, monkeypatch)
     assert contents(out) == contents(uninterrupted)
     assert journal_keys(out) == journal_keys(uninterrupted)
@@ -600,7 +514,7 @@ def test_a_killed_retry_ends_with_the_same_files(
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(uninterrupted, out)
-    assert start(out, instant, "--retry-rejects") == -signal.SIGKILL
+    assert crashing.generate_until(instant, out, retry_rejects=True) == -signal.SIGKILL
     take_up(out, monkeypatch, retry_rejects=True)
     whole = uninterrupted.parent / "retried"
     assert contents(out) == contents(whole) != contents(uninterrupted)

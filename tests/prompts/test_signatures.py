@@ -51,9 +51,10 @@ def test_types(schema: object, shown: str) -> None:
 
 
 def test_local_references_are_followed() -> None:
-    definitions = {"room/1": {"enum": ["hall", "attic"]}, "list": [{"type": "boolean"}]}
+    definitions = {"room/1": {"enum": ["hall", "attic"]}, "either": {"anyOf": [{"type": "boolean"}, {"type": "null"}]}}
     assert signature_of({"$ref": "#/$defs/room~11"}, **{"$defs": definitions}) == "hall|attic"
-    assert signature_of({"$ref": "#/$defs/list/0"}, **{"$defs": definitions}) == "bool"
+    assert signature_of({"$ref": "#/$defs/either/anyOf/0"}, **{"$defs": definitions}) == "bool"
+    assert signature_of({"$ref": "#/elsewhere/0"}, elsewhere=[{"type": "boolean"}]) == "bool"
 
 
 def test_a_schema_that_contains_itself_ends() -> None:

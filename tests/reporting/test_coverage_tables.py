@@ -7,7 +7,7 @@ from rich.console import Group
 
 from fcdistill.records import CellCoverage
 from fcdistill.reporting.coverage_tables import render_cells
-from tests.reporting.test_tables import printed
+from tests.reporting.reports import printed
 
 
 def cell(asked: int = 2, made: int = 2, kept: int = 1, **fields: Any) -> CellCoverage:

@@ -10,10 +10,8 @@ import pytest
 from fcdistill.evaluation.stats import summarise
 from fcdistill.records import GateVerdict, Prediction, Report, Score
 from fcdistill.reporting.html import render_html
-from tests.evaluation.test_stats import repeated
-from tests.reporting.test_tables import case, report_of, score
-
-HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">\''
+from tests.evaluation.scores import repeated
+from tests.reporting.reports import HOSTILE, case, report_of, score
 
 
 class Page(HTMLParser):

@@ -15,8 +15,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from fcdistill.records import Prediction, Score
 from fcdistill.reporting.html import render_html
-from tests.reporting.test_html import HOSTILE
-from tests.reporting.test_tables import case, report_of, score
+from tests.reporting.reports import HOSTILE, case, report_of, score
 
 BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 pytestmark = pytest.mark.skipif(not (BROWSER.exists() and DRIVER.exists()), reason="needs chromium and chromedriver")

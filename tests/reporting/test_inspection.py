@@ -12,7 +12,7 @@ from fcdistill.reporting.inspection import Inspection, Selection, inspect_record
 from fcdistill.storage import write_jsonl
 from tests.cli.projects import run_cli
 from tests.generation.home import catalog
-from tests.reporting.test_tables import printed
+from tests.reporting.reports import printed
 
 
 def trace(identity: str, request: str, *calls: dict[str, Any], **meta: Any) -> Trace:

@@ -4,7 +4,7 @@ from rich.console import Group
 
 from fcdistill.records import DedupeReport, RemovedPair
 from fcdistill.reporting.repetitions import render_repetitions
-from tests.reporting.test_tables import printed
+from tests.reporting.reports import printed
 
 
 def test_pairs_stand_with_their_likeness_and_the_thresholds() -> None:

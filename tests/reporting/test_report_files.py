@@ -3,7 +3,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from fcdistill.reporting.report_files import write_reports
-from tests.reporting.test_junit import CASES, PREDICTIONS, SCORES, report
+from tests.reporting.three_cases import CASES, PREDICTIONS, SCORES, report
 
 
 def test_all_files_tell_of_the_same_run(tmp_path: Path) -> None:

@@ -132,6 +132,25 @@ def test_a_parameter_named_like_a_keyword_is_a_parameter() -> None:
     assert _changes([nested[0]], [nested[1]]) == [CatalogChange("changed", "t", "o")]
 
 
+def test_what_got_narrower_behind_a_reference_is_said_of_the_parameter() -> None:
+    old, new = (
+        ToolSpec(
+            name="t",
+            parameters={
+                "type": "object",
+                "$ref": "#/$defs/Arguments",
+                "$defs": {
+                    "Arguments": {"properties": {"p": {"$ref": "#level", "maximum": most}}, "required": required},
+                    "Level": {"$anchor": "level", **LEVEL},
+                },
+            },
+        )
+        for most, required in ((90, []), (50, ["p"]))
+    )
+    assert _changes([old], [old]) == []
+    assert _changes([old], [new])[0] == CatalogChange("narrowed", "t", "p", "maximum 90 became 50; is required now")
+
+
 def test_a_schema_that_closes_is_a_change_of_the_tool() -> None:
     closed = LIGHT.model_copy(update={"parameters": {**LIGHT.parameters, "additionalProperties": False}})
     assert [change.parameter for change in _changes([LIGHT], [closed])] == [""]

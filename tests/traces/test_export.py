@@ -7,25 +7,13 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from fcdistill.errors import DataError
-from fcdistill.records import (
-    Check,
-    FunctionCall,
-    Message,
-    ModelRef,
-    Outcome,
-    Reject,
-    ToolCall,
-    Trace,
-    TraceMeta,
-)
+from fcdistill.records import Check, FunctionCall, Message, Outcome, Reject
 from fcdistill.storage import write_jsonl
 from fcdistill.toolcalls.parsing import parse_output
 from fcdistill.traces.export import export_rows, preference_rows, read_failed, write_rows
 from tests.generation.home import catalog
 from tests.tiny import tiny_tokenizer
-
-LIGHT = ToolCall(name="set_light", arguments={"room": "kitchen", "state": "off"})
-TIMER = ToolCall(name="set_timer", arguments={"duration": {"minutes": 12}, "label": 'a "tea" </tool_call>\n'})
+from tests.traces.light_traces import LIGHT, TIMER, TRACES, reject, said, trace
 
 FINE_TUNING = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -116,34 +104,6 @@ FINE_TUNING = {
     },
 }
 """OpenAI's published rules of a fine-tuning line, as far as a schema can say them."""
-
-
-def trace(identity: str, *messages: Message) -> Trace:
-    meta = TraceMeta(source="request_first", category="simple", plan_cell="", teacher=ModelRef(model="m"))
-    return Trace(id=identity, messages=messages, tools=catalog().tools, split_group=identity, meta=meta)
-
-
-def said(text: str) -> Message:
-    return Message(role="user", content=text)
-
-
-def reject(candidate: Trace, check: str = "schema") -> Reject:
-    return Reject(id=candidate.id, check=check, detail="it is wrong", candidate=candidate)
-
-
-TRACES = [
-    trace("one", said("Kitchen light off, and tea in 12 minutes."), Message.calling([LIGHT, TIMER])),
-    trace("none", said("Tell me a joke."), Message(role="assistant", content="I can only help with the house.")),
-    trace(
-        "steps",
-        Message(role="system", content="Be brief."),
-        said("Is it cold in the hall? If so, light off in the kitchen."),
-        Message.calling([ToolCall(name="get_sensor", arguments={"sensor": "temperature"}), TIMER]),
-        Message(role="tool", content='{"celsius": 12}'),
-        Message(role="tool", content="started"),
-        Message.calling([LIGHT]),
-    ),
-]
 
 
 def rows(layout: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from fcdistill.errors import DataError
 from fcdistill.records import Trace
 from fcdistill.storage import read_jsonl, write_jsonl
 from fcdistill.traces.split_files import split_file
-from tests.traces.test_splits import trace
+from tests.traces.grouped_traces import trace
 
 TRACES = [trace(f"t{number:02}", f"g{number // 2}") for number in range(60)]
 

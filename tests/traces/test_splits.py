@@ -5,17 +5,11 @@ from collections import Counter
 import pytest
 
 from fcdistill.errors import DataError
-from fcdistill.records import Message, ModelRef, Trace, TraceMeta
+from fcdistill.records import Trace
 from fcdistill.traces.splits import hold_out_groups, split_traces
+from tests.traces.grouped_traces import trace
 
 STRATA = {f"g{number:03}": "common" if number % 10 else "rare" for number in range(200)}
-
-
-def trace(identity: str, group: str, category: str = "simple", made_of: tuple[str, ...] = ()) -> Trace:
-    teacher = ModelRef(model="m", params={"from": list(made_of)} if made_of else {})
-    meta = TraceMeta(source="call_first", category=category, plan_cell="c", teacher=teacher)  # type: ignore[arg-type]
-    messages = (Message(role="user", content=identity), Message(role="assistant", content="no"))
-    return Trace(id=identity, messages=messages, tools=(), split_group=group, meta=meta)
 
 
 TRACES = [trace(f"t{number:02}", f"g{number // 2}", "irrelevance" if number < 10 else "simple") for number in range(60)]

@@ -20,7 +20,8 @@ from fcdistill.prompts.rendering import calls_text
 from fcdistill.records import ToolCall, ToolSpec
 from fcdistill.toolcalls.parsing import parse_output
 from fcdistill.toolcalls.regions import MARKERS
-from fcdistill.tools.validation import CallValidator, pointer_step
+from fcdistill.tools.refs import pointer_step
+from fcdistill.tools.validation import CallValidator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fcdistill.records import ToolSpec
-from fcdistill.tools.declared_levels import Leaf, Levels
-from fcdistill.tools.json_schema import Validator
-from fcdistill.tools.validation import dialect_of, pointer_step
+from fcdistill.tools.declared_levels import Levels
+from fcdistill.tools.json_schema import Validator, dialect_of
+from fcdistill.tools.plain_references import with_plain_references
+from fcdistill.tools.refs import Document, Leaf, pointer_step
 
 __all__ = ["Unenforceable", "enforceable_schema", "is_set"]
 
@@ -75,7 +76,9 @@ def enforceable_schema(spec: ToolSpec) -> tuple[dict[str, Any], list[Unenforceab
     """
     dialect = dialect_of(spec.parameters)
     assert dialect is not None
-    writer = _Writer(spec.name, dialect, spec.parameters)
+    # What the grammar's library makes of other references need not be what the validator does.
+    parameters, origins = with_plain_references(Document(spec.parameters, dialect))
+    writer = _Writer(spec.name, dialect, parameters, origins)
     schema = writer.place(writer.levels.root, "")
     return schema, writer.problems
 
@@ -97,10 +100,11 @@ def is_set(schema: Any) -> bool:
 class _Writer:
     """Rewrites one tool's schema and collects its problems."""
 
-    def __init__(self, tool: str, dialect: type[Validator], schema: dict[str, Any]) -> None:
+    def __init__(self, tool: str, dialect: type[Validator], schema: dict[str, Any], origins: Mapping[str, str]) -> None:
         self.levels = Levels(dialect, schema)
         self.problems: list[Unenforceable] = []
         self._tool = tool
+        self._origins = origins
         self._unenforced = frozenset(dialect.VALIDATORS) - _ENFORCED
         self._checked_formats = frozenset(dialect.FORMAT_CHECKER.checkers)
         is_plain = _ENFORCED.intersection(schema) <= {"type", "properties", "required", "additionalProperties"}
@@ -213,6 +217,9 @@ class _Writer:
             self._refuse(pointer, "items", f"is missing and so allows objects with {_REPEATING}")
 
     def _refuse(self, pointer: str, keyword: str, detail: str) -> None:
+        place = "/".join(pointer.split("/")[:3])
+        if place in self._origins:
+            pointer = self._origins[place] + pointer.removeprefix(place)
         self.problems.append(Unenforceable(self._tool, pointer, keyword, detail))
 
 

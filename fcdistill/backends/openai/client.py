@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenAIClient", "RequestFailedError", "Usage"]
 
+_PACKAGES = ("openai", "tenacity")
 _NO_KEY = "none"
 """Sent to servers that ask for no key: the client refuses to send nothing."""
 _SHOWN_CHARACTERS = 300
@@ -84,15 +85,16 @@ class OpenAIClient:
         """The client of a config; nothing is asked yet.
 
         Raises:
-            MissingDependencyError: the package openai is not installed.
+            MissingDependencyError: a package of the extra [http] is not installed.
             ConfigError: the key's variable is not set or holds no key.
         """
-        if importlib.util.find_spec("openai") is None:
-            raise MissingDependencyError(
-                "a model behind a server needs the package openai, which is not installed",
-                required="the extra [http]",
-                fix="pip install 'fcdistill[http]'",
-            )
+        for package in _PACKAGES:
+            if importlib.util.find_spec(package) is None:
+                raise MissingDependencyError(
+                    f"a model behind a server needs the package {package}, which is not installed",
+                    required="the extra [http]",
+                    fix="pip install 'fcdistill[http]'",
+                )
         return cls(config, api_key=_api_key(config.api_key_env))
 
     @property

@@ -9,7 +9,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 __all__ = ["Retrying", "TransientError", "retry_after_s"]
 
@@ -46,35 +49,47 @@ class Retrying:
     """
 
     def __init__(self, max_retries: int, *, first_wait_s: float = 0.5) -> None:
-        self._max_retries = max_retries
+        import tenacity
+
         self._first_wait_s = first_wait_s
         self._closed_until = 0.0
         self.num_retries = 0
         """Further tries so far, of all requests."""
+        self._growing_wait = tenacity.wait_exponential(multiplier=first_wait_s, max=_LONGEST_OWN_WAIT_S)
+        self._policy = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(_may_pass),
+            stop=tenacity.stop_after_attempt(max_retries + 1),
+            wait=self._wait_s,
+            before=self._until_open,
+            before_sleep=self._note_retry,
+            reraise=True,
+        )
 
     async def run(self, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
         """What the first attempt that succeeds returns. Raises the last attempt's `TransientError` where none does."""
-        for number in range(self._max_retries + 1):
-            await self._until_open()
-            try:
+        async for one_try in self._policy.copy():  # it keeps the state of one request between its tries
+            with one_try:
                 return await attempt()
-            except TransientError as failure:
-                asked = failure.retry_after_s
-                if number == self._max_retries or (asked is not None and asked > _LONGEST_ASKED_WAIT_S):
-                    raise
-                if asked is not None:
-                    self._closed_until = max(self._closed_until, time.monotonic() + asked)
-            self.num_retries += 1
-            # Jitter, so that requests that failed together do not come back together.
-            await asyncio.sleep(self._wait_s(number) * random.uniform(0.5, 1.0))
-        raise AssertionError("max_retries is negative")
+        raise AssertionError("the policy raises the last failure")
 
-    def _wait_s(self, num_failed_before: int) -> float:
-        return min(self._first_wait_s * 2.0 ** min(num_failed_before, 32), _LONGEST_OWN_WAIT_S)
+    def _wait_s(self, state: "RetryCallState") -> float:
+        # Jitter, so that requests that failed together do not come back together.
+        return self._growing_wait(state) * random.uniform(0.5, 1.0)
 
-    async def _until_open(self) -> None:
+    def _note_retry(self, state: "RetryCallState") -> None:
+        self.num_retries += 1
+        failure = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(failure, TransientError) and failure.retry_after_s is not None:
+            self._closed_until = max(self._closed_until, time.monotonic() + failure.retry_after_s)
+
+    async def _until_open(self, _: "RetryCallState") -> None:
         while (wait_s := self._closed_until - time.monotonic()) > 0:
             await asyncio.sleep(wait_s + random.uniform(0.0, self._first_wait_s))
+
+
+def _may_pass(failure: BaseException) -> bool:
+    """Whether it is worth another try; a server that asks for longer than anybody waits is not asked again."""
+    return isinstance(failure, TransientError) and (failure.retry_after_s or 0.0) <= _LONGEST_ASKED_WAIT_S
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -3,26 +3,24 @@
 A completion token is predicted by the row before it: rows are selected here, once, so that nothing later shifts
 anything. Models and losses are not known here.
 
-Axes: N supervised tokens, M aligned rows of hidden states, K tokens that are known of a teacher's distribution; between
-two tokenizers also U completion tokens of the teacher, P tokens in spans that are compared by distribution, Q other
-spans, I and J their student and teacher tokens.
+Axes: as in `batches`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fcdistill.config import CLASS_NAMES, TokenClass
+from fcdistill.distillation.batches import MicroBatch, SideBatch, SpanTensors
 from fcdistill.distillation.examples.examples import Example, HiddenPositions, Side
 from fcdistill.distillation.packed.forward import Packing, model_inputs
 from fcdistill.distillation.packed.packing import PackedRows, pack_tree, pad_rows
 from fcdistill.distillation.signals.sources import CachedTeacher
 
-__all__ = ["Collator", "Layout", "lay_out_side", "to_device"]
+__all__ = ["Collator", "Layout", "lay_out_side"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,8 @@ class Layout:
 
 def lay_out_side(
     side: Side, layout: Layout, examples: Sequence[Example], positions: HiddenPositions
-) -> tuple[dict[str, Any], int]:
-    """What one model reads of a micro batch, and which of its rows are selected: see `Collator`.
+) -> tuple[SideBatch, int]:
+    """What one model reads of a micro batch, and which of its rows are selected.
 
     Returns:
         The side's part of the batch, and how many tokens are computed.
@@ -61,36 +59,17 @@ def lay_out_side(
         prompt = example.student_prompt if side == "student" else example.teacher_prompt
         logit_rows.append(path[len(prompt) - 1 :])
         hidden_rows.append(path[example.hidden_rows(side, positions)])
-    batch = {
-        side: model_inputs(rows, layout.packing),
-        f"{side}_logit_rows_N": torch.cat(logit_rows),
-        f"{side}_hidden_rows_M": torch.cat(hidden_rows),
+    batch: SideBatch = {
+        "inputs": model_inputs(rows, layout.packing),
+        "logit_rows_N": torch.cat(logit_rows),
+        "hidden_rows_M": torch.cat(hidden_rows),
     }
     return batch, rows.num_tokens
 
 
-def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """A batch whose tensors lie on a device."""
-    return {
-        name: value.to(device) if isinstance(value, Tensor) else to_device(value, device)
-        for name, value in batch.items()
-    }
-
-
 @dataclass(frozen=True)
 class Collator:
-    """Makes a micro batch of examples: a plain nested dict of tensors.
-
-    Keys: `student` and, where it runs beside it, `teacher` (model inputs), `targets_N`, `weights_N`, `classes_N`,
-    `example_N` (index of the example in the micro batch), and for each side `*_logit_rows_N` and `*_hidden_rows_M`,
-    flat indices of the predicting rows and of the rows whose hidden states are aligned, in the same order on both
-    sides; `num_tokens` and `num_examples` for the log. A cached teacher adds its own keys instead of `teacher`.
-
-    Between two tokenizers `teacher_logit_rows_N` are the rows of the teacher's own U tokens, and `spans` says which of
-    them belong together: `teacher_targets_U`; `paired_student_P` and `paired_teacher_P`, indices in N and U of tokens
-    that are the same string; for the Q other spans `span_tokens_student_I` and `span_tokens_teacher_J`, indices in N
-    and U, with the span of each in `span_student_I` and `span_teacher_J`, and `span_weights_Q`, the mean weight of the
-    student's tokens: a span's divergence already counts all its tokens.
+    """Makes a micro batch of examples.
 
     Where a process has run out of examples, `filler` is computed in their place and counts for nothing: all processes
     take part in every pass.
@@ -103,7 +82,7 @@ class Collator:
     cached: CachedTeacher | None = None
     filler: Example | None = None
 
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+    def __call__(self, examples: Sequence[Example]) -> MicroBatch:
         """The batch."""
         if not examples:
             assert self.filler is not None, "a single process has no empty micro batches"
@@ -112,40 +91,46 @@ class Collator:
         classes_N = torch.tensor([index for example in examples for index in example.classes])
         counts = torch.tensor([len(example.completion) for example in examples])
         student_side, num_tokens = lay_out_side("student", self.student, examples, self.hidden_positions)
-        batch: dict[str, Any] = {
+        batch: MicroBatch = {
             "targets_N": torch.tensor([token for example in examples for token in example.completion]),
             "classes_N": classes_N,
             "weights_N": weight_of_class[classes_N],
             "example_N": torch.repeat_interleave(torch.arange(len(examples)), counts),
             "num_tokens": torch.tensor(num_tokens),
             "num_examples": torch.tensor(len(examples)),
-            **student_side,
+            "student": student_side,
         }
         if self.teacher is not None:
-            teacher_side, _ = lay_out_side("teacher", self.teacher, examples, self.hidden_positions)
-            batch |= teacher_side
+            batch["teacher"], _ = lay_out_side("teacher", self.teacher, examples, self.hidden_positions)
         if self.cached is not None:
-            batch |= self.cached.read([example.trace_id for example in examples])
+            batch["cached"] = self.cached.read([example.trace_id for example in examples])
         if any(example.alignment is not None for example in examples):
             batch["spans"] = _span_tensors(examples, batch["weights_N"])
         return batch
 
 
-def _without_weight(batch: dict[str, Any]) -> dict[str, Any]:
+def _without_weight(batch: MicroBatch) -> MicroBatch:
     """The batch with the same passes, but no row that a loss or a total counts."""
-    changed: dict[str, Any] = {
-        name: torch.zeros_like(batch[name]) for name in ("weights_N", "num_tokens", "num_examples")
-    }
-    changed |= {name: batch[name][:0] for name in batch if name.endswith("_hidden_rows_M")}
+    changed = batch.copy()
+    changed["weights_N"] = torch.zeros_like(batch["weights_N"])
+    changed["num_tokens"] = torch.zeros_like(batch["num_tokens"])
+    changed["num_examples"] = torch.zeros_like(batch["num_examples"])
+    changed["student"] = _without_hidden_rows(batch["student"])
+    if "teacher" in batch:
+        changed["teacher"] = _without_hidden_rows(batch["teacher"])
+    if "cached" in batch:
+        hidden_MH = {layer: rows_MH[:0] for layer, rows_MH in batch["cached"]["hidden_MH"].items()}
+        changed["cached"] = {**batch["cached"], "hidden_MH": hidden_MH}
     if "spans" in batch:
         changed["spans"] = {**batch["spans"], "span_weights_Q": torch.zeros_like(batch["spans"]["span_weights_Q"])}
-    if "teacher_hidden" in batch:
-        changed["teacher_hidden"] = {layer: rows_MH[:0] for layer, rows_MH in batch["teacher_hidden"].items()}
-    return batch | changed
+    return changed
 
 
-def _span_tensors(examples: Sequence[Example], weights_N: Tensor) -> dict[str, Tensor]:
-    """The spans of a micro batch, see `Collator`."""
+def _without_hidden_rows(side: SideBatch) -> SideBatch:
+    return {**side, "hidden_rows_M": side["hidden_rows_M"][:0]}
+
+
+def _span_tensors(examples: Sequence[Example], weights_N: Tensor) -> SpanTensors:
     student_starts = accumulate((len(example.completion) for example in examples), initial=0)
     teacher_starts = accumulate((len(example.teacher_completion) for example in examples), initial=0)
     paired: list[tuple[int, int]] = []

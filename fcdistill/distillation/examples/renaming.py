@@ -17,11 +17,12 @@ import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote
 
 from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec, Trace
-from fcdistill.tools.declared_levels import Leaf, Level, Levels
-from fcdistill.tools.validation import check_spec, dialect_of
+from fcdistill.tools.declared_levels import Level, Levels
+from fcdistill.tools.json_schema import dialect_of
+from fcdistill.tools.refs import REFERENCE_KEYWORDS, fragment_step, fragment_steps
+from fcdistill.tools.validation import check_spec
 
 __all__ = ["Renaming", "draw_renaming", "property_names"]
 
@@ -30,7 +31,6 @@ _BY_PROPERTY = frozenset({"properties", "dependentRequired", "dependentSchemas",
 """Keywords whose keys are names of properties."""
 _VALUES = frozenset({"const", "default", "enum", "examples"})
 """Keywords that hold arguments, not schemas."""
-_POINTERS = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
 _NAME_TESTS = frozenset({"patternProperties", "propertyNames"})
 
 
@@ -170,7 +170,7 @@ class _Parameters:
         if dialect is None or check_spec(ToolSpec(name="tool", parameters=schema)):
             return
         self._levels = Levels(dialect, schema)
-        schemas = list(_schemas(self._levels.root))
+        schemas = [leaf.schema for leaf in self._levels.root.reachable()]
         if any(_NAME_TESTS & each.keys() or (each is not schema and {"$id", "id"} & each.keys()) for each in schemas):
             return
         self._places = {id(each) for each in schemas}
@@ -207,23 +207,26 @@ class _Parameters:
             return [names.get(name, name) for name in value]
         if keyword in _VALUES:
             return _with_keys(value, names)
-        if keyword in _POINTERS:
+        if keyword in REFERENCE_KEYWORDS:
             return self._renamed_pointer(value, names)
         return self._renamed(value, names)
 
     def _renamed_pointer(self, reference: str, names: Mapping[str, str]) -> str:
-        """A reference whose JSON pointer leads through renamed properties (RFC 6901; in a fragment, section 6)."""
-        if not reference.startswith("#/"):
+        """A reference whose JSON pointer leads through renamed properties (RFC 6901; in a fragment, section 6).
+
+        Only the whole document has a name, so that whatever stands before the pointer names the document.
+        """
+        document, _, pointer = reference.partition("#")
+        if not pointer.startswith("/"):
             return reference
         steps = []
         part: Any = self._schema
         is_name = False
-        for step in reference.removeprefix("#/").split("/"):
-            key = unquote(step).replace("~1", "/").replace("~0", "~")
-            steps.append(_pointer_step(names[key]) if is_name and key in names else step)
+        for slash, step, key in fragment_steps(pointer):
+            steps += [slash, fragment_step(names[key]) if is_name and key in names else step]
             is_name = id(part) in self._places and key in _BY_PROPERTY
             part = part[int(key)] if isinstance(part, list) else part[key]
-        return "#/" + "/".join(steps)
+        return f"{document}#{''.join(steps)}"
 
     def free_keys(self, arguments: dict[str, Any]) -> Iterator[str]:
         """Keys of the arguments that no schema declares at their place."""
@@ -239,26 +242,6 @@ class _Parameters:
             elif isinstance(value, list):
                 children = [(child, level.item(index) if level else None) for index, child in enumerate(value)]
             pending += [(child, None if place is None else self._levels.at(place)) for child, place in children]
-
-
-def _pointer_step(name: str) -> str:
-    return quote(name.replace("~", "~0").replace("/", "~1"), safe="!$&'()*+,;=:@?")
-
-
-def _schemas(root: Leaf) -> Iterator[dict[str, Any]]:
-    """All schemas in or behind a schema that is sound, itself included."""
-    pending = [root]
-    reached: set[int] = set()
-    while pending:
-        leaf = pending.pop()
-        if leaf.key not in reached and isinstance(leaf.schema, dict):
-            reached.add(leaf.key)
-            yield leaf.schema
-            pending += leaf.subschemas()
-            # Of dependencies that mix schemas and lists of names, the library finds none.
-            dependent = leaf.schema.get("dependencies", {}).values()
-            pending += [leaf.inside(each) for each in dependent if isinstance(each, dict)]
-            pending += [leaf.follow(reference) for _, reference in leaf.references()]
 
 
 def _own_names(schema: Mapping[str, Any]) -> Iterator[str]:

@@ -13,14 +13,29 @@ import torch
 import torch.distributed as dist
 from transformers import TrainingArguments
 
-from fcdistill.errors import InfrastructureError
+from fcdistill.errors import ConfigError, InfrastructureError
+from fcdistill.machine.launcher import num_processes
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "require_one_writer"]
 
 T = TypeVar("T")
 
 _LONGEST_WAIT = timedelta(days=30)
 """A large teacher may write its cache for days."""
+
+
+def require_one_writer() -> None:
+    """Refuse several processes for the writing of a cache.
+
+    Raises:
+        ConfigError: several were launched.
+    """
+    if num_processes() > 1:
+        raise ConfigError(
+            f"`fcdistill cache` was launched as {num_processes()} processes",
+            required="one: it writes a single cache",
+            fix="start it without a launcher",
+        )
 
 
 class Processes:

@@ -12,7 +12,7 @@ from fcdistill.errors import ConfigError
 from fcdistill.machine.launcher import num_processes
 from fcdistill.models.devices import choose_device
 
-__all__ = ["training_arguments"]
+__all__ = ["accumulation_steps", "training_arguments"]
 
 
 def training_arguments(config: TrainConfig, checkpoints: Path, prepared: Prepared) -> TrainingArguments:
@@ -26,14 +26,7 @@ def training_arguments(config: TrainConfig, checkpoints: Path, prepared: Prepare
     Raises:
         ConfigError: device, launched processes and numbers of examples don't fit one another.
     """
-    if config.device.startswith("cuda:"):
-        if num_processes() > 1:
-            raise ConfigError(
-                f"device is {config.device}, but {num_processes()} processes were launched",
-                required="a device for each of them",
-                fix="set device to cuda, and choose the GPUs by CUDA_VISIBLE_DEVICES or the launcher's --gpu_ids",
-            )
-        os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
+    _choose_gpu(config)
     schedule = {"constant": "constant_with_warmup"}.get(config.learning_rate_schedule, config.learning_rate_schedule)
     args = TrainingArguments(
         output_dir=str(checkpoints),
@@ -62,19 +55,49 @@ def training_arguments(config: TrainConfig, checkpoints: Path, prepared: Prepare
         run_name=config.run_name or config.out.name,
         disable_tqdm=not sys.stderr.isatty(),
     )
+    _require_joined(args)
+    args.gradient_accumulation_steps = accumulation_steps(config, args.world_size)
+    return args
+
+
+def accumulation_steps(config: TrainConfig, world_size: int) -> int:
+    """Micro batches of one process per optimizer step.
+
+    Args:
+        config: of the training.
+        world_size: how many processes share each step.
+
+    Raises:
+        ConfigError: they can't share it evenly.
+    """
+    num_parallel = config.examples_per_pack * world_size
+    if config.examples_per_step % num_parallel:
+        raise ConfigError(
+            f"examples_per_step is {config.examples_per_step}, but {world_size} processes with examples_per_pack "
+            f"{config.examples_per_pack} take {num_parallel} at a time",
+            required="a multiple of examples_per_pack times the number of processes",
+            fix="change examples_per_step or examples_per_pack",
+        )
+    return config.examples_per_step // num_parallel
+
+
+def _choose_gpu(config: TrainConfig) -> None:
+    """Tell accelerate which GPU a configuration names, of which a launcher's processes can't all have the same one."""
+    if not config.device.startswith("cuda:"):
+        return
+    if num_processes() > 1:
+        raise ConfigError(
+            f"device is {config.device}, but {num_processes()} processes were launched",
+            required="a device for each of them",
+            fix="set device to cuda, and choose the GPUs by CUDA_VISIBLE_DEVICES or the launcher's --gpu_ids",
+        )
+    os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
+
+
+def _require_joined(args: TrainingArguments) -> None:
     if args.world_size != num_processes():
         raise ConfigError(
             f"{num_processes()} processes were launched, but on {args.device} they can't be joined",
             required="a launcher and a device that accelerate knows together",
             fix="use `accelerate launch` or torchrun with device cuda or cpu, or a single process",
         )
-    num_parallel = config.examples_per_pack * args.world_size
-    if config.examples_per_step % num_parallel:
-        raise ConfigError(
-            f"examples_per_step is {config.examples_per_step}, but {args.world_size} processes with examples_per_pack "
-            f"{config.examples_per_pack} take {num_parallel} at a time",
-            required="a multiple of examples_per_pack times the number of processes",
-            fix="change examples_per_step or examples_per_pack",
-        )
-    args.gradient_accumulation_steps = config.examples_per_step // num_parallel
-    return args

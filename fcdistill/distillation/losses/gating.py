@@ -6,61 +6,51 @@ it gives the verified token (`prob`). Everywhere else the gate is 1, so that off
 multiply weights and carry no gradient; what the weights are divided by does not change, so that a row which is dropped
 adds nothing and leaves the others alone. Losses are not known here.
 
-Axes: N rows, V vocabulary, K tokens that are known of a distribution; between two tokenizers U, P, Q, J as in
-`collation.Collator`.
+Axes: N rows; between two tokenizers U, P, Q, J as in `batches`.
 """
-
-from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fcdistill.config import KdGate
+from fcdistill.distillation.batches import SpanTensors
 from fcdistill.distillation.losses.chunks import row_chunks
-from fcdistill.distillation.losses.divergences import TopK
+from fcdistill.distillation.losses.soft_labels import SoftLabels, TopKLabels
 
 __all__ = ["row_gate", "span_gates"]
 
 
 @torch.no_grad()
-def row_gate(
-    kd_gate: KdGate, teacher: Tensor | TopK, targets_N: Tensor, target_logprobs_N: Tensor | None = None
-) -> Tensor:
+def row_gate(kd_gate: KdGate, labels: SoftLabels, targets_N: Tensor) -> Tensor:
     """The gate of each row, in 0..1.
 
     Args:
         kd_gate: the rule; `off` is 1 everywhere.
-        teacher: its logits, or its top k at temperature 1 with the most probable token first.
+        labels: what is known of the teacher's distributions; a top k that lacks a token contradicts it.
         targets_N: the verified token of each row.
-        target_logprobs_N: their log-probabilities at temperature 1; needed beside a top k, which may lack a token and
-            thereby contradicts it.
 
     Returns:
         Float32.
     """
     if kd_gate == "off":
         return torch.ones(len(targets_N), device=targets_N.device)
-    if isinstance(teacher, TopK):
-        label_N = teacher.logprobs_NK.masked_fill(teacher.ids_NK != targets_N[:, None], -torch.inf).amax(1)
-        agrees_N = label_N >= teacher.logprobs_NK[:, 0]
+    if isinstance(labels, TopKLabels):
+        label_N = labels.untempered_NK.masked_fill(labels.ids_NK != targets_N[:, None], -torch.inf).amax(1)
+        agrees_N = label_N >= labels.untempered_NK[:, 0]
     else:
-        label_N = teacher.gather(1, targets_N[:, None])[:, 0]
-        agrees_N = label_N >= teacher.amax(1)
+        label_N = labels.logits_NV.gather(1, targets_N[:, None])[:, 0]
+        agrees_N = label_N >= labels.logits_NV.amax(1)
     if kd_gate == "agree":
         return agrees_N.float()
-    if not isinstance(teacher, TopK):
-        target_logprobs_N = -F.cross_entropy(teacher.float(), targets_N, reduction="none")
-    assert target_logprobs_N is not None, "a top k comes with the targets' log-probabilities"
+    if isinstance(labels, TopKLabels):
+        target_logprobs_N = labels.target_logprobs_N
+    else:
+        target_logprobs_N = -F.cross_entropy(labels.logits_NV.float(), targets_N, reduction="none")
     return torch.where(agrees_N, 1.0, target_logprobs_N.float().exp())
 
 
-def span_gates(
-    kd_gate: KdGate,
-    teacher: Tensor | TopK,
-    spans: Mapping[str, Tensor],
-    target_logprobs_U: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def span_gates(kd_gate: KdGate, labels: SoftLabels, spans: SpanTensors) -> tuple[Tensor, Tensor]:
     """The gates of a micro batch between two tokenizers, from the teacher's rows for its own tokens of the text.
 
     A pair is gated like a row, by the teacher's token. Of a longer span the teacher is asked for the likelihood of
@@ -70,18 +60,14 @@ def span_gates(
 
     Args:
         kd_gate: the rule.
-        teacher: its logits, padding columns left out, or its top k at temperature 1.
-        spans: `spans` of a batch of `collation.Collator`.
-        target_logprobs_U: as for `row_gate`.
+        labels: what is known of the teacher's U distributions, padding columns left out.
+        spans: how the rows of the two belong together.
 
     Returns:
         The gates of the P pairs and of the Q spans.
     """
-    targets_U = spans["teacher_targets_U"]
-    if isinstance(teacher, TopK):
-        gate_U = row_gate(kd_gate, teacher, targets_U, target_logprobs_U)
-    else:
-        gate_U = torch.cat([row_gate(kd_gate, *chunk) for chunk in row_chunks(teacher, targets_U)])
+    chunks = row_chunks(labels, spans["teacher_targets_U"])
+    gate_U = torch.cat([row_gate(kd_gate, *chunk) for chunk in chunks])
     gate_Q = gate_U.new_ones(len(spans["span_weights_Q"]))
     gate_J = gate_U[spans["span_tokens_teacher_J"]]
     return gate_U[spans["paired_teacher_P"]], gate_Q.scatter_reduce(0, spans["span_teacher_J"], gate_J, "prod")

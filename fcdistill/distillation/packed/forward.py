@@ -10,13 +10,14 @@ H width.
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from fcdistill.distillation.batches import ModelInputs, inputs_to
 from fcdistill.distillation.packed.attention import takes_block_masks, training_attention
 from fcdistill.distillation.packed.packing import PackedRows, pack_tree, pad_rows
 from fcdistill.distillation.packed.recomputation import keep_recipes
@@ -46,21 +47,23 @@ class ModelRows:
     """HF hidden_states index to rows."""
 
 
-def model_inputs(rows: PackedRows, packing: Packing) -> dict[str, Tensor]:
+def model_inputs(rows: PackedRows, packing: Packing) -> ModelInputs:
     """What `forward_rows` reads these rows from: a causal LM's arguments, with `ends_RT` in a block mask's place."""
     if rows.padding_mask_RT is not None:
         return {"input_ids": rows.input_ids_RT, "attention_mask": rows.padding_mask_RT}
     assert rows.position_ids_RT is not None and rows.ends_RT is not None
-    inputs = {"input_ids": rows.input_ids_RT, "position_ids": rows.position_ids_RT}
+    inputs: ModelInputs = {"input_ids": rows.input_ids_RT, "position_ids": rows.position_ids_RT}
     if packing == "block_mask":
-        return inputs | {"ends_RT": rows.ends_RT}
-    return inputs | {"attention_mask": dense_mask(rows.ends_RT)}
+        inputs["ends_RT"] = rows.ends_RT
+    else:
+        inputs["attention_mask"] = dense_mask(rows.ends_RT)
+    return inputs
 
 
 def forward_rows(
     model: nn.Module,
     head: nn.Module,
-    inputs: Mapping[str, Tensor],
+    inputs: ModelInputs,
     logit_rows_N: Tensor,
     *,
     layers: Sequence[int] = (),
@@ -182,7 +185,7 @@ def _final_hidden(
     model: nn.Module, head: nn.Module, rows: PackedRows, packing: Packing, autocast: torch.dtype | None
 ) -> Tensor:
     device = next(model.parameters()).device
-    inputs = {key: value.to(device) for key, value in model_inputs(rows, packing).items()}
+    inputs = inputs_to(model_inputs(rows, packing), device)
     kept = torch.cat(rows.paths).to(device)
     rows_of = forward_rows(model, head, inputs, kept[:0], layers=(-1,), hidden_rows_M=kept, autocast=autocast)
     return rows_of.hidden_MH[-1].float()

@@ -8,16 +8,16 @@ distribution, M aligned rows, H width.
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fcdistill.distillation.batches import CachedSignals, SideBatch, inputs_to
 from fcdistill.distillation.losses.cross_tokenizer import VocabularyMap
-from fcdistill.distillation.losses.divergences import TopK
+from fcdistill.distillation.losses.soft_labels import TopKLabels
 from fcdistill.distillation.packed.attention import training_attention
 from fcdistill.distillation.packed.forward import ModelRows, forward_rows
 from fcdistill.distillation.signals.cache_files import TeacherCache
@@ -47,21 +47,21 @@ class OnlineTeacher:
         return adapter_off(self.model) if self.is_student else contextlib.nullcontext()
 
     @torch.no_grad()
-    def rows(self, batch: Mapping[str, Any]) -> ModelRows:
-        """The teacher's logits (no rows where they are not needed) and hidden states for a batch of `Collator`.
+    def rows(self, side: SideBatch) -> ModelRows:
+        """The teacher's logits (no rows where they are not needed) and hidden states for its side of a micro batch.
 
         The teacher may be on another device than the batch; the rows are where the batch is.
         """
-        logit_rows_N = batch["teacher_logit_rows_N"]
+        logit_rows_N = side["logit_rows_N"]
         place, back = next(self.model.parameters()).device, logit_rows_N.device
         with self.speaking(), training_attention(self.model):
             found = forward_rows(
                 self.model,
                 self.head,
-                {name: value.to(place) for name, value in batch["teacher"].items()},
+                inputs_to(side["inputs"], place),
                 logit_rows_N if self.needs_logits else logit_rows_N[:0],
                 layers=self.layers,
-                hidden_rows_M=batch["teacher_hidden_rows_M"],
+                hidden_rows_M=side["hidden_rows_M"],
             )
         return ModelRows(
             found.logits_NV[:, : self.vocabulary_size].to(back),
@@ -73,16 +73,11 @@ class OnlineTeacher:
 class CachedRows:
     """What a cache holds for the selected rows; between two tokenizers those of the teacher's own tokens."""
 
-    top_k: TopK
-    """The likeliest token first, or the completion's own token alone."""
+    labels: TopKLabels
     vocabulary_size: int
     """How many token ids the teacher's are from; of one tokenizer, so many columns of the student's logits."""
     hidden_MH: dict[int, Tensor]
     """HF hidden_states index to rows."""
-    untempered_NK: Tensor
-    """Log-probabilities of the top k's tokens at temperature 1, whatever kd_temperature is."""
-    target_logprobs_N: Tensor
-    """Of the completion's tokens, at temperature 1, in or outside the top k."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +93,8 @@ class CachedTeacher:
     vocabulary_map: VocabularyMap | None = None
     """As an online teacher's."""
 
-    def read(self, trace_ids: Sequence[str]) -> dict[str, Any]:
-        """A batch's keys of a cached teacher.
-
-        `teacher_ids_NK`, `teacher_logprobs_NK`, `teacher_untempered_NK` and `teacher_target_logprobs_N`, without rows
-        where they are not needed, and `teacher_hidden`.
+    def read(self, trace_ids: Sequence[str]) -> CachedSignals:
+        """What a micro batch of these traces holds of the teacher.
 
         Raises:
             DataError: the cache lacks a trace.
@@ -121,22 +113,21 @@ class CachedTeacher:
             untempered_NK = torch.cat([signals.logprobs_NK[:, :num_kept] for signals in found]).float()
             target_logprobs_N = torch.cat([signals.target_logprobs_N for signals in found])
         return {
-            "teacher_ids_NK": ids_NK[: len(logprobs_NK)],
-            "teacher_logprobs_NK": logprobs_NK,
-            "teacher_untempered_NK": untempered_NK,
-            "teacher_target_logprobs_N": target_logprobs_N,
-            "teacher_hidden": {
+            "ids_NK": ids_NK[: len(logprobs_NK)],
+            "logprobs_NK": logprobs_NK,
+            "untempered_NK": untempered_NK,
+            "target_logprobs_N": target_logprobs_N,
+            "hidden_MH": {
                 layer: torch.cat([signals.hidden_MH[layer] for signals in found]) for layer in self.cache.layers
             },
         }
 
-    def rows(self, batch: Mapping[str, Any]) -> CachedRows:
-        """The likeliest tokens and hidden states for a batch of a `Collator` that reads this cache."""
-        top_k = TopK(batch["teacher_ids_NK"], batch["teacher_logprobs_NK"])
-        return CachedRows(
-            top_k,
-            self.vocabulary_size,
-            batch["teacher_hidden"],
-            batch["teacher_untempered_NK"],
-            batch["teacher_target_logprobs_N"],
+    def rows(self, cached: CachedSignals) -> CachedRows:
+        """The likeliest tokens and hidden states for a micro batch with what was read of this cache."""
+        labels = TopKLabels(
+            ids_NK=cached["ids_NK"],
+            logprobs_NK=cached["logprobs_NK"],
+            untempered_NK=cached["untempered_NK"],
+            target_logprobs_N=cached["target_logprobs_N"],
         )
+        return CachedRows(labels, self.vocabulary_size, cached["hidden_MH"])

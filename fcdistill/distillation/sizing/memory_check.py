@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from fcdistill.config import Dtype, FromTeacherLayers, FullTuning, LoraTuning, Quantization, TrainConfig
 from fcdistill.distillation.examples.collation import Layout, lay_out_side
 from fcdistill.distillation.examples.examples import Example, Side, length_statistics
+from fcdistill.distillation.launch.trainer_arguments import accumulation_steps
 from fcdistill.distillation.placement import teacher_place
 from fcdistill.distillation.preparation import Prepared, prepare, require_devices
 from fcdistill.distillation.sizing.arithmetic import (
@@ -270,11 +271,11 @@ def _packs(config: TrainConfig, examples: Sequence[Example], size: int) -> list[
 def _batch(config: TrainConfig, side: Side, pack: Sequence[Example], shapes: ModelShapes) -> _Batch:
     layout = Layout(packing="dense_mask", max_tokens=config.pack_tokens, attention_tokens=3 * shapes.width, pad_id=0)
     batch, num_computed = lay_out_side(side, layout, pack, config.objective.hidden_positions)
-    num_rows, length = batch[side]["input_ids"].shape
+    num_rows, length = batch["inputs"]["input_ids"].shape
     return _Batch(
         num_tokens=num_rows * length,
         num_computed=num_computed,
-        num_rows=len(batch[f"{side}_logit_rows_N"]),
+        num_rows=len(batch["logit_rows_N"]),
     )
 
 
@@ -395,16 +396,14 @@ def _other_gpus_bytes() -> int | None:
 
 def _refusals(config: TrainConfig, num_processes: int) -> list[str]:
     refused = []
-    try:
-        require_devices(config, needs_teacher=config.objective.needs_teacher)
-    except FcdistillError as error:
-        refused.append(error.found)
-    num_parallel = config.examples_per_pack * num_processes
-    if config.examples_per_step % num_parallel:
-        refused.append(
-            f"examples_per_step is {config.examples_per_step}, but {num_processes} processes with examples_per_pack "
-            f"{config.examples_per_pack} take {num_parallel} at a time"
-        )
+    for require in (
+        lambda: require_devices(config, needs_teacher=config.objective.needs_teacher),
+        lambda: accumulation_steps(config, num_processes),
+    ):
+        try:
+            require()
+        except FcdistillError as error:
+            refused.append(error.found)
     return refused
 
 

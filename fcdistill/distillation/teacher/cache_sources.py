@@ -18,7 +18,8 @@ from fcdistill.backends.openai.client import OpenAIClient
 from fcdistill.backends.openai.logprobs_wire import GivenText, TokenLogprobs
 from fcdistill.backends.openai.text_scoring import score_texts
 from fcdistill.config import CacheConfig, TrainConfig
-from fcdistill.distillation.examples.collation import Layout, lay_out_side, to_device
+from fcdistill.distillation.batches import side_to
+from fcdistill.distillation.examples.collation import Layout, lay_out_side
 from fcdistill.distillation.examples.examples import Example, HiddenPositions
 from fcdistill.distillation.losses.chunks import row_chunks
 from fcdistill.distillation.losses.cross_tokenizer import token_logprobs
@@ -70,8 +71,8 @@ def _signals(
     teacher: OnlineTeacher, layout: Layout, cache: CacheConfig, positions: HiddenPositions, pack: Sequence[Example]
 ) -> Iterator[tuple[str, TraceSignals]]:
     device = next(teacher.model.parameters()).device
-    batch, _ = lay_out_side("teacher", layout, pack, positions)
-    rows = teacher.rows(to_device(batch, device))
+    side, _ = lay_out_side("teacher", layout, pack, positions)
+    rows = teacher.rows(side_to(side, device))
     targets_N = torch.tensor([token for example in pack for token in example.teacher_completion], device=device)
     chunks = [
         (*top_k_signals(chunk_NV, cache.top_k, cache.temperatures, chunk_N), token_logprobs(chunk_NV, chunk_N))

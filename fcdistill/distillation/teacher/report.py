@@ -20,11 +20,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from fcdistill.config import CLASS_NAMES, TrainConfig
-from fcdistill.distillation.examples.collation import Layout, lay_out_side, to_device
+from fcdistill.distillation.batches import side_to
+from fcdistill.distillation.examples.collation import Layout, lay_out_side
 from fcdistill.distillation.examples.examples import Example
 from fcdistill.distillation.losses.chunks import row_chunks
-from fcdistill.distillation.losses.divergences import TopK
 from fcdistill.distillation.losses.gating import row_gate
+from fcdistill.distillation.losses.soft_labels import LogitLabels, TopKLabels
 from fcdistill.distillation.preparation import Prepared
 from fcdistill.distillation.signals.cache_files import TeacherCache
 from fcdistill.distillation.signals.sources import CachedTeacher, OnlineTeacher
@@ -124,11 +125,13 @@ def online_likelihoods(
     teacher = dataclasses.replace(teacher, layers=(), needs_logits=True)
     for start in range(0, len(examples), pack):
         chosen = examples[start : start + pack]
-        batch, _ = lay_out_side("teacher", layout, chosen, "completion")
-        logits_UV = teacher.rows(to_device(batch, device)).logits_NV
+        side, _ = lay_out_side("teacher", layout, chosen, "completion")
+        logits_UV = teacher.rows(side_to(side, device)).logits_NV
         targets_U = torch.tensor([token for example in chosen for token in example.teacher_completion], device=device)
-        chunks = list(row_chunks(logits_UV, targets_U))
-        nll_U = torch.cat([F.cross_entropy(rows.float(), targets, reduction="none") for rows, targets in chunks])
+        chunks = list(row_chunks(LogitLabels(logits_UV), targets_U))
+        nll_U = torch.cat(
+            [F.cross_entropy(labels.logits_NV.float(), targets, reduction="none") for labels, targets in chunks]
+        )
         agrees_U = torch.cat([row_gate("agree", *chunk) for chunk in chunks]).bool()
         lengths = [len(example.teacher_completion) for example in chosen]
         parts = zip(chosen, torch.split(nll_U.cpu(), lengths), torch.split(agrees_U.cpu(), lengths), strict=True)
@@ -144,8 +147,9 @@ def cached_likelihoods(
         signals = cache.read(example.trace_id)
         logprobs_U, agrees_U = signals.target_logprobs_N, None
         if keeps_likeliest:
-            top_k = TopK(signals.ids_NK, signals.logprobs_NK.float())
-            agrees_U = row_gate("agree", top_k, torch.tensor(example.teacher_completion), logprobs_U).bool()
+            logprobs_UK = signals.logprobs_NK.float()
+            labels = TopKLabels(signals.ids_NK, logprobs_UK, logprobs_UK, logprobs_U)  # at kd_temperature 1
+            agrees_U = row_gate("agree", labels, torch.tensor(example.teacher_completion)).bool()
         yield TeacherLikelihoods(example, -logprobs_U, agrees_U)
 
 

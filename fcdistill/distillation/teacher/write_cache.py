@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from fcdistill.config import CacheConfig, TrainConfig
+from fcdistill.config import CacheConfig, TrainConfig, require_cacheable
 from fcdistill.distillation.callbacks.progress import to_stderr
 from fcdistill.distillation.examples.examples import Example, HiddenPositions
+from fcdistill.distillation.launch.processes import require_one_writer
 from fcdistill.distillation.preparation import Prepared, PreparedTeacher, prepare
 from fcdistill.distillation.signals.cache_files import (
     IndexLine,
@@ -88,31 +89,15 @@ def run_caching(config: TrainConfig, report: Callable[[str], None] = to_stderr) 
 
     Raises:
         BackendError: the server of the teacher does not answer, or not what was asked.
-        ConfigError: no cache or no teacher is named, augmentation is on, or fields don't fit the models or the machine.
+        ConfigError: no cache or no teacher is named, augmentation is on, several processes were launched, or fields
+            don't fit the models or the machine.
         DataError: the traces are unusable, or the directory holds something else.
         ModelError: the teacher can't be loaded, or its logits are unusable.
         StorageError: the disk refused.
     """
     started = time.monotonic()
-    if config.signal == "self":
-        raise ConfigError(
-            "signal is self: the teacher is the student itself, heard at every step",
-            required="signal online or cached, with a teacher, for a cache",
-            fix="train without a cache, or name the student's model as teacher and set signal to cached",
-        )
-    for name, value in (("cache", config.cache), ("teacher", config.teacher or config.served_teacher)):
-        if value is None:
-            raise ConfigError(
-                f"{name} is not given",
-                required="in section train: teacher or served_teacher, and cache with its dir",
-                fix=f"add {name}; `fcdistill schemas config` lists the fields",
-            )
-    if config.augmentation.is_on:
-        raise ConfigError(
-            "augmentation draws other texts in every epoch, but a cache is of fixed texts",
-            required="a configuration without augmentation",
-            fix="remove augmentation, or train with signal online, which needs no cache",
-        )
+    require_one_writer()
+    require_cacheable(config)
     plan, seals = _ensure(config, prepare(config, signal="cached"), report)
     return CacheResult(
         directory=plan.cache.dir,

@@ -7,7 +7,7 @@ validator before it leaves.
 """
 
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from fcdistill.generation.plan.edges import call_edges, edge_number, number_rang
 from fcdistill.generation.plan.realistic import RealisticTexts
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.records import ToolCall, ToolSpec
+from fcdistill.tools.intersection import intersect, join_schemas
 from fcdistill.tools.parameters import resolve_schema
 from fcdistill.tools.validation import CallValidator
 
@@ -26,11 +27,6 @@ _FIRST_HOUR, _LAST_HOUR = 7, 22
 _LAST_DAY = 600
 _MAX_EXTRA_ITEMS = 2
 _MAX_OPTIONAL_DEPTH = 4
-_TIGHTER: dict[str, Callable[[Any, Any], Any]] = {
-    "minimum": max, "exclusiveMinimum": max, "minLength": max, "minItems": max, "minProperties": max,
-    "maximum": min, "exclusiveMaximum": min, "maxLength": min, "maxItems": min, "maxProperties": min,
-}  # fmt: skip
-"""Which of two limits counts, where both do."""
 
 
 class ArgumentSampler:
@@ -269,20 +265,10 @@ def _item_schemas(schema: Mapping[str, Any]) -> tuple[list[Any], Any]:
 
 
 def _merged(schema: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema for values that satisfy both, as far as plain keywords go; the validator has the last word."""
-    merged = {**schema, **other}
-    for name in schema.keys() & other.keys():
-        one, two = schema[name], other[name]
-        if name == "required":
-            merged[name] = list(dict.fromkeys([*one, *two]))
-        elif name == "properties":
-            both = {key: {"allOf": [one[key], two[key]]} for key in one.keys() & two.keys()}
-            merged[name] = {**one, **two, **both}
-        elif name == "enum":
-            merged[name] = [value for value in one if value in two]
-        elif name in _TIGHTER:
-            merged[name] = _TIGHTER[name](one, two)
-        elif name in ("allOf", "anyOf", "oneOf"):
-            merged[name] = [*one, *two] if name == "allOf" else one
-            merged["allOf"] = [*merged.get("allOf", ()), *([] if name == "allOf" else [{name: two}])]
-    return merged
+    """A schema for values that satisfy both; of what can't be said exactly the other one's, since the validator judges.
+
+    Alternatives of both are chosen one after the other.
+    """
+    merged, rest = intersect(schema, other, join_schemas)
+    later = [{keyword: rest.pop(keyword)} for keyword in ("anyOf", "oneOf", "allOf") if keyword in rest]
+    return {**merged, **rest, **({"allOf": [*merged.get("allOf", ()), *later]} if later else {})}

@@ -17,15 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from referencing import Registry
+
 from fcdistill.errors import DataError
 from fcdistill.generation.verification.english.words import words_of
 from fcdistill.records import ToolSpec
 from fcdistill.storage import read_json
 from fcdistill.toolcalls.equality import same_value
 from fcdistill.tools.catalog import Catalog
-from fcdistill.tools.json_schema import SchemaError
+from fcdistill.tools.json_schema import SchemaError, dialect_of
 from fcdistill.tools.parameters import property_schema, resolve_schema
-from fcdistill.tools.validation import dialect_of
+from fcdistill.tools.validation import reference_problems
 
 __all__ = ["Feed", "ToolResults", "holds", "is_reader", "put_value", "read_results", "result_problem"]
 
@@ -139,7 +141,8 @@ def result_problem(result: Any, schema: Mapping[str, Any] | None) -> str:
         )
     dialect = dialect_of(schema)
     assert dialect is not None
-    error = next(iter(dialect(schema, format_checker=dialect.FORMAT_CHECKER).iter_errors(result)), None)
+    judge = dialect(schema, registry=Registry(), format_checker=dialect.FORMAT_CHECKER)
+    error = next(iter(judge.iter_errors(result)), None)
     return f"{error.json_path}: {error.message}" if error is not None else ""
 
 
@@ -153,7 +156,7 @@ def _schema_problem(schema: Any) -> str:
         dialect.check_schema(schema)
     except SchemaError as error:
         return error.message
-    return ""
+    return "; ".join(reference_problems(dialect, schema))
 
 
 def _declared_feeds(

@@ -8,27 +8,11 @@ from fcdistill.backends.constrained.call_grammar import CallLayout, call_grammar
 from fcdistill.errors import CatalogError, MissingDependencyError, ModelError
 from fcdistill.prompts.rendering import prepare_tokenizer
 from fcdistill.records import ToolSpec
+from tests.backends.constrained.call_templates import LLAMA, MISTRAL, MISTRAL_NEW, ONE_ONLY, template
 from tests.backends.constrained.walker import spec
-from tests.tiny import CHATML_TEMPLATE, TokenizerKind, tiny_tokenizer
+from tests.tiny import TokenizerKind, tiny_tokenizer
 
 HERMES = CallLayout('<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>", None)
-
-
-def template(calls: str) -> str:
-    """A ChatML template that writes calls so; `call.function` is at hand, and `loop`."""
-    written = f"{{%- for call in message.tool_calls or [] -%}}{calls}{{%- endfor -%}}"
-    return CHATML_TEMPLATE.replace(
-        "+ message.content + '<|im_end|>\\n' }}", "+ message.content }}" + written + "{{ '<|im_end|>\\n' }}"
-    )
-
-
-LLAMA = """{{ '{"name": "' + call.function.name + '", "parameters": ' + call.function.arguments | tojson + '}' }}"""
-MISTRAL = """\
-{{ '[TOOL_CALLS] [' if loop.first else ', ' -}}
-{{ '{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments | tojson + '}' -}}
-{{ ']' if loop.last }}"""
-MISTRAL_NEW = "{{ '[TOOL_CALLS]' + call.function.name + '[ARGS]' + call.function.arguments | tojson }}"
-ONE_ONLY = "{{ raise_exception('one call at a time') if not loop.last }}" + LLAMA
 
 
 @pytest.mark.parametrize("kind", ["qwen", "chatml", "plain", "metaspace", "unigram"])

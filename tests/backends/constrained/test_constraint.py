@@ -12,7 +12,7 @@ from fcdistill.storage import read_jsonl
 from fcdistill.toolcalls.parsing import parse_output, render_calls
 from fcdistill.tools.catalog import load_catalog
 from fcdistill.tools.validation import CallValidator
-from tests.backends.constrained.test_call_grammar import LLAMA, MISTRAL, MISTRAL_NEW, template
+from tests.backends.constrained.call_templates import LLAMA, MISTRAL, MISTRAL_NEW, template
 from tests.backends.constrained.walker import Walker, spec
 from tests.paths import ROOT
 from tests.tiny import TokenizerKind, tiny_tokenizer

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcdistill.backends.local import continuation as module
+from fcdistill.backends.local import continuation
 from fcdistill.backends.local.continuation import Row, continued
 from fcdistill.backends.local.decoding import Decoder
 from fcdistill.config import DecodeSettings
@@ -92,7 +92,7 @@ def test_samples_follow_the_distribution(sampling_temperature: float, top_p: flo
     num_draws = 4000
     logits = torch.tensor([0.1, 0.5, 0.0, 0.25, 0.15]).log().expand(num_draws, -1)
     rows = [Row(str(index), [0], 1, random.Random(index)) for index in range(num_draws)]
-    counts = Counter(module._chosen(logits, rows, settings))
+    counts = Counter(continuation._chosen(logits, rows, settings))
     for token, probability in enumerate(expected):
         # 5 standard deviations of a binomial
         assert abs(counts[token] / num_draws - probability) <= 5 * math.sqrt(
@@ -107,8 +107,8 @@ prompts = st.lists(st.integers(0, 2), min_size=1, max_size=8)
 def test_groups_hold_every_row_once_and_share_what_they_say(contents: list[list[int]], min_tokens: int) -> None:
     rows = [Row(str(index), prompt, 1, random.Random()) for index, prompt in enumerate(contents)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_MIN_GROUP_TOKENS", min_tokens)
-        groups = list(module._grouped(rows))
+        patch.setattr(continuation, "_MIN_GROUP_TOKENS", min_tokens)
+        groups = list(continuation._grouped(rows))
     assert sorted(row.id for _, group in groups for row in group) == sorted(row.id for row in rows)
     for num_shared, group in groups:
         assert num_shared < min(len(row.prompt) for row in group)
@@ -120,7 +120,7 @@ def test_rows_with_much_in_common_are_a_group_of_their_own() -> None:
     contents = [[*head, *a, index] for index in range(4, 9)] + [[*head, *b, index] for index in range(4, 8)]
     contents += [[*head, *a[:5], 9], [*head, 8, 8]]
     rows = [Row(str(index), prompt, 1, random.Random()) for index, prompt in enumerate(contents)]
-    groups = [(num_shared, {row.id for row in group}) for num_shared, group in module._grouped(rows)]
+    groups = [(num_shared, {row.id for row in group}) for num_shared, group in continuation._grouped(rows)]
     assert sorted(groups, key=lambda group: min(group[1])) == [
         (110, {"0", "1", "2", "3", "4"}),
         (10, {"9", "10"}),

@@ -387,8 +387,9 @@ def test_a_missing_or_odd_key_is_refused_without_showing_it(monkeypatch: pytest.
     assert "api_key_env to null" in raised.value.fix
 
 
-def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+@pytest.mark.parametrize("package", ["openai", "tenacity"])
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == package else object())
     config = OpenAIBackendConfig(backend="openai_http", base_url="http://127.0.0.1:9/v1", model="m")
-    with pytest.raises(MissingDependencyError, match=r"fcdistill\[http\]"):
+    with pytest.raises(MissingDependencyError, match=rf"the package {package}, .*\n.*\[http\]"):
         open_backend(config)

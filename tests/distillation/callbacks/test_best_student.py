@@ -1,9 +1,6 @@
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +11,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from fcdistill.config import MonitorConfig, TrainConfig, parse_config
-from fcdistill.distillation import run as module
+from fcdistill.config import MonitorConfig, TrainConfig
+from fcdistill.distillation import run
 from fcdistill.distillation.callbacks.best_student import BestStudent
 from fcdistill.distillation.callbacks.call_accuracy import CallMonitor
-from fcdistill.distillation.run import run_training
-from fcdistill.records import MetricsLine
-from fcdistill.storage import iter_jsonl, write_jsonl
-from tests.distillation.tiny_data import tiny_traces
-from tests.tiny import tiny_model, tiny_tokenizer
+from fcdistill.distillation.run import TrainResult, run_training
+from tests.distillation.world import metrics_lines, train_config, train_until_sealed
 
 ACCURACIES = {2: 0.25, 4: 0.75, 6: 0.5, 8: 0.75, 10: 0.5}
 """Call accuracy by step: with a patience of 3 the run ends after step 10 with the student of step 4."""
@@ -43,45 +37,29 @@ class ScriptedMonitor(CallMonitor):
         return self.accuracies.get(self.step, 0.0)
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("world")
-    write_jsonl(directory / "traces.jsonl", tiny_traces(10))
-    size = len(tiny_tokenizer("qwen"))
-    models = {
-        "student": tiny_model("llama", size, num_layers=2),
-        "teacher": tiny_model("llama", size, hidden_size=48, num_layers=3, seed=1),
-    }
-    for name, model in models.items():
-        model.save_pretrained(directory / name)
-        tiny_tokenizer("qwen").save_pretrained(directory / name)
-    return directory
-
-
 def _config(world: Path, out: Path, **fields: Any) -> TrainConfig:
     values = {
-        "traces": world / "traces.jsonl",
-        "out": out,
-        "student": {"model": str(world / "student")},
-        "teacher": str(world / "teacher"),
         "objective": {"ce_weight": 1.0, "hidden_weight": 0.5, "num_layer_pairs": 1},
         "tools_in_prompt": "none",
         "tuning": {"method": "lora", "lora_rank": 4, "lora_dropout": 0.1},
         "max_steps": 20,
         "epochs": 20.0,
-        "examples_per_step": 4,
         "examples_per_pack": 4,
-        "learning_rate": 1e-2,
         "held_out_fraction": 0.2,
         "monitor": {"steps": 2, "patience": 3},
         "save_steps": 1,
         "log_steps": 100,
-        "dtype": "float32",
-        "device": "cpu",
         **fields,
     }
-    config: TrainConfig = parse_config(values, "train", "test")
-    return config
+    return train_config(world, out, **values)
+
+
+@pytest.fixture(scope="module")
+def stopped(world: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """The run of `ACCURACIES`, uninterrupted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "CallMonitor", ScriptedMonitor)
+        return run_training(_config(world, tmp_path_factory.mktemp("stopped") / "run"))
 
 
 def _weights(directory: Path) -> dict[str, Tensor]:
@@ -156,7 +134,7 @@ class _CopiesTheBest(ScriptedMonitor):
 def test_a_run_that_no_longer_improves_stops_and_saves_its_best_student(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "CallMonitor", _CopiesTheBest)
+    monkeypatch.setattr(run, "CallMonitor", _CopiesTheBest)
     monkeypatch.setattr(_CopiesTheBest, "copy", tmp_path / "copy", raising=False)
     reported: list[str] = []
     out = tmp_path / "run"
@@ -164,7 +142,7 @@ def test_a_run_that_no_longer_improves_stops_and_saves_its_best_student(
     assert (result.steps, result.best_step, result.held_out_call_accuracy) == (10, 4, 0.75)
     assert "call accuracy has not risen in 3 measurements" in caplog.text
     assert any("the student of step 4 is saved" in line for line in reported)
-    lines = list(iter_jsonl(out / "metrics.jsonl", MetricsLine))
+    lines = metrics_lines(out)
     assert result.held_out_ce == next(line.held_out_ce for line in lines if line.step == 4 and line.held_out_ce)
     assert [line.step for line in lines if line.loss is not None] == list(range(1, 11))
     best = load_file(tmp_path / "copy" / "adapter_model.safetensors")
@@ -175,25 +153,23 @@ def test_a_run_that_no_longer_improves_stops_and_saves_its_best_student(
 
 
 def test_without_patience_the_run_goes_on_and_still_saves_its_best_student(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: TrainResult
 ) -> None:
-    monkeypatch.setattr(module, "CallMonitor", ScriptedMonitor)
-    stopped = run_training(_config(world, tmp_path / "stopped"))
+    monkeypatch.setattr(run, "CallMonitor", ScriptedMonitor)
     whole = run_training(_config(world, tmp_path / "whole", monitor={"steps": 2, "keep_best": True}))
     assert (whole.steps, whole.best_step, whole.held_out_ce) == (20, 4, stopped.held_out_ce)
-    assert _equal(_weights(tmp_path / "whole"), _weights(tmp_path / "stopped"))
+    assert _equal(_weights(tmp_path / "whole"), _weights(stopped.directory))
 
 
 def test_the_last_student_is_saved_where_the_best_is_not_kept(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: TrainResult
 ) -> None:
-    monkeypatch.setattr(module, "CallMonitor", ScriptedMonitor)
-    kept = run_training(_config(world, tmp_path / "kept"))
+    monkeypatch.setattr(run, "CallMonitor", ScriptedMonitor)
     monitor = {"steps": 2, "patience": 3, "keep_best": False}
     last = run_training(_config(world, tmp_path / "last", monitor=monitor))
-    assert (last.steps, last.best_step, last.held_out_call_accuracy) == (kept.steps, None, 0.5)
-    assert last.held_out_ce != kept.held_out_ce
-    assert not _equal(_weights(tmp_path / "last"), _weights(tmp_path / "kept"))
+    assert (last.steps, last.best_step, last.held_out_call_accuracy) == (stopped.steps, None, 0.5)
+    assert last.held_out_ce != stopped.held_out_ce
+    assert not _equal(_weights(tmp_path / "last"), _weights(stopped.directory))
 
 
 @pytest.mark.parametrize(
@@ -209,6 +185,7 @@ def test_a_killed_run_ends_with_the_best_student_of_an_uninterrupted_one(
     world: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    stopped: TrainResult,
     accuracies: dict[int, float],
     patience: int,
     ends: tuple[int, int],
@@ -216,51 +193,36 @@ def test_a_killed_run_ends_with_the_best_student_of_an_uninterrupted_one(
     left: list[int],
 ) -> None:
     """It is killed when all of a checkpoint is written but its seal."""
-    program = (
-        "import os, signal, sys\n"
-        "from fcdistill.config import TrainConfig\n"
-        "from fcdistill.distillation import run, trainer\n"
-        "from tests.distillation.callbacks.test_best_student import ScriptedMonitor\n"
-        "def kill(path, *needed):\n"
-        f"    if path.name == 'checkpoint-{killed_at}': os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    real(path, *needed)\n"
-        "real, trainer.seal = trainer.seal, kill\n"
-        "run.CallMonitor = ScriptedMonitor\n"
-        f"ScriptedMonitor.accuracies = {accuracies}\n"
-        "run.run_training(TrainConfig.model_validate_json(sys.stdin.read()))\n"
-    )
-    monitor = {"steps": 2, "patience": patience}
-    config = _config(world, tmp_path / "killed", monitor=monitor)
-    process = subprocess.run(
-        [sys.executable, "-c", program], input=config.model_dump_json(), text=True, capture_output=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    monkeypatch.setattr(run, "CallMonitor", ScriptedMonitor)
+    monkeypatch.setattr(ScriptedMonitor, "accuracies", accuracies)
+    config = _config(world, tmp_path / "killed", monitor={"steps": 2, "patience": patience})
+    assert train_until_sealed(config, f"checkpoint-{killed_at}") == -signal.SIGKILL
     checkpoints = tmp_path / "killed" / "checkpoints"
     assert sorted(checkpoints.iterdir()) == sorted(checkpoints / f"checkpoint-{step}" for step in left)
-    monkeypatch.setattr(module, "CallMonitor", ScriptedMonitor)
-    monkeypatch.setattr(ScriptedMonitor, "accuracies", accuracies)
     reported: list[str] = []
     found = run_training(config, reported.append)
-    expected = run_training(_config(world, tmp_path / "whole", monitor=monitor))
+    expected = stopped
+    if accuracies is not ACCURACIES:
+        expected = run_training(config.model_copy(update={"out": tmp_path / "whole"}))
     assert f"going on from {checkpoints / f'checkpoint-{killed_at - 1}'}" in reported
     assert (found.steps, found.best_step) == (expected.steps, expected.best_step) == ends
     assert found.held_out_ce == pytest.approx(expected.held_out_ce, rel=1e-6)
-    for name, value in _weights(tmp_path / "whole").items():
-        assert torch.allclose(_weights(tmp_path / "killed")[name], value, atol=1e-6), name
+    for name, value in _weights(expected.directory).items():
+        assert torch.allclose(_weights(found.directory)[name], value, atol=1e-6), name
 
 
-def test_a_damaged_best_checkpoint_is_made_again(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CallMonitor", _DiesAtStep8)
+def test_a_damaged_best_checkpoint_is_made_again(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: TrainResult
+) -> None:
+    monkeypatch.setattr(run, "CallMonitor", _DiesAtStep8)
     out = tmp_path / "run"
     with pytest.raises(_DiedError):
         run_training(_config(world, out))
-    monkeypatch.setattr(module, "CallMonitor", ScriptedMonitor)
+    monkeypatch.setattr(run, "CallMonitor", ScriptedMonitor)
     best = out / "checkpoints" / "checkpoint-4" / "adapter_model.safetensors"
     best.write_bytes(b"x" * best.stat().st_size)
     run_training(_config(world, out))
-    run_training(_config(world, tmp_path / "whole"))
-    for name, value in _weights(tmp_path / "whole").items():
+    for name, value in _weights(stopped.directory).items():
         assert torch.allclose(_weights(out)[name], value, atol=1e-6), name
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fcdistill.backends.base import Completion, Request
 from fcdistill.backends.local.local_backend import LocalBackend
-from fcdistill.config import DecodeSettings, MonitorConfig, ObjectiveConfig, TrainConfig, parse_config
+from fcdistill.config import DecodeSettings, MonitorConfig, ObjectiveConfig, TrainConfig
 from fcdistill.distillation.callbacks import call_accuracy
 from fcdistill.distillation.callbacks.call_accuracy import CallMonitor, is_right
 from fcdistill.distillation.run import run_training
@@ -20,49 +20,29 @@ from fcdistill.evaluation.predictions import prediction_from_text
 from fcdistill.evaluation.scoring import score_case
 from fcdistill.models.loading import load_model
 from fcdistill.prompts.rendering import prepare_tokenizer
-from fcdistill.records import EvalCase, FinishReason, Message, MetricsLine, ModelRef, ToolCall, Trace
-from fcdistill.storage import iter_jsonl, write_jsonl
+from fcdistill.records import EvalCase, FinishReason, Message, ModelRef, ToolCall, Trace
 from fcdistill.toolcalls.parsing import render_calls
 from tests.distillation.tiny_data import make_trainer, noisy_lora, random_examples, tiny_traces
+from tests.distillation.world import metrics_lines, train_config
 from tests.tiny import tiny_model, tiny_tokenizer
 
 LORA = {"method": "lora", "lora_rank": 4, "lora_alpha": 8, "lora_dropout": 0.1}
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Traces of which a tiny student learns most by heart, and the student."""
-    directory = tmp_path_factory.mktemp("world")
-    write_jsonl(directory / "traces.jsonl", tiny_traces(40))
-    tokenizer = tiny_tokenizer("qwen")
-    tiny_model("llama", len(tokenizer), num_layers=2).save_pretrained(directory / "student")
-    tokenizer.save_pretrained(directory / "student")
-    return directory
-
-
 def _config(world: Path, out: Path, **fields: Any) -> TrainConfig:
+    """A run of which the student learns most of forty traces by heart."""
     values = {
-        "traces": world / "traces.jsonl",
-        "out": out,
-        "student": {"model": str(world / "student")},
+        "traces": world / "forty.jsonl",
+        "teacher": None,
         "tools_in_prompt": "none",
         "tuning": {"method": "full"},
         "examples_per_step": 8,
         "examples_per_pack": 4,
-        "learning_rate": 1e-2,
         "held_out_fraction": 0.3,
         "save_steps": 100,
-        "log_steps": 1,
-        "dtype": "float32",
-        "device": "cpu",
         **fields,
     }
-    config: TrainConfig = parse_config(values, "train", "test")
-    return config
-
-
-def _lines(out: Path) -> list[MetricsLine]:
-    return list(iter_jsonl(out / "metrics.jsonl", MetricsLine))
+    return train_config(world, out, **values)
 
 
 def _case(trace: Trace) -> EvalCase:
@@ -104,7 +84,7 @@ def test_the_figure_is_the_one_that_an_evaluation_of_the_saved_student_finds(
     out = tmp_path / "run"
     result = run_training(_config(world, out, tuning=tuning, max_steps=70, epochs=100.0, monitor={"steps": 20}))
     measured = {
-        line.step: line.held_out_call_accuracy for line in _lines(out) if line.held_out_call_accuracy is not None
+        line.step: line.held_out_call_accuracy for line in metrics_lines(out) if line.held_out_call_accuracy is not None
     }
     assert list(measured) == [20, 40, 60, 70]
     assert len(asked[0]) == 12 and result.held_out_call_accuracy == measured[70]
@@ -127,7 +107,7 @@ def test_training_does_not_notice_that_it_is_monitored(world: Path, tmp_path: Pa
     found = []
     for name, monitor in (("plain", {}), ("monitored", {"steps": 2, "max_new_tokens": 4})):
         run_training(_config(world, tmp_path / name, max_steps=7, monitor=monitor, **fields))
-        losses = [line.loss for line in _lines(tmp_path / name) if line.loss is not None]
+        losses = [line.loss for line in metrics_lines(tmp_path / name) if line.loss is not None]
         found.append((losses, load_file(tmp_path / name / "merged" / "model.safetensors")))
     (plain_losses, plain), (losses, monitored) = found
     assert losses == plain_losses

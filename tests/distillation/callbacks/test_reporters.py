@@ -8,52 +8,27 @@ import pytest
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback, integration_utils
 
-from fcdistill.config import TrainConfig, parse_config
-from fcdistill.distillation import preparation, student_model
-from fcdistill.distillation import run as module
+from fcdistill.config import TrainConfig
+from fcdistill.distillation import preparation, run, student_model
 from fcdistill.distillation.callbacks import reporters
 from fcdistill.distillation.callbacks.reporters import open_reporters, require_reporters
 from fcdistill.distillation.run import run_training
 from fcdistill.distillation.trainer import DistillTrainer
 from fcdistill.errors import MissingDependencyError
-from fcdistill.storage import write_jsonl
-from tests.distillation.tiny_data import tiny_traces
-from tests.tiny import tiny_model, tiny_tokenizer
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("world")
-    write_jsonl(directory / "traces.jsonl", tiny_traces(10))
-    size = len(tiny_tokenizer("qwen"))
-    for name, seed in (("student", 0), ("teacher", 1)):
-        tiny_model("llama", size, num_layers=2, seed=seed).save_pretrained(directory / name)
-        tiny_tokenizer("qwen").save_pretrained(directory / name)
-    return directory
+from tests.distillation.world import train_config
 
 
 def _config(world: Path, out: Path, **fields: Any) -> TrainConfig:
     values = {
-        "traces": world / "traces.jsonl",
-        "out": out,
-        "student": {"model": str(world / "student")},
-        "teacher": str(world / "teacher"),
         "objective": {"ce_weight": 1.0, "kd_weight": 0.5, "hidden_weight": 0.5, "num_layer_pairs": 1},
         "tools_in_prompt": "none",
-        "tuning": {"method": "lora", "lora_rank": 4},
         "max_steps": 4,
-        "examples_per_step": 4,
         "examples_per_pack": 4,
         "held_out_fraction": 0.2,
         "monitor": {"steps": 4, "max_new_tokens": 2},
-        "save_steps": 2,
-        "log_steps": 1,
-        "dtype": "float32",
-        "device": "cpu",
         **fields,
     }
-    config: TrainConfig = parse_config(values, "train", "test")
-    return config
+    return train_config(world, out, **values)
 
 
 class _Recorder(TrainerCallback):  # type: ignore[misc]
@@ -85,7 +60,7 @@ def test_a_reporter_receives_every_figure_and_the_run_s_name(
         return [_Recorder]
 
     monkeypatch.setattr(reporters, "get_reporting_integration_callbacks", integrations)
-    monkeypatch.setattr(module, "require_reporters", lambda names: None)
+    monkeypatch.setattr(run, "require_reporters", lambda names: None)
     monkeypatch.setenv("WANDB_API_KEY", "secret-key")
     for out, fields in (("plain", {}), ("named", {"run_name": "kd, T=2"})):
         run_training(_config(world, tmp_path / out, report_to=["wandb"], **fields))
@@ -137,7 +112,7 @@ def test_tensorboard_has_every_step_once_also_of_a_resumed_run(
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
     config = _config(world, tmp_path / "run", report_to=["tensorboard"])
     with monkeypatch.context() as patch:
-        patch.setattr(module, "DistillTrainer", _DiesInStep4)
+        patch.setattr(run, "DistillTrainer", _DiesInStep4)
         with pytest.raises(_DiedError):
             run_training(config)
     run_training(config)

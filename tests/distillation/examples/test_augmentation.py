@@ -21,7 +21,7 @@ from fcdistill.prompts.rendering import prepare_tokenizer
 from fcdistill.records import Message, ModelRef, Trace, TraceMeta
 from fcdistill.tools.catalog import Catalog, read_catalog
 from fcdistill.tools.validation import CallValidator
-from tests.distillation.examples.test_renaming import BOOK, HOME, HOME_CALLS, OLD, SAID, TESTS_NAMES
+from tests.distillation.examples.nested_tools import BOOK, HOME, HOME_CALLS, OLD, SAID, TESTS_NAMES
 from tests.distillation.tiny_data import PACKED, make_trainer, tiny_traces
 from tests.paths import ROOT
 from tests.tiny import TokenizerKind, tiny_model, tiny_tokenizer

@@ -32,13 +32,13 @@ def test_rows_predict_their_targets_and_pair_the_sides(layout, positions) -> Non
     names_N = batch["classes_N"] == CLASS_NAMES.index("name")
     assert torch.equal(batch["weights_N"], torch.where(names_N, 2.5, 1.0))
     for side in ("student", "teacher"):
-        ids = batch[side]["input_ids"].flatten()
+        ids = batch[side]["inputs"]["input_ids"].flatten()
         before = [
             token
             for example in examples
             for token in (getattr(example, f"{side}_prompt")[-1], *example.completion[:-1])
         ]
-        assert ids[batch[f"{side}_logit_rows_N"]].tolist() == before
+        assert ids[batch[side]["logit_rows_N"]].tolist() == before
         aligned = [
             token
             for example in examples
@@ -47,7 +47,7 @@ def test_rows_predict_their_targets_and_pair_the_sides(layout, positions) -> Non
                 *example.completion[:-1],
             )
         ]
-        assert ids[batch[f"{side}_hidden_rows_M"]].tolist() == aligned
+        assert ids[batch[side]["hidden_rows_M"]].tolist() == aligned
 
 
 @pytest.mark.parametrize("layout", [PACKED, UNPACKED], ids=["packed", "unpacked"])
@@ -60,7 +60,7 @@ def test_rows_of_two_tokenizers_are_paired_by_the_text_that_they_predict_and_hav
     targets = {"student": batch["targets_N"], "teacher": spans["teacher_targets_U"]}
     assert targets["teacher"].tolist() == [token for example in examples for token in example.teacher_completion]
     for side in ("student", "teacher"):
-        assert len(batch[f"{side}_logit_rows_N"]) == len(targets[side])
+        assert len(batch[side]["logit_rows_N"]) == len(targets[side])
     assert tokenizers["student"].batch_decode(batch["targets_N"][spans["paired_student_P"]][:, None]) == tokenizers[
         "teacher"
     ].batch_decode(spans["teacher_targets_U"][spans["paired_teacher_P"]][:, None])
@@ -89,7 +89,22 @@ def test_rows_of_two_tokenizers_are_paired_by_the_text_that_they_predict_and_hav
             for row in example.hidden_rows(side, positions):
                 after = ids[row + 1 : start] if row < start - 1 else ids[start : row + 1]
                 read[side].append((row < start - 1, tokenizers[side].decode(after)))
-        rows = batch[f"{side}_hidden_rows_M"]
+        rows = batch[side]["hidden_rows_M"]
         assert len(rows) == len(read[side]) == len(rows.unique() if layout is UNPACKED else rows)
     assert read["student"] == read["teacher"]
     assert any(before for before, _ in read["student"]) == ("request" in positions)
+
+
+def test_an_empty_micro_batch_has_the_passes_of_its_filler_and_nothing_that_counts() -> None:
+    examples = foreign_examples(2)
+    collator = Collator(PACKED, PACKED, {}, "completion", filler=examples[0])
+    empty, filled = collator([]), collator(examples[:1])
+    assert empty.keys() == filled.keys()
+    for side in ("student", "teacher"):
+        assert torch.equal(empty[side]["inputs"]["input_ids"], filled[side]["inputs"]["input_ids"])
+        assert torch.equal(empty[side]["logit_rows_N"], filled[side]["logit_rows_N"])
+        assert len(empty[side]["hidden_rows_M"]) == 0 < len(filled[side]["hidden_rows_M"])
+    assert torch.equal(empty["targets_N"], filled["targets_N"])
+    assert empty["weights_N"].abs().sum() == 0 and empty["spans"]["span_weights_Q"].abs().sum() == 0
+    assert (empty["num_tokens"], empty["num_examples"]) == (0, 0)
+    assert torch.equal(empty["spans"]["paired_student_P"], filled["spans"]["paired_student_P"])

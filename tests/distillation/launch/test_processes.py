@@ -13,17 +13,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
-from torch import Tensor
 
 from fcdistill.config import TrainConfig, parse_config
-from fcdistill.distillation.callbacks.progress import MetricsLine
 from fcdistill.distillation.run import run_training
-from fcdistill.storage import iter_jsonl, read_json, write_jsonl
+from fcdistill.records import MetricsLine
+from fcdistill.storage import read_json
 from tests.cli.projects import Ended
-from tests.distillation.tiny_data import tiny_traces
+from tests.distillation.world import metrics_lines, train_values, trained_weights
 from tests.paths import ROOT
-from tests.tiny import tiny_model, tiny_tokenizer
 
 LAUNCH = [
     sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "data/accelerate/multi_cpu.yaml"),
@@ -33,42 +30,12 @@ KD_AND_HIDDEN = {"kd_weight": 0.5, "kd_temperature": 2.0, "hidden_weight": 0.5, 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nine traces (neither 2 x 2 nor 2 divide them), a student, and wider teachers, one with another tokenizer."""
-    directory = tmp_path_factory.mktemp("world")
-    write_jsonl(directory / "traces.jsonl", tiny_traces(9))
-    size = len(tiny_tokenizer("qwen"))
-    models = {
-        "student": (tiny_model("llama", size, num_layers=3), "qwen"),
-        "teacher": (tiny_model("llama", size + 5, hidden_size=48, num_layers=5, seed=1), "qwen"),
-        "stranger": (tiny_model("qwen2", 512, hidden_size=48, num_layers=2, seed=1), "plain"),
-    }
-    for name, (model, kind) in models.items():
-        model.save_pretrained(directory / name)
-        tiny_tokenizer(kind).save_pretrained(directory / name)  # type: ignore[arg-type]
-    return directory
-
-
 def _values(world: Path, out: Path, *, teacher: str | None = "teacher", **fields: Any) -> dict[str, Any]:
-    return {
-        "traces": str(world / "traces.jsonl"),
-        "out": str(out),
-        "student": {"model": str(world / "student")},
-        "teacher": teacher and str(world / teacher),
-        "tools_in_prompt": "compact",
-        "tuning": {"method": "lora", "lora_rank": 4, "lora_alpha": 8},
-        "epochs": 3,
-        "examples_per_step": 4,
-        "examples_per_pack": 2,
-        "learning_rate": 1e-2,
-        "save_steps": 2,
-        "log_steps": 1,
-        "dtype": "float32",
-        "device": "cpu",
-        "seed": 3,
-        **fields,
-    }
+    return train_values(
+        world,
+        out,
+        **{"traces": str(world / "nine.jsonl"), "teacher": teacher and str(world / teacher), "epochs": 3, **fields},
+    )
 
 
 def _alone(world: Path, out: Path, **fields: Any) -> None:
@@ -116,15 +83,7 @@ def _together(world: Path, out: Path, **fields: Any) -> Ended:
 
 
 def _lines(out: Path) -> list[MetricsLine]:
-    return [line for line in iter_jsonl(out / "metrics.jsonl", MetricsLine) if line.loss is not None]
-
-
-def _weights(out: Path) -> dict[str, Tensor]:
-    found = {}
-    for name in ("adapter/adapter_model.safetensors", "merged/model.safetensors", "projectors.safetensors"):
-        if (out / name).exists():
-            found |= {f"{name}:{key}": value for key, value in load_file(out / name).items()}
-    return found
+    return [line for line in metrics_lines(out) if line.loss is not None]
 
 
 def _assert_same_run(found: Path, expected: Path, *, names: tuple[str, ...]) -> None:
@@ -137,7 +96,7 @@ def _assert_same_run(found: Path, expected: Path, *, names: tuple[str, ...]) -> 
             for each in (lines, expected_lines)
         )
         assert expected_values and values == pytest.approx(expected_values, rel=1e-5), name
-    weights, expected_weights = _weights(found), _weights(expected)
+    weights, expected_weights = trained_weights(found), trained_weights(expected)
     assert weights.keys() == expected_weights.keys()
     for name, value in expected_weights.items():
         assert torch.allclose(weights[name], value, rtol=0, atol=2e-5), name
@@ -159,7 +118,7 @@ RUNS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("ce", "kd", "hidden", "on_policy_kd", "on_policy_hidden", "on_policy_valid", "on_policy_examples"),
     ),
     "self": ({"objective": KD_AND_HIDDEN, "signal": "self", "teacher": None}, ("ce", "kd", "hidden")),
-    "another-tokenizer": ({"objective": KD_AND_HIDDEN, "teacher": "stranger"}, ("ce", "kd", "hidden")),
+    "another-tokenizer": ({"objective": KD_AND_HIDDEN, "teacher": "plain"}, ("ce", "kd", "hidden")),
 }
 """Fields of a run, and which figures of it are compared."""
 
@@ -214,7 +173,7 @@ def test_a_missing_cache_is_written_by_one_and_read_by_all_and_nothing_is_said_t
             ended = _together(world, tmp_path / name, **fields)
             assert ended.code == 0 and _said(ended, "teacher cache: shard ") == 3, ended
             assert _said(ended, "Student: ") == 1, ended
-            assert _said(ended, "step ") == len(list(iter_jsonl(tmp_path / name / "metrics.jsonl", MetricsLine))), ended
+            assert _said(ended, "step ") == len(metrics_lines(tmp_path / name)), ended
             said = [line for line in (ended.out + ended.err).splitlines() if line.strip()]
             assert len(said) == len(set(said)), ended
     _assert_same_run(tmp_path / "two", tmp_path / "one", names=("ce", "kd", "hidden"))
@@ -224,8 +183,9 @@ def test_a_missing_cache_is_written_by_one_and_read_by_all_and_nothing_is_said_t
 
 INTERRUPTED_IN_STEP_5 = """
 import os, signal, time
-from fcdistill import cli, launcher
+from fcdistill import cli
 from fcdistill.distillation import run
+from fcdistill.machine import launcher
 
 class Interrupted(run.DistillTrainer):
     def compute_loss(self, *args, **kwargs):
@@ -274,9 +234,10 @@ def test_what_is_refused_is_said_once(
 
 
 FAILS_IN_PROCESS_1 = """
-from fcdistill import cli, launcher
+from fcdistill import cli
 from fcdistill.distillation import run
 from fcdistill.errors import ModelError
+from fcdistill.machine import launcher
 
 class Failing(run.DistillTrainer):
     def compute_loss(self, *args, **kwargs):

@@ -6,7 +6,7 @@ import pytest
 
 from fcdistill.config import TrainConfig, parse_config
 from fcdistill.distillation.launch import trainer_arguments
-from fcdistill.distillation.launch.trainer_arguments import training_arguments
+from fcdistill.distillation.launch.trainer_arguments import accumulation_steps, training_arguments
 from fcdistill.errors import ConfigError
 
 PREPARED: Any = SimpleNamespace(train=list(range(10)), held_out=[])
@@ -62,3 +62,12 @@ def test_processes_that_do_not_fit_the_device_are_refused(
     with pytest.raises(ConfigError, match=message) as error:
         training_arguments(_config(**fields), tmp_path, PREPARED)
     assert error.value.required and error.value.fix
+
+
+def test_processes_share_a_step_evenly_or_are_refused() -> None:
+    config = _config(examples_per_step=12, examples_per_pack=2)
+    assert [accumulation_steps(config, world_size) for world_size in (1, 2, 3, 6)] == [6, 3, 2, 1]
+    with pytest.raises(
+        ConfigError, match="examples_per_step is 12, but 4 processes with examples_per_pack 2 take 8 at"
+    ):
+        accumulation_steps(config, 4)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fcdistill.distillation.losses.divergences import TopK, forward_kl, hinge, jsd, logistic_ranking, skew_kl, tvd
-from fcdistill.distillation.signals import cache_files as module
+from fcdistill.distillation.signals import cache_files
 from fcdistill.distillation.signals.cache_files import (
     IndexLine,
     TeacherCache,
@@ -263,7 +263,7 @@ def test_nothing_declared_is_an_empty_index(tmp_path: Path) -> None:
 
 
 def test_reading_at_random_keeps_few_shards_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_OPEN_SHARDS", 2)
+    monkeypatch.setattr(cache_files, "_OPEN_SHARDS", 2)
     shards = [{f"{shard}-{number}": _signals(3, 4 * shard + number) for number in range(4)} for shard in range(8)]
     _write(tmp_path, shards)
     cache = TeacherCache(tmp_path, TEMPERATURES, ())

@@ -27,7 +27,7 @@ def _teacher(**fields: object) -> OnlineTeacher:
 def test_a_teacher_gives_the_rows_of_its_own_prompt_cut_to_the_vocabulary() -> None:
     examples = random_examples(3)
     teacher = _teacher(layers=(2,))
-    rows = teacher.rows(Collator(PACKED, PACKED, {}, "completion")(examples))
+    rows = teacher.rows(Collator(PACKED, PACKED, {}, "completion")(examples)["teacher"])
     expected = []
     for example in examples:
         logits_TV = teacher.model(torch.tensor([example.teacher_ids])).logits[0]
@@ -37,7 +37,7 @@ def test_a_teacher_gives_the_rows_of_its_own_prompt_cut_to_the_vocabulary() -> N
 
 
 def test_logits_that_are_not_needed_are_not_computed() -> None:
-    rows = _teacher(needs_logits=False).rows(Collator(PACKED, PACKED, {}, "completion")(random_examples(3)))
+    rows = _teacher(needs_logits=False).rows(Collator(PACKED, PACKED, {}, "completion")(random_examples(3))["teacher"])
     assert rows.logits_NV.shape == (0, VOCABULARY)
 
 
@@ -57,15 +57,15 @@ class _Elsewhere(torch.nn.Module):
 
 def test_a_teacher_on_another_device_gets_its_inputs_there_and_answers_where_the_batch_is() -> None:
     examples = random_examples(3)
-    batch = Collator(PACKED, PACKED, {}, "completion")(examples)
+    side = Collator(PACKED, PACKED, {}, "completion")(examples)["teacher"]
     model = _Elsewhere()
     teacher = OnlineTeacher(model=model, head=model.lm_head, vocabulary_size=VOCABULARY, layers=(2,), needs_logits=True)
-    rows = teacher.rows(batch)
+    rows = teacher.rows(side)
     assert {value.device.type for value in model.inputs.values()} == {"meta"} and len(model.inputs) == 3
     assert (rows.logits_NV.device, rows.logits_NV.shape[1]) == (torch.device("cpu"), VOCABULARY)
     first_M = rows.hidden_MH[2][:, 0] / 4
-    assert torch.equal(first_M.long(), batch["teacher_hidden_rows_M"])
-    assert all(value.device.type == "cpu" for value in batch["teacher"].values())
+    assert torch.equal(first_M.long(), side["hidden_rows_M"])
+    assert all(value.device.type == "cpu" for value in side["inputs"].values())
 
 
 def test_a_cached_teacher_gives_its_rows_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_a_cached_teacher_gives_its_rows_in_the_order_that_is_asked_for(tmp_path
     rows = teacher.rows(teacher.read(["b", "a", "b"]))
     logits_NV = torch.cat([logits[name] for name in "bab"])
     assert rows.vocabulary_size == 9
-    assert torch.equal(rows.top_k.ids_NK, logits_NV.topk(4).indices)
-    exact_NK = (logits_NV / 3.0).log_softmax(-1).gather(1, rows.top_k.ids_NK)
-    assert torch.allclose(rows.top_k.logprobs_NK, exact_NK, atol=2e-3)
-    assert torch.allclose(rows.untempered_NK, logits_NV.log_softmax(-1).gather(1, rows.top_k.ids_NK), atol=2e-3)
-    assert torch.equal(rows.target_logprobs_N, -logits_NV[:, 0].abs())
+    assert torch.equal(rows.labels.ids_NK, logits_NV.topk(4).indices)
+    exact_NK = (logits_NV / 3.0).log_softmax(-1).gather(1, rows.labels.ids_NK)
+    assert torch.allclose(rows.labels.logprobs_NK, exact_NK, atol=2e-3)
+    assert torch.allclose(rows.labels.untempered_NK, logits_NV.log_softmax(-1).gather(1, rows.labels.ids_NK), atol=2e-3)
+    assert torch.equal(rows.labels.target_logprobs_N, -logits_NV[:, 0].abs())
     assert rows.hidden_MH.keys() == {2}
     assert torch.equal(rows.hidden_MH[2], torch.cat([hidden[name][2] for name in "bab"]))

@@ -2,7 +2,6 @@
 
 import gc
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 pytest.importorskip("openai")
 
 from fcdistill.backends.openai.logprobs_wire import TokenLogprobs
-from fcdistill.config import TrainConfig, parse_config
+from fcdistill.config import TrainConfig
 from fcdistill.distillation.preparation import prepare
 from fcdistill.distillation.run import run_training
 from fcdistill.distillation.signals import cache_files
@@ -23,12 +22,12 @@ from fcdistill.distillation.teacher import cache_sources
 from fcdistill.distillation.teacher.cache_sources import served_signals
 from fcdistill.distillation.teacher.write_cache import cached_teacher, run_caching
 from fcdistill.errors import BackendError, ConfigError, DataError, ModelError
-from fcdistill.records import MetricsLine, TeacherReport
-from fcdistill.storage import iter_jsonl, read_json, write_jsonl
+from fcdistill.records import TeacherReport
+from fcdistill.storage import read_json
 from tests.backends.openai.faulty_server import FaultyServer, Reply, failure
 from tests.backends.openai.scoring_server import served, without
-from tests.distillation.tiny_data import tiny_traces
-from tests.tiny import tiny_model, tiny_tokenizer
+from tests.distillation.world import metrics_lines, train_config
+from tests.tiny import tiny_tokenizer
 
 ECHO = {"logprobs": "echo"}
 KEY = "sk-very-secret-key-0123456789"
@@ -36,36 +35,17 @@ Make = Callable[..., TrainConfig]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Traces, a teacher without padding in its head, one with, and students of its tokenizer and of another."""
-    directory = tmp_path_factory.mktemp("world")
-    write_jsonl(directory / "traces.jsonl", tiny_traces(10))
-    size = len(tiny_tokenizer("qwen"))
-    models = {
-        "student": (tiny_model("llama", size, num_layers=2), "qwen"),
-        "stranger": (tiny_model("llama", 500, num_layers=2), "chatml"),
-        "teacher": (tiny_model("llama", size, hidden_size=48, num_layers=3, seed=1), "qwen"),
-        "padded": (tiny_model("llama", size + 5, hidden_size=48, num_layers=3, seed=1), "qwen"),
-    }
-    for name, (model, kind) in models.items():
-        model.save_pretrained(directory / name)
-        tiny_tokenizer(kind).save_pretrained(directory / name)  # type: ignore[arg-type]
-    shutil.copytree(directory / "teacher", directory / "names", ignore=shutil.ignore_patterns("*.safetensors"))
-    return directory
-
-
-@pytest.fixture(scope="module")
 def scores(world: Path) -> dict[str, Callable[[dict[str, Any], int], Reply]]:
     """What servers of the two teachers answer."""
-    return {name: served(world / name) for name in ("teacher", "padded")}
+    return {name: served(world / name) for name in ("unpadded", "teacher")}
 
 
 @pytest.fixture
 def server(scores: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
-    """A server of the teacher."""
+    """A server of the teacher without padding in its head."""
     monkeypatch.setenv("TEACHER_KEY", KEY)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with FaultyServer(scores["teacher"]).running() as running:
+    with FaultyServer(scores["unpadded"]).running() as running:
         yield running
 
 
@@ -83,26 +63,16 @@ def make(world: Path, server: FaultyServer, tmp_path: Path) -> Make:
             **(served or {}),
         }
         values = {
-            "traces": world / "traces.jsonl",
-            "out": tmp_path / f"run-{name}",
-            "student": {"model": str(world / "student")},
             "signal": "cached",
-            **({"teacher": str(world / "teacher")} if served is None else {"served_teacher": where}),
+            "teacher": str(world / "unpadded") if served is None else None,
+            **({} if served is None else {"served_teacher": where}),
             "objective": {"kd_weight": 0.5},
             "cache": {"dir": tmp_path / name, "top_k": top_k, "shard_traces": 4},
-            "tools_in_prompt": "compact",
-            "tuning": {"method": "lora", "lora_rank": 4, "lora_alpha": 8},
             "max_steps": 3,
-            "examples_per_step": 4,
             "examples_per_pack": 4,
-            "learning_rate": 1e-2,
-            "log_steps": 1,
-            "dtype": "float32",
-            "device": "cpu",
             **fields,
         }
-        parsed: TrainConfig = parse_config(values, "train", "test")
-        return parsed
+        return train_config(world, tmp_path / f"run-{name}", **values)
 
     return config
 
@@ -123,12 +93,12 @@ def _signals(config: TrainConfig) -> dict[str, TraceSignals]:
 
 
 def _curve(out: Path, name: str) -> list[float]:
-    return [value for line in iter_jsonl(out / "metrics.jsonl", MetricsLine) if (value := getattr(line, name))]
+    return [value for line in metrics_lines(out) if (value := getattr(line, name))]
 
 
 @pytest.mark.parametrize(
     ("student", "top_k", "served"),
-    [("student", 8, {}), ("student", 0, ECHO), ("stranger", 8, {}), ("stranger", 0, {}), ("stranger", 0, ECHO)],
+    [("student", 8, {}), ("student", 0, ECHO), ("chatml", 8, {}), ("chatml", 0, {}), ("chatml", 0, ECHO)],
 )
 def test_a_servers_cache_is_that_of_the_loaded_model(
     world: Path, make: Make, student: str, top_k: int, served: dict[str, Any]
@@ -148,9 +118,7 @@ def test_a_servers_cache_is_that_of_the_loaded_model(
         assert ((tail_N - expected_N).abs() <= 1e-5 + moved_N).all()
 
 
-@pytest.mark.parametrize(
-    ("student", "top_k", "served"), [("student", 8, {}), ("stranger", 8, {}), ("stranger", 0, ECHO)]
-)
+@pytest.mark.parametrize(("student", "top_k", "served"), [("student", 8, {}), ("chatml", 8, {}), ("chatml", 0, ECHO)])
 def test_training_from_a_server_follows_the_curve_of_the_loaded_teacher(
     world: Path, make: Make, monkeypatch: pytest.MonkeyPatch, student: str, top_k: int, served: dict[str, Any]
 ) -> None:
@@ -202,7 +170,7 @@ def test_what_passes_is_asked_again_and_leaves_no_trace(make: Make, server: Faul
     def faulty(body: dict[str, Any], earlier: int) -> Reply:
         number = seen.setdefault(str(body["prompt"]), len(seen))
         asked_before = earlier - 1  # the first cache asked everything once
-        return faults[number % len(faults)] if asked_before == 0 else scores["teacher"](body, earlier)
+        return faults[number % len(faults)] if asked_before == 0 else scores["unpadded"](body, earlier)
 
     server.behaviour = faulty
     config = make({"max_concurrency": 10}, "faulty")
@@ -264,14 +232,14 @@ def _other_text(choice: dict[str, Any]) -> None:
 def test_a_server_that_does_not_answer_what_was_asked_is_named(
     make: Make, server: FaultyServer, scores: Any, behaviour: Any, fields: dict[str, Any], message: str
 ) -> None:
-    server.behaviour = lambda body, earlier: behaviour(scores["teacher"](body, earlier))
+    server.behaviour = lambda body, earlier: behaviour(scores["unpadded"](body, earlier))
     config = make(fields, top_k=0 if fields else 8)
     with pytest.raises(BackendError, match=message) as caught:
         run_caching(config, _quiet)
     assert f"model 'org/teacher' at {server.base_url}" in caught.value.found and "trace-" in caught.value.found
     assert caught.value.required and "served_teacher" in caught.value.fix and KEY not in str(caught.value)
     assert config.cache is not None and not list(config.cache.dir.glob("*.json*"))
-    server.behaviour = scores["teacher"]
+    server.behaviour = scores["unpadded"]
     assert run_caching(make({}, top_k=4), _quiet).traces == 10  # the directory was left free
 
 
@@ -287,7 +255,7 @@ def _beyond(choice: dict[str, Any]) -> None:
 def test_a_server_of_another_vocabulary_is_refused_while_others_are_under_way(
     make: Make, server: FaultyServer, scores: Any
 ) -> None:
-    server.behaviour = lambda body, earlier: without(scores["teacher"](body, earlier), _beyond)
+    server.behaviour = lambda body, earlier: without(scores["unpadded"](body, earlier), _beyond)
     with pytest.raises(ModelError, match="have ids beyond the tokenizer's"):
         run_caching(make({}, top_k=2), _quiet)
     gc.collect()
@@ -307,7 +275,7 @@ def test_a_key_is_needed_only_where_something_is_asked(make: Make, monkeypatch: 
 
 def test_tokens_of_a_padded_head_stay_in_the_tail(make: Make, server: FaultyServer, scores: Any) -> None:
     """The model gives some of its mass to ids that are no tokens; a loaded one is cut to its tokens, this one can't."""
-    server.behaviour = scores["padded"]
+    server.behaviour = scores["teacher"]
     config = make({})
     found = _signals(config)
     size = len(tiny_tokenizer("qwen"))
@@ -315,7 +283,7 @@ def test_tokens_of_a_padded_head_stay_in_the_tail(make: Make, server: FaultyServ
     assert min(widths) < 8 and all(signals.ids_NK.max() < size for signals in found.values())
     teacher = cached_teacher(config, prepare(config, signal="cached"), _quiet)
     rows = teacher.read(list(found))
-    assert rows["teacher_ids_NK"].shape[1] == rows["teacher_logprobs_NK"].shape[1] == min(widths)
+    assert rows["ids_NK"].shape[1] == rows["logprobs_NK"].shape[1] == min(widths)
     run_training(config, _quiet)
     assert min(_curve(config.out, "kd")) > 0
 

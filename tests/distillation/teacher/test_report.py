@@ -9,7 +9,6 @@ import torch
 from fcdistill.config import TrainConfig, parse_config
 from fcdistill.distillation.preparation import load_teacher, prepare, teacher_layout
 from fcdistill.distillation.signals.sources import OnlineTeacher
-from fcdistill.distillation.teacher import report as module
 from fcdistill.distillation.teacher.report import (
     cached_likelihoods,
     online_likelihoods,
@@ -156,7 +155,7 @@ def test_a_teacher_of_another_dialect_is_warned_of(
         assert remedy in caplog.text
     caplog.clear()
     (settings.out / "teacher.json").unlink()
-    monkeypatch.setattr(module, "_UNLIKELY_STRUCTURE_NLL", 100.0)
+    monkeypatch.setattr("fcdistill.distillation.teacher.report._UNLIKELY_STRUCTURE_NLL", 100.0)
     with caplog.at_level(logging.WARNING):
         report_teacher(settings, prepared, teacher, PACKED, CPU, lambda _: None)
     assert not caplog.text

@@ -4,8 +4,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,14 +16,15 @@ from fcdistill.config import TrainConfig, parse_config
 from fcdistill.distillation import preparation
 from fcdistill.distillation.examples.collation import Collator, lay_out_side
 from fcdistill.distillation.preparation import load_teacher, prepare
+from fcdistill.distillation.signals import cache_files
 from fcdistill.distillation.signals.sources import CachedRows
-from fcdistill.distillation.teacher import cache_sources
-from fcdistill.distillation.teacher import write_cache as module
+from fcdistill.distillation.teacher import cache_sources, write_cache
 from fcdistill.distillation.teacher.write_cache import CacheResult, cached_teacher, run_caching
 from fcdistill.errors import ConfigError, DataError, FcdistillError, ModelError, StorageError
 from fcdistill.models.loading import load_tokenizer
 from fcdistill.storage import read_json, write_jsonl
 from tests.distillation.tiny_data import PACKED, tiny_traces
+from tests.killed import exit_code_of, kill_me
 
 HIDDEN = {"kd_weight": 0.5, "hidden_weight": 0.5, "num_layer_pairs": 2}
 Make = Callable[..., TrainConfig]
@@ -81,10 +80,10 @@ def _online(config: TrainConfig, trace_ids: list[str]) -> tuple[Tensor, dict[int
     layers = [layer for _, layer in prepared.teacher.pairs]
     teacher = load_teacher(config, prepared.teacher, torch.device("cpu"), layers, needs_logits=True)
     examples = {example.trace_id: example for example in prepared.train}
-    batch, _ = lay_out_side(
+    side, _ = lay_out_side(
         "teacher", PACKED, [examples[trace_id] for trace_id in trace_ids], config.objective.hidden_positions
     )
-    rows = teacher.rows(batch)
+    rows = teacher.rows(side)
     return rows.logits_NV, rows.hidden_MH
 
 
@@ -101,12 +100,12 @@ def test_cached_rows_are_those_of_the_teacher_that_runs_beside_the_student(make:
     found = _cached(config, shuffled)
     assert found.vocabulary_size == logits_NV.shape[1] == len(load_tokenizer(str(config.teacher)))
     exact_NV = (logits_NV.double() / 2.0).log_softmax(-1)
-    assert torch.equal(found.top_k.ids_NK, exact_NV.topk(8).indices)
+    assert torch.equal(found.labels.ids_NK, exact_NV.topk(8).indices)
     assert torch.allclose(
-        found.top_k.logprobs_NK.double(), exact_NV.gather(1, found.top_k.ids_NK), atol=8 * 2**-11 / 2, rtol=0
+        found.labels.logprobs_NK.double(), exact_NV.gather(1, found.labels.ids_NK), atol=8 * 2**-11 / 2, rtol=0
     )
-    tail_N = exact_NV.exp().scatter(1, found.top_k.ids_NK, 0.0).sum(-1)
-    assert torch.allclose(1 - found.top_k.logprobs_NK.double().exp().sum(-1), tail_N, atol=1e-5, rtol=4e-3)
+    tail_N = exact_NV.exp().scatter(1, found.labels.ids_NK, 0.0).sum(-1)
+    assert torch.allclose(1 - found.labels.logprobs_NK.double().exp().sum(-1), tail_N, atol=1e-5, rtol=4e-3)
     assert found.hidden_MH.keys() == hidden_MH.keys() == {2, 3}
     for layer, rows_MH in hidden_MH.items():
         assert len(rows_MH) > len(logits_NV) if "request" in positions else len(rows_MH) == len(logits_NV)
@@ -121,11 +120,12 @@ def test_the_collator_attaches_the_rows_of_the_cache_instead_of_a_teacher_side(m
     cached = cached_teacher(config, prepared, _quiet)
     examples = prepared.train[3:6]
     batch = Collator(PACKED, None, {}, "completion", cached)(examples)
-    assert "teacher" not in batch and "teacher_logit_rows_N" not in batch
+    assert "teacher" not in batch
     num_tokens = sum(len(example.completion) for example in examples)
-    assert batch["teacher_ids_NK"].shape == batch["teacher_logprobs_NK"].shape == (num_tokens, 8)
-    assert batch["teacher_ids_NK"].dtype == torch.int64 and batch["teacher_logprobs_NK"].dtype == torch.float32
-    assert {layer: rows.shape for layer, rows in batch["teacher_hidden"].items()} == {
+    found = batch["cached"]
+    assert found["ids_NK"].shape == found["logprobs_NK"].shape == (num_tokens, 8)
+    assert found["ids_NK"].dtype == torch.int64 and found["logprobs_NK"].dtype == torch.float32
+    assert {layer: rows.shape for layer, rows in found["hidden_MH"].items()} == {
         2: (num_tokens, 48),
         3: (num_tokens, 48),
     }
@@ -135,7 +135,7 @@ def test_the_collator_attaches_the_rows_of_the_cache_instead_of_a_teacher_side(m
 def test_top_k_rows_are_left_out_where_only_hidden_states_are_wanted(make: Make) -> None:
     config = make(objective={"hidden_weight": 1.0, "kd_temperature": 3.0})  # not a temperature of the cache
     found = _cached(config, ["trace-0"])
-    assert len(found.top_k.ids_NK) == len(found.top_k.logprobs_NK) == 0 and found.hidden_MH
+    assert len(found.labels.ids_NK) == len(found.labels.logprobs_NK) == 0 and found.hidden_MH
 
 
 def test_the_result_counts_what_the_shards_hold(make: Make) -> None:
@@ -175,9 +175,9 @@ def test_a_whole_cache_is_read_without_weights_and_without_its_lock(
     first = run_caching(config, _quiet)
     before = _files(first.directory)
     monkeypatch.setattr(preparation, "load_model", _refuse)
-    monkeypatch.setattr(module, "RunDirectory", _refuse)
+    monkeypatch.setattr(write_cache, "RunDirectory", _refuse)
     assert run_caching(config, _quiet).num_bytes == first.num_bytes
-    assert len(_cached(config, ["trace-5"]).top_k.ids_NK)
+    assert len(_cached(config, ["trace-5"]).labels.ids_NK)
     assert _files(first.directory) == before
 
 
@@ -194,7 +194,7 @@ def test_the_order_and_number_of_the_traces_play_no_role(make: Make, monkeypatch
     monkeypatch.setattr(preparation, "load_model", _refuse)
     write_jsonl(config.traces, [trace for trace in traces if trace.id in ("trace-8", "trace-1")])
     moved = make(cache={**config.cache.model_dump(), "shard_traces": 7}, examples_per_pack=1)  # type: ignore[union-attr]
-    assert torch.equal(_cached(moved, ["trace-8"]).top_k.logprobs_NK, found.top_k.logprobs_NK)
+    assert torch.equal(_cached(moved, ["trace-8"]).labels.logprobs_NK, found.labels.logprobs_NK)
 
 
 def _rename_first_trace(config: TrainConfig) -> None:
@@ -302,35 +302,30 @@ def test_a_damaged_shard_can_not_be_computed_from_other_traces(make: Make) -> No
         run_caching(config, _quiet)
 
 
-KILLED = """
-import os, signal, sys
-from fcdistill.config import TrainConfig
-from fcdistill.distillation.signals import cache_files
-from fcdistill.distillation.teacher import write_cache
-where = sys.argv[1]
-real_bytes, real_json = cache_files.write_bytes, cache_files.write_json
+def _write_until(where: str, config: TrainConfig) -> int:
+    """Write a cache in a process that dies at its second shard; the process's exit code."""
+    real_bytes, real_json = cache_files.write_bytes, cache_files.write_json
 
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
+    def write_bytes(path: Path, data: bytes) -> None:
+        if path.name == "shard-00001.parquet":
+            if where == "before":
+                (path.parent / f".{path.name}.half").write_bytes(data[:50])
+                kill_me()
+            if where == "torn":
+                path.write_bytes(data[: len(data) // 2])
+                kill_me()
+        real_bytes(path, data)
 
-def write_bytes(path, data):
-    if path.name == "shard-00001.parquet":
-        if where == "before":
-            (path.parent / f".{path.name}.half").write_bytes(data[:50])
-            kill()
-        if where == "torn":
-            path.write_bytes(data[: len(data) // 2])
-            kill()
-    real_bytes(path, data)
+    def write_json(path: Path, value: Any) -> None:
+        if path.name == "shard-00001.json" and where == "unsealed":
+            kill_me()
+        real_json(path, value)
 
-def write_json(path, value):
-    if path.name == "shard-00001.json" and where == "unsealed":
-        kill()
-    real_json(path, value)
+    def work() -> None:
+        cache_files.write_bytes, cache_files.write_json = write_bytes, write_json
+        run_caching(config)
 
-cache_files.write_bytes, cache_files.write_json = write_bytes, write_json
-write_cache.run_caching(TrainConfig.model_validate_json(sys.stdin.read()))
-"""
+    return exit_code_of(work)
 
 
 @pytest.mark.parametrize("where", ["before", "torn", "unsealed"])
@@ -338,14 +333,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_uninterrupted_one(
     make: Make, tmp_path: Path, where: str
 ) -> None:
     config = make(objective=HIDDEN)
-    process = subprocess.run(
-        [sys.executable, "-c", KILLED, where],
-        input=config.model_dump_json(),
-        text=True,
-        capture_output=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert _write_until(where, config) == -signal.SIGKILL
     directory = config.cache.dir  # type: ignore[union-attr]
     kept = (directory / "shard-00000.parquet").stat()
     assert read_json(directory / "manifest.json")["status"] == "running"
@@ -439,6 +427,13 @@ def test_misuse_is_explained_before_weights_are_loaded(
         run_caching(make(**fields), _quiet)
     assert caught.value.required and caught.value.fix
     assert not (tmp_path / "cache").exists()
+
+
+def test_several_processes_write_no_cache(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="`fcdistill cache` was launched as 2 processes"):
+        run_caching(make(), _quiet)
+    assert not make().cache.dir.exists()  # type: ignore[union-attr]
 
 
 def test_a_damaged_index_is_named(make: Make) -> None:

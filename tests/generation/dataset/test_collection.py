@@ -7,7 +7,7 @@ import pytest
 from fcdistill.generation.dataset.collection import Collection
 from fcdistill.generation.dataset.dedupe import Contamination, NearDuplicates
 from fcdistill.records import Check, Trace
-from tests.generation.dataset.test_dedupe import LONG, calling, case, trace
+from tests.generation.dataset.light_requests import LONG, calling, case, trace
 
 
 def collected(

@@ -12,7 +12,7 @@ from fcdistill.generation.plan.plan import PlanItem
 from fcdistill.records import CellCoverage, ToolCall
 from fcdistill.storage import read_json
 from tests.generation.home import EXAMPLES, catalog
-from tests.generation.test_pipeline import run
+from tests.generation.runs import run
 
 
 def item(identity: str, *calls: ToolCall, **fields: Any) -> PlanItem:

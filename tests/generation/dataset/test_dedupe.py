@@ -1,19 +1,12 @@
 """Tests of `fcdistill.generation.dataset.dedupe`."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fcdistill.generation.dataset.dedupe import Contamination, NearDuplicates, WordingIndex, request_key, request_text
-from fcdistill.records import EvalCase, Message, ModelRef, ToolCall, Trace, TraceMeta
-
-
-def case(identity: str, *texts: str) -> EvalCase:
-    turns = [Message(role=("user", "assistant")[index % 2], content=text) for index, text in enumerate(texts)]  # type: ignore[arg-type]
-    return EvalCase(id=identity, messages=tuple(turns), behaviour="no_call", expected=((),), category="irrelevance")
-
+from fcdistill.records import Message, ModelRef, Trace, TraceMeta
+from tests.generation.dataset.light_requests import LONG, calling, case, trace
 
 CASES = Contamination(
     [
@@ -82,20 +75,6 @@ def test_files_may_use_the_same_ids() -> None:
 
 
 # --- near duplicates
-
-
-def trace(identity: str, *texts: str, answer: Message | None = None, category: str = "simple") -> Trace:
-    turns = [Message(role=("user", "assistant")[index % 2], content=text) for index, text in enumerate(texts)]  # type: ignore[arg-type]
-    meta = TraceMeta(source="call_first", category=category, plan_cell="c", teacher=ModelRef(model="m"))  # type: ignore[arg-type]
-    messages = (*turns, answer or calling(room="kitchen"))
-    return Trace(id=identity, messages=messages, tools=(), split_group="g", meta=meta)
-
-
-def calling(**arguments: Any) -> Message:
-    return Message.calling([ToolCall(name="set_light", arguments=arguments)])
-
-
-LONG = "please turn the light in the kitchen on right now"
 
 
 @pytest.mark.parametrize(

@@ -12,23 +12,13 @@ from fcdistill.generation.dataset.dedupe import request_text
 from fcdistill.generation.dataset.reuse import place_traces, read_reusable
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.generation.plan.plan import PlanItem
-from fcdistill.records import (
-    EvalCase,
-    FunctionTool,
-    Message,
-    ModelRef,
-    Outcome,
-    ToolCall,
-    ToolSpec,
-    Trace,
-    TraceMeta,
-)
+from fcdistill.records import EvalCase, FunctionTool, Message, ModelRef, Outcome, ToolCall, ToolSpec, Trace, TraceMeta
 from fcdistill.storage import read_jsonl, write_jsonl
 from fcdistill.tools.catalog import Catalog, catalog_from_tools
 from fcdistill.tools.revalidation import revalidate
 from fcdistill.tools.validation import CallValidator
 from tests.generation.home import EXAMPLES, catalog, write_faithfully
-from tests.generation.test_pipeline import call, config, refuse, rejects, run, seeds_file, traces
+from tests.generation.runs import call, config, refuse, rejects, run, seeds_file, traces
 
 VENT = FunctionTool(
     function=ToolSpec(

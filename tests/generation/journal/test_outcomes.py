@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from fcdistill.errors import DataError
-from fcdistill.generation.journal import outcomes as module
 from fcdistill.generation.journal.outcomes import Entry, Outcomes
 from fcdistill.records import Check, Message, ModelRef, Outcome, Trace, TraceMeta
 
@@ -52,7 +51,7 @@ def test_the_last_attempt_at_each_item_before_another_one(tmp_path: Path) -> Non
 def test_what_is_taken_over_is_added_once_however_often_it_is_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_BATCH", 2)
+    monkeypatch.setattr("fcdistill.generation.journal.outcomes._BATCH", 2)
     appended: list[int] = []
     append = Outcomes.append
 

@@ -22,8 +22,8 @@ from fcdistill.storage import read_json, read_jsonl, write_json
 from tests.generation import crashing
 from tests.generation.crashing import FitfulTeacher, config_for
 from tests.generation.home import EXAMPLES, TOOLS, VALUES, catalog
-from tests.generation.teacher.test_conversing import answer
-from tests.generation.test_pipeline import contents, journal_keys, refuse, start
+from tests.generation.runs import contents, journal_keys, refuse
+from tests.generation.teacher.prompt_reading import answer
 
 COUNT = 3
 
@@ -202,14 +202,14 @@ def finish(out: Path, monkeypatch: pytest.MonkeyPatch, *shards: str | None) -> N
         run_generation(config_for(out, shard), FitfulTeacher, catalog(), judge=crashing.open_judge)
 
 
-@pytest.mark.parametrize(("instant", "flags"), [("torn:2", ["2/2"]), ("torn:1", [])])
+@pytest.mark.parametrize(("instant", "shard"), [("torn:2", "2/2"), ("torn:1", None)])
 def test_a_killed_shard_or_merge_goes_on_from_its_journal(
-    tmp_path: Path, instant: str, flags: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, instant: str, shard: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, whole = tmp_path / "out", tmp_path / "whole"
-    finish(out, monkeypatch, *(["1/2"] if flags else ["1/2", "2/2"]))
-    assert start(out, instant, *flags) == -signal.SIGKILL
-    finish(out, monkeypatch, *flags, None)
+    finish(out, monkeypatch, *(["1/2"] if shard else ["1/2", "2/2"]))
+    assert crashing.generate_until(instant, out, shard=shard) == -signal.SIGKILL
+    finish(out, monkeypatch, *([shard] if shard else []), None)
     finish(whole, monkeypatch, None)
     assert contents(out) == contents(whole)
     assert sorted(journal_keys(out)) == sorted(journal_keys(whole))

@@ -16,7 +16,7 @@ from fcdistill.generation.pipeline import run_generation
 from tests.generation import crashing, ray_work
 from tests.generation.crashing import FitfulTeacher, config_for
 from tests.generation.home import catalog
-from tests.generation.test_pipeline import contents, journal_keys
+from tests.generation.runs import contents, journal_keys
 
 NUM = 2
 

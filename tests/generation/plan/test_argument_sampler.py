@@ -10,19 +10,12 @@ from hypothesis import strategies as st
 
 from fcdistill.errors import ConfigError
 from fcdistill.generation.plan.argument_sampler import ArgumentSampler
-from fcdistill.generation.verification.value_book import ValueBook, ValueEntry
+from fcdistill.generation.verification.value_book import ValueEntry
 from fcdistill.records import ToolCall, ToolSpec
 from fcdistill.tools.parameters import optional_parameters, required_parameters
 from fcdistill.tools.validation import CallValidator
 from tests.generation.home import NOW, book, catalog, tool, validator
-
-
-def sampler_of(
-    spec: ToolSpec, entries: dict[str, tuple[ValueEntry, ...]] | None = None, **options: Any
-) -> ArgumentSampler:
-    return ArgumentSampler(
-        CallValidator([spec]), ValueBook(entries or {}), seed=options.get("seed", 0), now=options.get("now", NOW)
-    )
+from tests.generation.plan.samplers import sampler_of
 
 
 def samples(schema: dict[str, Any], number: int = 20, *entries: ValueEntry, **root: Any) -> list[Any]:

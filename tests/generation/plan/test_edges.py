@@ -10,7 +10,7 @@ from fcdistill.generation.plan.edges import call_edges, edge_number, number_rang
 from fcdistill.records import ToolCall
 from fcdistill.tools.validation import CallValidator
 from tests.generation.home import book, catalog, tool
-from tests.generation.plan.test_argument_sampler import sampler_of
+from tests.generation.plan.samplers import sampler_of
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ def test_the_file_says_more_than_names_and_stops_wrong_guesses(tmp_path: Path) -
         ({"pay": {"feeds": [{"from": "a", "to": "fly.id"}]}}, "names no argument"),
         ({"pay": {"feeds": [{"from": "a", "to": "pay.amount", "when": {"x": 1}}]}}, "`when` names no argument of pay"),
         ({"find_flights": {"feeds": [{"from": "x", "to": "pay.amount"}]}}, "`from` names no property"),
+        ({"pay": {"returns": {"$ref": "#/$defs/x"}}}, "no JSON Schema: $ref '#/$defs/x' leads nowhere"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, content: Any, found: str) -> None:
@@ -109,6 +110,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, content: Any, found: str) -> None
 
 def test_a_result_schema_of_the_catalogue_that_is_none_is_left_aside() -> None:
     assert read_results(None, travel(find_flights={"type": "thing"})).returns == {}
+    assert read_results(None, travel(find_flights={"$ref": "https://example.org/flights"})).returns == {}
 
 
 def test_results_are_judged_by_their_schema_or_hold_at_least_something() -> None:

@@ -15,8 +15,8 @@ from fcdistill.generation.pipeline import run_generation
 from fcdistill.records import GenerationStats, Outcome, ToolCall, Trace
 from fcdistill.storage import read_jsonl
 from tests.generation.home import catalog, letters, write_faithfully
-from tests.generation.teacher.test_judging import letter_of
-from tests.generation.test_pipeline import Teacher, config, hermes, reasons, refuse, rejects, seeds_file, traces
+from tests.generation.runs import Teacher, config, hermes, reasons, refuse, rejects, seeds_file, traces
+from tests.generation.teacher.prompt_reading import letter_of
 from tests.paths import ROOT
 
 SCRIPT = ScriptedBackendConfig(backend="scripted", answers=Path("unused"))

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,28 +13,15 @@ from fcdistill.generation.pipeline import run_generation
 from fcdistill.generation.plan.plan import calls_group
 from fcdistill.records import GenerationStats, Trace
 from fcdistill.tools.catalog import load_catalog
-from tests.generation.home import catalog, verifier, write_faithfully
-from tests.generation.test_pipeline import Teacher, config, reasons, refuse, rejects, run, traces
+from tests.generation.home import catalog, verifier
+from tests.generation.runs import Teacher, config, reasons, refuse, rejects, run, traces
+from tests.generation.teacher.prompt_reading import answer, held
 
 NUM = 15
 
 
-def held(request: Request) -> dict[str, Any] | None:
-    """What a result must hold, where one is asked for."""
-    asked = request.messages[-1].content
-    if not asked.startswith("Function: "):
-        return None
-    pairs = asked.partition("Must hold: ")[2].split(" = ")
-    return {pairs[0]: json.loads(pairs[1])} if len(pairs) == 2 else {}
-
-
 def is_later(request: Request) -> bool:
     return request.messages[-1].content.startswith("Said: ")
-
-
-def answer(request: Request) -> str:
-    needed = held(request)
-    return write_faithfully(request) if needed is None else json.dumps({**needed, "unit": "plain"})
 
 
 @pytest.fixture(scope="module")

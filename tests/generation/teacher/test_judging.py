@@ -1,6 +1,5 @@
 """Tests of `fcdistill.generation.teacher.judging`."""
 
-import re
 from dataclasses import replace
 
 import pytest
@@ -10,6 +9,7 @@ from fcdistill.backends.base import Request
 from fcdistill.generation.teacher.judging import Dispute, settle
 from fcdistill.records import Check, ToolCall
 from tests.generation.home import catalog
+from tests.generation.teacher.prompt_reading import letter_of
 
 ON = (ToolCall(name="set_light", arguments={"room": "kitchen", "state": "on"}),)
 OFF = (ToolCall(name="set_light", arguments={"room": "kitchen", "state": "off"}),)
@@ -21,12 +21,6 @@ DISPUTE = Dispute(
     others=(OFF, ()),
     doubt=Check(name="vote", ok=False, detail="2 of 5"),
 )
-
-
-def letter_of(request: Request, shown: str) -> str:
-    found = re.search(rf"^([A-Z]): .*{re.escape(shown)}", request.messages[-1].content, re.MULTILINE)
-    assert found
-    return found[1]
 
 
 def verdict(answer: str, shown: str = '"on"', dispute: Dispute = DISPUTE) -> Check:

@@ -10,6 +10,8 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from rapidfuzz.distance import OSA
+
 __all__ = ["Word", "find", "format_number", "spell_number", "words_of"]
 
 _ONES = {
@@ -133,7 +135,7 @@ def _merged(words: Sequence[Word]) -> tuple[int, str] | None:
         head = int(before.text)
         if value == 100 and 1 <= head <= 9:
             return 2, str(100 * head)
-        if head in _TENS.values() and 1 <= value <= 9 or _is_hundreds(head) and 1 <= value <= 99:
+        if head % 100 in _TENS.values() and 1 <= value <= 9 or _is_hundreds(head) and 1 <= value <= 99:
             return 2, str(head + value)
     if before.text in ("a", "an") and value == 100:
         return 2, "100"
@@ -180,18 +182,9 @@ def find(phrase: Sequence[Word], words: Sequence[Word], distinct: Container[str]
 def _alike(wanted: str, found: str, distinct: Container[str]) -> bool:
     if wanted == found:
         return True
-    if (
-        len(wanted) < _MIN_TYPO_LENGTH
-        or abs(len(wanted) - len(found)) > 1
-        or wanted[0] != found[0]
-        or found in distinct
-    ):
+    if len(wanted) < _MIN_TYPO_LENGTH or wanted[:1] != found[:1] or found in distinct:
         return False
     if not (wanted.isalpha() and found.isalpha()):
         return False
-    start = next(
-        (i for i, (a, b) in enumerate(zip(wanted, found, strict=False)) if a != b), min(len(wanted), len(found))
-    )
-    rest, other = wanted[start:], found[start:]
-    swapped = len(rest) > 1 and rest[1::-1] + rest[2:] == other
-    return swapped or rest[1:] == other[1:] or rest[1:] == other or rest == other[1:]
+    # One letter more, less or another, or two neighbours swapped.
+    return OSA.distance(wanted, found, score_cutoff=1) <= 1

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcdistill.generation.verification.english.words import Word, find, format_number, words_of
+from fcdistill.generation.verification.english.words import Word, find, format_number, spell_number, words_of
 
 
 def texts(text: str) -> list[str]:
@@ -28,6 +28,11 @@ def stands(phrase: str, text: str) -> bool:
         ("nineteen", ["19"]),
         ("one hundred and five", ["105"]),
         ("two hundred fifty", ["250"]),
+        ("two hundred fifty five", ["255"]),
+        ("one hundred and twenty-one lights", ["121"]),
+        ("a hundred and twenty one and two", ["121", "2"]),
+        ("a hundred and twenty and five", ["120", "5"]),
+        ("forty-two three", ["42", "3"]),
         ("a hundred percent", ["100"]),
         ("a dozen eggs, a couple of limes", ["12", "2"]),
         ("seven thirty", ["7", "30"]),
@@ -47,6 +52,11 @@ def stands(phrase: str, text: str) -> bool:
 )
 def test_numbers_in_digits_and_in_words(text: str, expected: list[str]) -> None:
     assert numbers(text) == expected
+
+
+def test_every_number_in_words_is_heard_as_itself() -> None:
+    for number in range(1000):
+        assert words_of(spell_number(number)) == [Word(str(number), is_number=True, spelled_out=True)]
 
 
 def test_symbols_of_currencies_are_their_names() -> None:
@@ -163,3 +173,24 @@ def test_a_part_of_a_text_stands_in_it(parts: list[str], start: int, size: int) 
 @pytest.mark.parametrize(("short", "long"), [("tmrw", "tomorrow"), ("tonite", "tonight"), ("thurs", "thursday")])
 def test_short_forms_are_the_words_that_they_stand_for(short: str, long: str) -> None:
     assert words_of(short) == words_of(long)
+
+
+LETTERS = "abc"
+
+
+def one_typo_away(word: str) -> set[str]:
+    """All that one letter more, less or another, or two neighbours swapped make of a word."""
+    splits = [(word[:place], word[place:]) for place in range(len(word) + 1)]
+    more = {start + letter + rest for start, rest in splits for letter in LETTERS}
+    less = {start + rest[1:] for start, rest in splits if rest}
+    other = {start + letter + rest[1:] for start, rest in splits if rest for letter in LETTERS}
+    swapped = {start + rest[1] + rest[0] + rest[2:] for start, rest in splits if len(rest) > 1}
+    return more | less | other | swapped
+
+
+@given(st.data(), st.text(LETTERS, min_size=1, max_size=9))
+def test_a_typo_is_one_letter_behind_the_first_of_a_longer_word(data: st.DataObject, word: str) -> None:
+    near = st.sampled_from(sorted(one_typo_away(word) - {""}))
+    found = data.draw(near | near.flatmap(lambda each: st.sampled_from(sorted(one_typo_away(each) - {""}))))
+    is_typo = len(word) >= 6 and found[0] == word[0] and found in one_typo_away(word)
+    assert bool(find([Word(word)], [Word(found)])) == (found == word or is_typo)
