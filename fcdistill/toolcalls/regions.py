@@ -13,13 +13,13 @@ from fcdistill.toolcalls.dialect import Found, Region, Source, attempt_error
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.thinking import OPENINGS, closing_before, thought_mark
 
-__all__ = ["MARKERS", "find_regions"]
+__all__ = ["MARKERS", "UNKNOWN_MARK", "find_regions"]
 
 MARKERS = tuple(dict.fromkeys(opening for dialect in DIALECTS.values() for opening in dialect.openings))
 """The marks with which calls begin."""
 
 _THOUGHT = "thought"
-_UNKNOWN = (
+UNKNOWN_MARK = (
     r"<[|｜]?[A-Za-z_▁:. -]{0,24}?(?:tool|function|func|action)[▁_ :-]?(?:call|calls|use|invoke|request)"
     r"(?:[▁_ :=-][^<>\n]{0,40})?[|｜]?>|\[TOOL_REQUEST\]|<invoke name=|<function=|<function name="
 )
@@ -118,6 +118,11 @@ def _start() -> re.Pattern[str]:
     patterns = [f"(?P<{dialect.name}>{dialect.pattern})" for dialect in DIALECTS.values() if dialect.pattern]
     return re.compile(
         "|".join(
-            [f"(?P<thought>{thought_mark()})", f"(?P<mark>{_marker().pattern})", *patterns, f"(?P<unknown>{_UNKNOWN})"]
+            [
+                f"(?P<thought>{thought_mark()})",
+                f"(?P<mark>{_marker().pattern})",
+                *patterns,
+                f"(?P<unknown>{UNKNOWN_MARK})",
+            ]
         )
     )
