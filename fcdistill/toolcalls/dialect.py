@@ -142,11 +142,13 @@ Reader = Callable[[Source, int], Found | None]
 
 @dataclass(frozen=True)
 class ServerParsers:
-    """What servers call the parser of this dialect (`--tool-call-parser` of vLLM and SGLang); None: they have none."""
+    """What servers call the parser of this dialect (`--tool-call-parser` of vLLM and SGLang); None: they have none.
+
+    llama.cpp's server has no names for them: it derives its parser from the chat template.
+    """
 
     vllm: str | None = None
     sglang: str | None = None
-    llama_cpp: str | None = None
 
 
 @dataclass(frozen=True)

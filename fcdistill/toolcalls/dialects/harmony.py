@@ -80,5 +80,5 @@ HARMONY = Dialect(
     pattern=r"\A\s*to=[\w.\-]+(?=\s*<\|channel\|>)",
     read=_read,
     write=_write,
-    servers=ServerParsers(vllm="openai", sglang="gpt-oss", llama_cpp="GPT-OSS"),
+    servers=ServerParsers(vllm="openai", sglang="gpt-oss"),
 )

@@ -210,7 +210,7 @@ def test_time_is_linear_in_the_text(unit: str) -> None:
 def test_marks_of_no_known_format_are_an_error_and_no_abstention() -> None:
     for text in (
         "<|custom_tool_call|>ring(west)",
-        "<function_calls>ring</function_calls>",
+        "<plugin_calls>ring</plugin_calls><function_call_v2>ring",
         "Sure. [TOOL_REQUEST] ring",
         '<action_call name="ring">',
     ):
