@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fcdistill.toolcalls.dialect import Found, Region, Source, attempt_error
+from fcdistill.records import ParseError
+from fcdistill.toolcalls.dialect import Dialect, Found, Region, Source, attempt_error
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.thinking import OPENINGS, closing_before, thought_mark
 
@@ -52,7 +53,7 @@ def find_regions(
         found, position = _read(source, start, match.lastgroup or "", match.group(), expected)
         for region in found:
             closing = None
-            if region.error is not None or any(not _is_read(attempt.verdict) for attempt in region.attempts):
+            if region.error is not None or any(isinstance(attempt.verdict, ParseError) for attempt in region.attempts):
                 closing = closing_before(text, region.start, region.end)
             if closing is not None:  # what broke the call off is the end of a thought that the prompt has opened
                 _close_thought(regions, closing)
@@ -64,18 +65,9 @@ def find_regions(
     return regions
 
 
-def _is_read(verdict: object) -> bool:
-    return not hasattr(verdict, "kind")
-
-
 def _read(source: Source, start: int, kind: str, mark: str, expected: str | None) -> Found:
     """What begins at a place: read by the dialect that is expected, else by the first that knows it."""
-    if kind in DIALECTS:
-        candidates = [DIALECTS[kind]]
-    else:
-        candidates = [dialect for dialect in DIALECTS.values() if mark in dialect.openings]
-        candidates.sort(key=lambda dialect: dialect.name != expected)
-    for dialect in candidates:
+    for dialect in (DIALECTS[kind],) if kind in DIALECTS else _candidates(mark, expected):
         found = dialect.read(source, start)
         if found is not None:
             return found
@@ -83,6 +75,13 @@ def _read(source: Source, start: int, kind: str, mark: str, expected: str | None
         return [], start + len(mark)
     end = source.next_marker(start + len(mark))
     return [Region(start, end, "unknown", error=attempt_error("unknown_dialect", (start, end)))], end
+
+
+@functools.lru_cache(maxsize=1024)
+def _candidates(mark: str, expected: str | None) -> tuple[Dialect, ...]:
+    """The dialects that begin with a mark, the expected one first."""
+    candidates = [dialect for dialect in DIALECTS.values() if mark in dialect.openings]
+    return tuple(sorted(candidates, key=lambda dialect: dialect.name != expected))
 
 
 def _read_thought(source: Source, regions: list[Region], start: int, mark: str) -> int:
