@@ -161,7 +161,8 @@ class Dialect:
         read: its reader; called where one of its openings, or its `pattern`, begins.
         write: calls as text that `read` reads back.
         syntax: how arguments are written.
-        pattern: a regular expression for where it may begin without any of the openings.
+        pattern: a regular expression for where it may begin without any of the openings; it begins with a bracket.
+        beginning: one for where it may begin at the very start of an answer.
         servers: who can read it behind an API.
     """
 
@@ -171,6 +172,7 @@ class Dialect:
     write: Callable[[Sequence[ToolCall]], str]
     syntax: ArgumentSyntax = "json"
     pattern: str = ""
+    beginning: str = ""
     servers: ServerParsers = ServerParsers()
 
 

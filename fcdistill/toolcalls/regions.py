@@ -45,7 +45,7 @@ def find_regions(
     source = Source(text, tools or {}, truncated, marker=_marker())
     regions: list[Region] = []
     position = 0
-    while match := _start().search(text, position):
+    while match := _next_start(text, position):
         start = match.start()
         if match.lastgroup == "thought":
             position = _read_thought(source, regions, start, match.group())
@@ -111,12 +111,36 @@ def _marker() -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(MARKERS, key=len, reverse=True))))
 
 
+def _next_start(text: str, position: int) -> re.Match[str] | None:
+    """What a thought or a call may begin with, from a place on."""
+    if position == 0 and (match := _beginning().match(text)):
+        return match
+    possible, start = _possible(), _start()
+    while found := possible.search(text, position):
+        if match := start.match(text, found.start()):
+            return match
+        position = found.start() + 1
+    return None
+
+
 @functools.cache
 def _start() -> re.Pattern[str]:
-    """Where a thought or a call may begin: the groups are named for what it is."""
+    """What a thought or a call may begin with: the groups are named for what it is."""
     patterns = [f"(?P<{dialect.name}>{dialect.pattern})" for dialect in DIALECTS.values() if dialect.pattern]
-    return re.compile(
-        "|".join(
-            [f"(?P<thought>{thought_mark()})", f"(?P<mark>{_marker().pattern})", *patterns, f"(?P<unknown>{_UNKNOWN})"]
-        )
-    )
+    known = [f"(?P<thought>{thought_mark()})", f"(?P<mark>{_marker().pattern})", *patterns]
+    return re.compile("|".join([*known, f"(?P<unknown>{_UNKNOWN})"]))
+
+
+@functools.cache
+def _possible() -> re.Pattern[str]:
+    """Where that may be: found much faster than by trying all of it everywhere."""
+    words = [mark for mark in MARKERS if mark[0].isalpha()]
+    signs = {mark[0] for mark in (*MARKERS, *OPENINGS, *OPENINGS.values()) if not mark[0].isalpha()} | set("[{<")
+    return re.compile(f"[{re.escape(''.join(sorted(signs)))}]" + "".join(f"|{re.escape(word)}" for word in words))
+
+
+@functools.cache
+def _beginning() -> re.Pattern[str]:
+    """What a call may begin with at the very start of an answer alone."""
+    patterns = [f"(?P<{dialect.name}>{dialect.beginning})" for dialect in DIALECTS.values() if dialect.beginning]
+    return re.compile("|".join(patterns))

@@ -21,8 +21,8 @@ __all__ = ["LFM2", "LLAMA4_PYTHONIC", "OLMO3", "PYTHONIC"]
 _CALL_NAME = re.compile(r"\s*([A-Za-z_][\w.\-]*)\s*\(")
 _KEYWORD = re.compile(r"\s*([A-Za-z_]\w*)\s*=(?!=)\s*")
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z")
-_LIST = r"(?:\A|(?<=\n))[ \t]*\[[ \t\n]*[A-Za-z_][\w.\-]*\("
-_ALONE = r"\A\s*[A-Za-z_][\w.\-]*\((?=\s*(?:[A-Za-z_]\w*\s*=|\)))"
+_LIST = r"\[[ \t\n]*[A-Za-z_][\w.\-]*\("
+_ALONE = r"\s*[A-Za-z_][\w.\-]*\((?=\s*(?:[A-Za-z_]\w*\s*=|\)))"
 _BETWEEN = re.compile(r"[\s,;]*")
 
 
@@ -91,8 +91,10 @@ def _read_call(source: Source, name: re.Match[str]) -> tuple[Attempt, int]:
 
 
 def _read_list(source: Source, start: int) -> Found | None:
-    """A list of calls where a line begins."""
-    opening = source.text.index("[", start)
+    """A list of calls, with which a line begins."""
+    opening, line = start, source.text.rfind("\n", 0, start) + 1
+    if source.text[line:opening].strip():
+        return None
     attempts, end, error = _read_calls(source, opening + 1, "]")
     names = [attempt.verdict.name for attempt in attempts if isinstance(attempt.verdict, ToolCall)]
     first = _CALL_NAME.match(source.text, opening + 1)
@@ -118,8 +120,7 @@ def _read_alone(source: Source, start: int) -> Found | None:
 
 
 def _read_pythonic(source: Source, start: int) -> Found | None:
-    is_list = source.text[source.skip_space(start) : source.skip_space(start) + 1] == "["
-    return _read_list(source, start) if is_list else _read_alone(source, start)
+    return _read_list(source, start) if source.text[start] == "[" else _read_alone(source, start)
 
 
 def _marked(name: str, opening: str, closing: str, servers: ServerParsers, *, is_list: bool = True) -> Dialect:
@@ -170,7 +171,8 @@ def _error_end(source: Source, error: LiteralError) -> int:
 PYTHONIC = Dialect(
     name="pythonic",
     openings=(),
-    pattern=f"{_LIST}|{_ALONE}",
+    pattern=_LIST,
+    beginning=_ALONE,
     read=_read_pythonic,
     write=_write,
     syntax="python",
