@@ -37,6 +37,7 @@ class Tags:
         between: stands between calls of one block, or between blocks, as they are written.
         call_space: stands behind a call's opening and each of its arguments, as they are written.
         pads_values: a line break stands before and behind each value.
+        one_block: all calls of an answer stand in one block.
     """
 
     dialect: str
@@ -89,7 +90,7 @@ def write_tagged(calls: Sequence[ToolCall], tags: Tags) -> str:
     texts = [_call_text(call, tags) for call in calls]
     if not texts:
         return ""
-    space = tags.call_space if tags.opening.startswith("<") and tags.call_space else ""
+    space = tags.call_space
     if tags.one_block:
         return f"{tags.opening}{space}{tags.between.join(texts)}{space}{tags.closing}"
     inner = space if tags.call_end else ""
