@@ -139,7 +139,7 @@ def predictions_of_suite(
             required="ids of the suite's cases",
             fix="give the predictions of this suite, or remove the others",
         )
-    typed = {key: _with_types(prediction, specs[key[0]]) for key, prediction in saved.items()}
+    typed = {key: _with_types(prediction, specs.get(key[0], ())) for key, prediction in saved.items()}
     return {key: _with_safe_names(prediction, safe_names) for key, prediction in typed.items()}
 
 

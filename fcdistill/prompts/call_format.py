@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from fcdistill.errors import ModelError
 from fcdistill.records import Message, ToolCall, ToolSpec
 from fcdistill.storage import sha256_json
-from fcdistill.toolcalls.equality import same_calls
 from fcdistill.toolcalls.parsing import parse_output
+from fcdistill.tools.equality import same_calls
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
