@@ -148,7 +148,7 @@ def _scoring(work: Path, number: int) -> dict[str, float]:
     gc.disable()  # as the command does
     started = _clock()
     saved = read_predictions(work / "predictions.jsonl")
-    answers = predictions_of_suite(work, saved, {case.id for case in suite.cases}, suite.safe_names)
+    answers = predictions_of_suite(work, saved, {case.id for case in suite.cases}, suite.safe_names, suite.specs)
     scorer = Scorer(specs)
     scores = [scorer.score(case, answers[case.id, 0]) for case in suite.cases]
     summarise(scores, answers.values(), cases_sha256="")

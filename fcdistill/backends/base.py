@@ -4,12 +4,14 @@ A backend knows nothing of tools' validity or of scoring; it turns messages and 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fcdistill.config import DecodeSettings
 from fcdistill.errors import BackendError
 from fcdistill.records import FinishReason, Message, ModelRef, ToolsInPrompt, ToolSpec
+from fcdistill.toolcalls.parsing import ParsedOutput, parse_output
+from fcdistill.toolcalls.thinking import set_thought_apart
 
 __all__ = ["Backend", "Completion", "PromptFormat", "Request", "complete_all"]
 
@@ -43,6 +45,9 @@ class Completion:
         latency_s: seconds of each forward pass divided by the rows in it, added up; of a server, seconds from
             sending the try that was answered to the end of its answer.
         error: why the request could not be answered; others of the same call are unaffected.
+        structured: the answer, where a server gave its calls as data: then `text` is prose.
+        thought: what the model thought, where a server gave that apart from `text`.
+        dialect: how the model's template writes calls, where that is known.
     """
 
     id: str
@@ -52,6 +57,22 @@ class Completion:
     completion_tokens: int | None = None
     latency_s: float | None = None
     error: str | None = None
+    structured: ParsedOutput | None = None
+    thought: str = ""
+    dialect: str | None = None
+
+    @property
+    def said(self) -> str:
+        """The text without what is thought in it: for answers that are to be words."""
+        apart = set_thought_apart(self.text)
+        return apart.answer if apart.thought or apart.is_unfinished else self.text
+
+    def parsed(self, specs: Sequence[ToolSpec] = ()) -> ParsedOutput:
+        """What the answer says; `specs` are the tools that could be called, which some dialects need to be read."""
+        if self.structured is not None:
+            return self.structured
+        output = parse_output(self.text, specs, truncated=self.finish_reason == "length", expected=self.dialect)
+        return replace(output, thought="\n".join(part for part in (self.thought, output.thought) if part))
 
 
 @dataclass(frozen=True)

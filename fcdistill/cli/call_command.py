@@ -30,7 +30,6 @@ def call(
     from fcdistill.backends.base import Request
     from fcdistill.config import DecodeSettings, LocalBackendConfig
     from fcdistill.records import Message
-    from fcdistill.toolcalls.parsing import parse_output
     from fcdistill.tools.catalog import catalog_from_tools, load_catalog
     from fcdistill.tools.validation import CallValidator
 
@@ -46,7 +45,7 @@ def call(
     completion = next(iter(backend.complete([request], DecodeSettings(constrained=constrained))))
     if completion.error is not None:
         fail(f"the request could not be answered: {completion.error}", 3)
-    output = parse_output(completion.text, truncated=completion.finish_reason == "length")
+    output = completion.parsed(catalog.specs)
     validator = CallValidator(catalog.specs)
     problems = [f"{error.kind}: {error.detail}" for error in output.errors]
     for made in output.calls:

@@ -7,6 +7,7 @@ an answer is worth is not known here (`scoring`).
 import itertools
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from pydantic_core import PydanticSerializationError
 
 from fcdistill.errors import DataError
 from fcdistill.machine.forked_work import map_parts
-from fcdistill.records import FinishReason, ParseError, Prediction, SavedPrediction, ToolCall
-from fcdistill.storage import StrictJsonError, iter_jsonl, loads_strict
-from fcdistill.toolcalls.parsing import parse_output
+from fcdistill.records import FinishReason, ParseError, Prediction, SavedPrediction, ToolCall, ToolSpec
+from fcdistill.storage import iter_jsonl
+from fcdistill.toolcalls.dialects.table import DIALECTS
+from fcdistill.toolcalls.parsing import ParsedOutput, parse_output
+from fcdistill.toolcalls.structured import structured_output
 
 __all__ = ["prediction_from_text", "predictions_of_suite", "read_predictions"]
 
@@ -37,6 +40,7 @@ def prediction_from_text(
     text: str,
     finish_reason: FinishReason = "unknown",
     *,
+    parsed: ParsedOutput | None = None,
     repetition: int = 0,
     latency_s: float | None = None,
     prompt_tokens: int | None = None,
@@ -49,6 +53,7 @@ def prediction_from_text(
         id: the case's id.
         text: the raw output without its stop token; lone surrogates become U+FFFD.
         finish_reason: why the output ended.
+        parsed: what the output says, where that is known already; None: it is read from the text.
         repetition: which of several answers to the case it is.
         latency_s: seconds for this answer.
         prompt_tokens: tokens of the prompt.
@@ -56,14 +61,17 @@ def prediction_from_text(
         error: why there is no answer, where the backend failed.
     """
     text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    parsed = parse_output(text, truncated=finish_reason == "length")
+    parsed = parsed or parse_output(text, truncated=finish_reason == "length")
     calls, parse_errors = _storable(parsed.calls)
+    has_thought = bool(parsed.thought) or parsed.is_unfinished
     return Prediction(
         id=id,
         repetition=repetition,
         text=text,
+        prose=parsed.text if has_thought else None,
         calls=calls,
         parse_errors=(*parsed.errors, *parse_errors),
+        dialects=parsed.dialects,
         finish_reason=finish_reason,
         latency_s=latency_s,
         prompt_tokens=prompt_tokens,
@@ -110,6 +118,7 @@ def predictions_of_suite(
     saved: Mapping[tuple[str, int], Prediction],
     known_ids: Collection[str],
     safe_names: Mapping[str, str],
+    specs: Mapping[str, Sequence[ToolSpec]],
 ) -> dict[tuple[str, int], Prediction]:
     """Saved answers as answers to a suite, with its names for the tools.
 
@@ -118,6 +127,7 @@ def predictions_of_suite(
         saved: the answers by case id and repetition.
         known_ids: ids of all cases of the suite.
         safe_names: a tool's original name to its name in the catalogue, where the two differ.
+        specs: the tools of each case, by case id: formats that do not say of what type a value is are read with them.
 
     Raises:
         DataError: an id belongs to no case.
@@ -129,7 +139,8 @@ def predictions_of_suite(
             required="ids of the suite's cases",
             fix="give the predictions of this suite, or remove the others",
         )
-    return {key: _with_safe_names(prediction, safe_names) for key, prediction in saved.items()}
+    typed = {key: _with_types(prediction, specs.get(key[0], ())) for key, prediction in saved.items()}
+    return {key: _with_safe_names(prediction, safe_names) for key, prediction in typed.items()}
 
 
 def _numbered(saved: Sequence[SavedPrediction]) -> dict[tuple[str, int], SavedPrediction]:
@@ -143,26 +154,40 @@ def _numbered(saved: Sequence[SavedPrediction]) -> dict[tuple[str, int], SavedPr
 
 
 def _prediction(line: SavedPrediction, repetition: int) -> Prediction:
+    finish_reason = _FINISH_REASONS.get(line.finish_reason, "unknown")
+    text = line.text or ""
+    parsed = None
+    if line.tool_calls or line.calls is not None:
+        parsed = replace(structured_output(text, line.tool_calls or ()), dialects=line.dialects)
+    if parsed is not None and not line.tool_calls:
+        parsed = replace(parsed, calls=line.calls or (), errors=line.parse_errors)
     prediction = prediction_from_text(
         line.id,
-        line.text or "",
-        _FINISH_REASONS.get(line.finish_reason, "unknown"),
+        text,
+        finish_reason,
+        parsed=parsed,
         repetition=repetition,
         latency_s=line.latency_s,
         prompt_tokens=line.prompt_tokens,
         completion_tokens=line.completion_tokens,
         error=line.error,
     )
-    read: list[ToolCall | ParseError] | None = None
-    if line.tool_calls:
-        read = [_read_call(item) for item in line.tool_calls]
-    elif line.calls is not None:
-        read = [*line.calls, *line.parse_errors]
-    if read is not None:
-        calls, unstorable = _storable(tuple(item for item in read if isinstance(item, ToolCall)))
-        parse_errors = tuple(item for item in read if isinstance(item, ParseError))
-        prediction = prediction.model_copy(update={"calls": calls, "parse_errors": (*parse_errors, *unstorable)})
-    return prediction
+    return prediction if line.prose is None else prediction.model_copy(update={"prose": line.prose})
+
+
+def _with_types(prediction: Prediction, specs: Sequence[ToolSpec]) -> Prediction:
+    """The answer read again where its format leaves the types of values to the tools' schemas."""
+    if all(name not in DIALECTS or DIALECTS[name].syntax == "json" for name in prediction.dialects):
+        return prediction
+    return prediction_from_text(
+        **prediction.model_dump(
+            include={
+                *("id", "text", "finish_reason", "repetition", "latency_s"),
+                *("prompt_tokens", "completion_tokens", "error"),
+            }
+        ),
+        parsed=parse_output(prediction.text, specs, truncated=prediction.finish_reason == "length"),
+    )
 
 
 def _with_safe_names(prediction: Prediction, safe_names: Mapping[str, str]) -> Prediction:
@@ -170,23 +195,6 @@ def _with_safe_names(prediction: Prediction, safe_names: Mapping[str, str]) -> P
         return prediction
     renamed = [call.model_copy(update={"name": safe_names.get(call.name, call.name)}) for call in prediction.calls]
     return prediction.model_copy(update={"calls": tuple(renamed)})
-
-
-def _read_call(item: Any) -> ToolCall | ParseError:
-    call = item.get("function", item) if isinstance(item, dict) else item
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-        return ParseError(kind="not_a_call", detail="a tool call without a name", start=0, end=0)
-    arguments = call.get("arguments")
-    if arguments is None or arguments == "":
-        arguments = {}  # some servers write no arguments so
-    if isinstance(arguments, str):
-        try:
-            arguments = loads_strict(arguments)
-        except StrictJsonError as error:
-            return ParseError(kind=error.kind, detail=f"{call['name']}: arguments are no JSON: {error}", start=0, end=0)
-    if not isinstance(arguments, dict):
-        return ParseError(kind="not_a_call", detail=f"{call['name']}: arguments are no object", start=0, end=0)
-    return ToolCall(name=call["name"], arguments=arguments)
 
 
 def _storable(calls: tuple[ToolCall, ...]) -> tuple[tuple[ToolCall, ...], tuple[ParseError, ...]]:

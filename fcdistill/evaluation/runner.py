@@ -25,7 +25,7 @@ from fcdistill.evaluation.scoring import SCORER_VERSION, Scorer
 from fcdistill.evaluation.stats import summarise
 from fcdistill.evaluation.suites import Suite, read_suite
 from fcdistill.machine.forked_work import beside, map_parts
-from fcdistill.records import Baseline, EvalCase, Prediction, Report, Score
+from fcdistill.records import Baseline, EvalCase, Prediction, Report, Score, ToolSpec
 from fcdistill.storage import Journal, RunDirectory, sha256_json, write_json, write_jsonl
 
 __all__ = ["Evaluation", "check_inputs", "exit_code", "open_suite", "run_eval", "with_verdict"]
@@ -123,7 +123,7 @@ def run_eval(
     if path is not None:
         set_aside = () if bfcl is None else bfcl.unsatisfiable
         known_ids = {*(case.id for case in whole_suite.cases), *set_aside}
-        saved = predictions_of_suite(path, saved, known_ids, suite.safe_names)
+        saved = predictions_of_suite(path, saved, known_ids, suite.safe_names, suite.specs)
     files = () if bfcl is None else bfcl.files
     inputs = [path for path in (config.cases, config.tools, config.predictions, *files) if path is not None]
     with RunDirectory(
@@ -228,7 +228,7 @@ def _ask(
             return answers
         for completion in backend.complete(requests, config.decode):
             case_id, repetition = names[completion.id]
-            answer = _prediction(case_id, repetition, completion)
+            answer = _prediction(case_id, repetition, completion, suite.specs[case_id])
             journal.append([answer])
             answers[case_id, repetition] = answer
             num_done += 1
@@ -251,11 +251,12 @@ def _request_names(asked: Sequence[tuple[str, int]]) -> dict[str, tuple[str, int
     return names
 
 
-def _prediction(case_id: str, repetition: int, completion: Completion) -> Prediction:
+def _prediction(case_id: str, repetition: int, completion: Completion, specs: Sequence[ToolSpec]) -> Prediction:
     return prediction_from_text(
         case_id,
         completion.text,
         completion.finish_reason,
+        parsed=completion.parsed(specs) if completion.error is None else None,
         repetition=repetition,
         latency_s=completion.latency_s,
         prompt_tokens=completion.prompt_tokens,

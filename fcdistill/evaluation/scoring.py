@@ -232,8 +232,13 @@ def _num_attempts(prediction: Prediction) -> int:
     return len(prediction.calls) + len(prediction.parse_errors)
 
 
+def _words(prediction: Prediction) -> str:
+    """What an answer says outside of its thought."""
+    return prediction.text if prediction.prose is None else prediction.prose
+
+
 def _is_silent(prediction: Prediction) -> bool:
-    return _num_attempts(prediction) == 0 and not prediction.text.strip()
+    return _num_attempts(prediction) == 0 and not _words(prediction).strip()
 
 
 def _output_errors(prediction: Prediction) -> list[ScoreError]:
@@ -254,7 +259,7 @@ def _abstention_verdict(case: EvalCase, prediction: Prediction, violations: Sequ
     for call, found in zip(prediction.calls, violations, strict=True):
         detail = f"no call was expected, got {describe_value(call.arguments)}"
         errors += [ScoreError(code="unexpected_call", path=call.name, detail=detail), *_call_errors(call, found)]
-    asks = not _QUESTION_MARKS.isdisjoint(prediction.text)
+    asks = not _QUESTION_MARKS.isdisjoint(_words(prediction))
     if case.behaviour == "clarify" and not asks and _num_attempts(prediction) == 0 and not _is_silent(prediction):
         errors.append(ScoreError(code="wrong_value", path="", detail="no question was asked"))
     num_predicted = sum(len(call.arguments) for call in prediction.calls)

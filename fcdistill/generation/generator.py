@@ -175,7 +175,7 @@ class Generator:
         settings = settings.model_copy(update={"max_new_tokens": min(settings.max_new_tokens, _MAX_REQUEST_TOKENS)})
         requests = [self._prompter.write_request(draft.item) for draft in drafts]
         for draft, completion in self._ask(drafts, requests, settings):
-            draft.request = clean_request(completion.text)
+            draft.request = clean_request(completion.said)
             verdict = written_request(self._verifier, draft.request, draft.item.calls, draft.item.now)
             draft.checks += verdict.checks
             draft.answer = Message.calling(verdict.calls)

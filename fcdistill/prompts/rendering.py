@@ -12,11 +12,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from fcdistill.config import TokenClass, ToolsInPrompt
 from fcdistill.errors import ModelError
+from fcdistill.prompts.call_format import CallFormat, prove_format
 from fcdistill.prompts.signatures import compact_signature
 from fcdistill.records import FunctionCall, FunctionTool, Message, ToolCall, ToolSpec
 from fcdistill.storage import loads_strict, sha256_json
@@ -31,6 +33,7 @@ __all__ = [
     "answer_classes",
     "answer_text",
     "call_markers",
+    "call_format",
     "calls_text",
     "compact_signature",
     "label_answer",
@@ -93,11 +96,12 @@ class LabelledAnswer:
 def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> None:
     """Give the tokenizer what the kit relies on: a pad token and a template that shows tools, calls and results.
 
-    A template of its own that does so is kept. Where transformers can store how answers are parsed
-    (`response_template`), that is set too. Doing it twice changes nothing.
+    A template of its own that does so is kept, if its calls can be read back (`call_format`). Where transformers can
+    store how answers are parsed (`response_template`), that is set too. Doing it twice changes nothing.
 
     Raises:
-        ModelError: the tokenizer has no end-of-sequence token or can't say which characters a token covers.
+        ModelError: the tokenizer has no end-of-sequence token or can't say which characters a token covers, or its
+            template writes calls that nothing reads.
     """
     if tokenizer.eos_token is None:
         raise ModelError(
@@ -115,8 +119,14 @@ def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> None:
         tokenizer.pad_token = tokenizer.eos_token
     if not _shows_tools(tokenizer):
         tokenizer.chat_template = _kit_template(tokenizer)
+    call_format(tokenizer)
     if hasattr(tokenizer, "response_template") and tokenizer.response_template is None:
         tokenizer.response_template = _response_template(tokenizer)
+
+
+def call_format(tokenizer: "PreTrainedTokenizerBase") -> CallFormat:
+    """How the tokenizer's template writes calls. Raises `ModelError` where no dialect reads them."""
+    return prove_format(tokenizer, partial(_render, tokenizer))
 
 
 def render_prompt(
@@ -167,7 +177,7 @@ def render_example(
     return RenderedExample(
         prompt_ids=prompt_ids,
         completion_ids=[*completion_ids, tokenizer.convert_tokens_to_ids(stop)],
-        completion_classes=[*_token_classes(body, offsets), "stop"],
+        completion_classes=[*_token_classes(body, offsets, call_format(tokenizer).dialect), "stop"],
         completion_text=body + stop,
         request_start=sum(end <= request for _, end in prompt_offsets),
     )
@@ -176,8 +186,9 @@ def render_example(
 def label_answer(tokenizer: "PreTrainedTokenizerBase", text: str) -> LabelledAnswer:
     """An answer's text, without a stop token, as any tokenizer cuts it: whatever dialect its calls are in."""
     ids, offsets = _encode(tokenizer, text)
-    classes = _token_classes(text, offsets)
-    spans = call_spans(text)
+    dialect = call_format(tokenizer).dialect
+    classes = _token_classes(text, offsets, dialect)
+    spans = call_spans(text, expected=dialect)
     tools = [
         next((tool for first, last, tool in spans if start < last and end > first), "")
         if kind in ("name", "arg_key", "arg_value")
@@ -202,7 +213,7 @@ def answer_classes(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> 
     """
     # The text up to each token, since a text that is encoded again may be cut elsewhere.
     ends = [len(answer_text(tokenizer, ids[:count])) for count in range(len(ids) + 1)]
-    return _token_classes(answer_text(tokenizer, ids), list(itertools.pairwise(ends)))
+    return _token_classes(answer_text(tokenizer, ids), list(itertools.pairwise(ends)), call_format(tokenizer).dialect)
 
 
 def calls_text(tokenizer: "PreTrainedTokenizerBase", calls: Sequence[ToolCall]) -> str:
@@ -302,7 +313,6 @@ def _render(
     tokenizer: "PreTrainedTokenizerBase",
     messages: Sequence[Message],
     specs: Sequence[ToolSpec],
-    *,
     add_generation_prompt: bool = False,
 ) -> str:
     tools = [FunctionTool(function=spec).model_dump(mode="json") for spec in specs]
@@ -328,8 +338,8 @@ def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[list[int],
     return encoded["input_ids"], encoded["offset_mapping"]
 
 
-def _token_classes(text: str, offsets: Sequence[tuple[int, int]]) -> list[TokenClass]:
-    by_character = [kind for start, end, kind in class_spans(text) for _ in range(start, end)]
+def _token_classes(text: str, offsets: Sequence[tuple[int, int]], dialect: str) -> list[TokenClass]:
+    by_character = [kind for start, end, kind in class_spans(text, expected=dialect) for _ in range(start, end)]
     classes: list[TokenClass] = []
     for start, end in offsets:
         counts = Counter(by_character[start:end] or by_character[start : start + 1] or by_character[-1:])

@@ -102,7 +102,9 @@ class EvalCase(Record):
 class ParseError(Frozen):
     """A region of model output that looks like a call and is not one."""
 
-    kind: Literal["invalid_json", "duplicate_key", "not_finite", "unclosed", "not_a_call"]
+    kind: Literal[
+        "invalid_json", "invalid_syntax", "duplicate_key", "not_finite", "unclosed", "not_a_call", "unknown_dialect"
+    ]
     detail: str
     start: int
     """Character offset of the region in the raw text; `end` is exclusive."""
@@ -115,8 +117,12 @@ class Prediction(Record):
     id: str
     repetition: Repetition = 0
     text: str = ""
+    prose: str | None = None
+    """What the answer says in words, where its text holds thought too; None: the text says it."""
     calls: tuple[ToolCall, ...] = ()
     parse_errors: tuple[ParseError, ...] = ()
+    dialects: tuple[str, ...] = ()
+    """The formats in which the text's calls stand, and `unknown` where marks of a call are in none that is known."""
     finish_reason: FinishReason = "unknown"
     latency_s: float | None = None
     """Seconds of the batch that answered this case, divided by the batch's size."""
@@ -137,6 +143,8 @@ class SavedPrediction(Record):
     """`{name, arguments}`, also in OpenAI's wrapping and with arguments as a JSON string."""
     calls: tuple[ToolCall, ...] | None = None
     parse_errors: tuple[ParseError, ...] = ()
+    prose: str | None = None
+    dialects: tuple[str, ...] = ()
     finish_reason: str | None = None
     latency_s: float | None = None
     prompt_tokens: int | None = None

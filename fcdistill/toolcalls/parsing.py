@@ -1,40 +1,24 @@
 """Text to tool calls and back, in every dialect that models write.
 
 Malformed output is data: a region of the text that tries to be a call and fails becomes a `ParseError` and leaves the
-other regions alone. Reading is strict about JSON (duplicate keys, NaN, unclosed blocks) and takes time linear in the
-text. Whether a called tool exists and its arguments fit is not known here (`validation`), nor what a prompt looks like
-(`prompts`).
-
-Dialects: hermes/qwen `<tool_call>` blocks, llama3 `<|python_tag|>` and bare objects with `parameters`, mistral
-`[TOOL_CALLS]`, fenced blocks, bare JSON. Braces may be doubled, `{{"name": ...}}`, as Qwen2.5-Coder writes them.
+other regions alone. What a model thinks is set apart before anything is read. Reading is strict about JSON (duplicate
+keys, NaN, unclosed blocks) and takes time linear in the text. Whether a called tool exists and its arguments fit is
+not known here (`validation`), nor what a prompt looks like (`rendering`).
 """
 
-import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any
 
 from fcdistill.config import TokenClass
-from fcdistill.records import ParseError, ToolCall
-from fcdistill.storage import StrictJsonError, loads_strict
-from fcdistill.toolcalls.regions import (
-    BETWEEN,
-    CLOSE_TAG,
-    MARKERS,
-    OPEN_TAG,
-    TOKEN,
-    ErrorKind,
-    Item,
-    Region,
-    find_regions,
-)
+from fcdistill.records import ParseError, ToolCall, ToolSpec
+from fcdistill.toolcalls.dialect import Region
+from fcdistill.toolcalls.dialects.table import DIALECTS
+from fcdistill.toolcalls.json_text import BETWEEN
+from fcdistill.toolcalls.regions import MARKERS, find_regions
+from fcdistill.toolcalls.thinking import thought_text
 
-__all__ = ["Dialect", "ParsedOutput", "call_spans", "class_spans", "is_complete", "parse_output", "render_calls"]
-
-Dialect = Literal["hermes", "llama3", "mistral", "json", "fenced"]
-
-_SPACE = re.compile(r"\s*")
+__all__ = ["ParsedOutput", "call_spans", "class_spans", "is_complete", "parse_output", "render_calls"]
 
 
 @dataclass(frozen=True)
@@ -44,78 +28,83 @@ class ParsedOutput:
     Attributes:
         calls: the calls, in the order in which they stand.
         errors: the regions that look like a call and are not one.
-        text: what stands outside all of these, stripped.
+        text: what stands outside all of these and of thoughts, stripped.
+        thought: what the model thought, without the marks round it; empty where it did not.
+        is_unfinished: the last thought is not finished, so that there is no answer.
+        dialects: of the regions that are calls or try to be, in the order in which they stand.
     """
 
     calls: tuple[ToolCall, ...]
     errors: tuple[ParseError, ...]
     text: str
+    thought: str = ""
+    is_unfinished: bool = False
+    dialects: tuple[str, ...] = ()
 
 
-def parse_output(text: str, *, truncated: bool = False) -> ParsedOutput:
+def parse_output(
+    text: str, specs: Sequence[ToolSpec] = (), *, truncated: bool = False, expected: str | None = None
+) -> ParsedOutput:
     """Read the calls of a model's output; never raises.
 
     Args:
         text: the output without its stop token, special tokens kept.
+        specs: the tools that could be called: some dialects do not say of what type a value is.
         truncated: the output ended at a length limit; then any JSON object left open at its end counts as a failed
             call, not as prose.
+        expected: the dialect that the model's template writes; others are read too.
     """
     calls: list[ToolCall] = []
     errors: list[ParseError] = []
-    regions = find_regions(text, truncated=truncated)
+    regions = find_regions(text, _tools(specs), truncated=truncated, expected=expected)
     for region in regions:
-        for item in region.items:
-            verdict = _read_item(text, item)
-            if isinstance(verdict, ToolCall):
-                calls.append(verdict)
+        for attempt in region.attempts:
+            if isinstance(attempt.verdict, ToolCall):
+                calls.append(attempt.verdict)
             else:
-                errors.append(verdict)
-        if region.error is not None:
+                errors.append(attempt.verdict)
+        if region.error is not None and not region.is_thought:
             errors.append(region.error)
     prose = [text[start:end].strip() for start, end, structural in _gaps(text, regions) if not structural]
-    return ParsedOutput(tuple(calls), tuple(errors), "\n".join(part for part in prose if part))
+    thoughts = [region for region in regions if region.is_thought]
+    return ParsedOutput(
+        calls=tuple(calls),
+        errors=tuple(errors),
+        text="\n".join(part for part in prose if part),
+        thought="\n".join(thought_text(text[region.start : region.end]) for region in thoughts),
+        is_unfinished=any(not region.closed for region in thoughts),
+        dialects=tuple(dict.fromkeys(region.dialect for region in regions if region.is_call and not region.is_thought)),
+    )
 
 
-def is_complete(text: str) -> bool:
+def is_complete(text: str, *, expected: str | None = None) -> bool:
     """Whether decoding can stop: a call block is closed and what follows it is no further call."""
-    regions = find_regions(text, truncated=False)
-    if not regions or not regions[-1].closed:
+    regions = find_regions(text, expected=expected)
+    if not regions or not regions[-1].is_call or regions[-1].is_thought or not regions[-1].closed:
         return False
     rest = BETWEEN.sub("", text[regions[-1].end :], count=1)
     may_become_a_call = any(marker.startswith(rest) for marker in MARKERS) or rest.startswith(("{", "["))
     return bool(rest) and not may_become_a_call
 
 
-def render_calls(calls: Sequence[ToolCall], dialect: Dialect = "hermes") -> str:
+def render_calls(calls: Sequence[ToolCall], dialect: str = "hermes") -> str:
     """The text of these calls; `parse_output` reads them back from it.
 
     Raises:
         ValueError: an argument is NaN or infinite.
     """
-    key = "parameters" if dialect == "llama3" else "arguments"
-    texts = [
-        json.dumps({"name": call.name, key: call.arguments}, ensure_ascii=False, allow_nan=False) for call in calls
-    ]
-    if not texts:
-        return ""
-    if dialect == "hermes":
-        return "\n".join(f"{OPEN_TAG}\n{text}\n{CLOSE_TAG}" for text in texts)
-    if dialect == "llama3":
-        return "; ".join(texts)
-    if dialect == "mistral":
-        return f"[TOOL_CALLS] [{', '.join(texts)}]"
-    if dialect == "fenced":
-        return "```json\n" + "\n".join(texts) + "\n```"
-    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+    return DIALECTS[dialect].write(calls)
 
 
-def class_spans(completion: str) -> list[tuple[int, int, TokenClass]]:
+def class_spans(
+    completion: str, specs: Sequence[ToolSpec] = (), *, expected: str | None = None
+) -> list[tuple[int, int, TokenClass]]:
     """Character spans `(start, end, class)` that tile a completion, in order.
 
     Tool names are `name`, the keys inside the arguments `arg_key`, their scalars `arg_value`, prose `text`; quotes,
     braces, tags and the call's own keys are `structure`.
     """
-    regions = find_regions(completion, truncated=False)
+    regions = find_regions(completion, _tools(specs), expected=expected)
     spans: list[tuple[int, int, TokenClass]] = []
 
     def add(start: int, end: int, kind: TokenClass) -> None:
@@ -129,26 +118,31 @@ def class_spans(completion: str) -> list[tuple[int, int, TokenClass]]:
         add(0, gaps[0][0], "structure" if gaps[0][1] else "text")
     for region in regions:
         position = region.start
-        for start, end, kind in (part for item in region.items for part in _item_parts(completion, item)):
+        for start, end, kind in (part for attempt in region.attempts for part in attempt.parts()):
             add(position, start, "structure")
             add(start, end, kind)
             position = end
-        add(position, region.end, "structure")
+        add(position, region.end, "text" if region.is_thought else "structure")
         if region.end in gaps:
             end, structural = gaps[region.end]
             add(region.end, end, "structure" if structural else "text")
     return spans
 
 
-def call_spans(completion: str) -> list[tuple[int, int, str]]:
+def call_spans(
+    completion: str, specs: Sequence[ToolSpec] = (), *, expected: str | None = None
+) -> list[tuple[int, int, str]]:
     """Character spans `(start, end, tool)` of the calls of a completion that can be read, in order."""
-    spans: list[tuple[int, int, str]] = []
-    for item in (item for region in find_regions(completion, truncated=False) for item in region.items):
-        call = _read_item(completion, item)
-        if isinstance(call, ToolCall):
-            start = item.span[0] if item.name_span is None else min(item.span[0], item.name_span[0])
-            spans.append((start, item.span[1], call.name))
-    return spans
+    return [
+        (*attempt.span, attempt.verdict.name)
+        for region in find_regions(completion, _tools(specs), expected=expected)
+        for attempt in region.attempts
+        if isinstance(attempt.verdict, ToolCall)
+    ]
+
+
+def _tools(specs: Sequence[ToolSpec]) -> Mapping[str, Mapping[str, Any]]:
+    return {spec.name: spec.parameters for spec in specs}
 
 
 def _gaps(text: str, regions: Sequence[Region]) -> Iterator[tuple[int, int, bool]]:
@@ -160,66 +154,3 @@ def _gaps(text: str, regions: Sequence[Region]) -> Iterator[tuple[int, int, bool
             is_between = 0 < index < len(edges) - 2
             structural = bool(regions) and not text[start:end].strip(" \t\r\n;," if is_between else None)
             yield start, end, structural
-
-
-def _read_item(text: str, item: Item) -> ToolCall | ParseError:
-    start, end = item.span
-
-    def error(kind: ErrorKind, detail: str) -> ParseError:
-        return ParseError(kind=kind, detail=detail, start=start, end=end)
-
-    raw = text[start:end]
-    if item.doubled:
-        raw = "".join(character for index, character in enumerate(raw, start) if index not in item.doubled)
-    try:
-        value = loads_strict(raw)
-        if item.name_span is not None:
-            value = {"name": text[slice(*item.name_span)], "arguments": value}
-        if not isinstance(value, dict):
-            return error("not_a_call", "found no JSON object")
-        name = value.get("name")
-        if not isinstance(name, str) or not name:
-            return error("not_a_call", 'the object has no string "name"')
-        key = "arguments" if "arguments" in value else "parameters"
-        if {"description", "parameters"} <= value.keys():
-            return error("not_a_call", "the object describes a tool and does not call it")
-        if key not in value and not item.name_alone_is_a_call:
-            return error("not_a_call", 'the object has no "arguments"')
-        arguments: Any = value.get(key, {})
-        if isinstance(arguments, str):
-            arguments = loads_strict(arguments)
-        if not isinstance(arguments, dict):
-            return error("not_a_call", f'"{key}" is not an object')
-    except StrictJsonError as problem:
-        return error(cast(ErrorKind, problem.kind), str(problem))
-    return ToolCall(name=name, arguments=arguments)
-
-
-def _item_parts(text: str, item: Item) -> Iterator[tuple[int, int, TokenClass]]:
-    """Spans of names, argument keys and argument values inside an item, in order; the rest is structure."""
-    if item.name_span is not None:
-        yield (*item.name_span, "name")
-    envelope_depth = 0 if item.name_span is not None else None
-    section = "arguments" if item.name_span is not None else ""
-    depth = 0
-    position, end = item.span
-    while position < end and (match := TOKEN.match(text, position, end)):
-        string, mark, _ = match.groups()
-        start, position = match.start(match.lastindex or 0), match.end()
-        if mark is not None:
-            depth += (mark in "{[") - (mark in "}]")
-            continue
-        after = _SPACE.match(text, position, end)
-        is_key = string is not None and after is not None and text[after.end() : after.end() + 1] == ":"
-        if string is not None:
-            start, stop = start + 1, position - 1
-        else:
-            stop = position
-        if is_key and envelope_depth is None:
-            envelope_depth = depth
-        if is_key and depth == envelope_depth:
-            section = text[start:stop]
-        elif section == "name" and depth == envelope_depth:
-            yield start, stop, "name"
-        elif section in ("arguments", "parameters"):
-            yield start, stop, "arg_key" if is_key else "arg_value"

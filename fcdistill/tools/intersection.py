@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fcdistill.toolcalls.equality import same_value
+from fcdistill.tools.equality import same_value
 
 __all__ = ["CONSTRAINTS", "EVALUATING", "Join", "UNEVALUATED", "intersect", "join_schemas"]
 

@@ -4,7 +4,7 @@ Calls are read by the reader of models' answers. What they are worth is not know
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fcdistill.records import Category, FunctionCall, Message, ToolCall
 from fcdistill.toolcalls.parsing import ParsedOutput, parse_output
@@ -50,9 +50,9 @@ def read_steps(conversation: Conversation, catalog: Catalog) -> list[Step]:
 def _output(turn: Turn, catalog: Catalog) -> ParsedOutput:
     if turn.role != "assistant":
         return ParsedOutput((), (), "")
-    output = parse_output(turn.text, truncated=turn.truncated)
+    output = turn.structured or parse_output(turn.text, catalog.specs, truncated=turn.truncated)
     calls = tuple(
         call.model_copy(update={"name": safe_name(call.name)}) if call.name not in catalog.by_name else call
         for call in output.calls
     )
-    return ParsedOutput(calls, output.errors, output.text)
+    return replace(output, calls=calls)

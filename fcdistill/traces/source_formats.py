@@ -1,6 +1,6 @@
 """Conversations that were recorded elsewhere, as turns: logs of chat completions, messages, ShareGPT and xLAM rows.
 
-An assistant's turn is text with its calls as `parsing.parse_output` reads them, so that every source is read by the
+Where a source gives an assistant's calls as data, they are the turn's calls; else they are read from its text by the
 reader of models' answers (`recorded_steps`). What a turn's calls are worth is not known here.
 """
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from fcdistill.backends.openai.chat_wire import answer_text
 from fcdistill.errors import DataError
 from fcdistill.storage import StrictJsonError, loads_strict, read_json, storage_errors
-from fcdistill.toolcalls.regions import CLOSE_TAG, OPEN_TAG
-from fcdistill.traces.hermes import TurnError, own_system, read_answer, read_system, read_tool_results
+from fcdistill.toolcalls.parsing import ParsedOutput
+from fcdistill.toolcalls.structured import content_text, read_message, structured_output
+from fcdistill.traces.sharegpt import TurnError, own_system, read_answer, read_system, read_tool_results
 from fcdistill.traces.xlam import FlatParametersError, schema_of_flat
 
 __all__ = ["Conversation", "SourceError", "SourceFormat", "Turn", "read_conversations", "read_rows"]
@@ -47,7 +47,8 @@ class Turn:
 
     Attributes:
         role: who speaks.
-        text: what is said, an assistant's calls included.
+        text: what is said; an assistant's calls too, where they are not given as data.
+        structured: an assistant's answer, where its calls are given as data.
         call_ids: the ids of these calls, where the source gives them.
         tool_call_id: the call whose result this is, where the source says so.
         name: the tool whose result this is, where the source says so.
@@ -57,6 +58,7 @@ class Turn:
 
     role: Role
     text: str
+    structured: ParsedOutput | None = None
     call_ids: tuple[str, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
@@ -156,12 +158,12 @@ def _xlam(row: Mapping[str, Any]) -> Iterator[Conversation]:
     tools, answers = (_decoded(row.get(key), key) for key in ("tools", "answers"))
     if not isinstance(answers, list):
         raise SourceError("answers is no list of calls")
-    text = "\n".join(f"{OPEN_TAG}\n{json.dumps(call, ensure_ascii=False)}\n{CLOSE_TAG}" for call in answers)
     if tools is not None:
         if not isinstance(tools, list):
             raise SourceError("tools is no list")
         tools = [_xlam_tool(_object(tool, "a tool")) for tool in tools] or None
-    yield Conversation((Turn("user", query), Turn("assistant", text)), tools)
+    answer = Turn("assistant", "", structured_output("", answers))
+    yield Conversation((Turn("user", query), answer), tools)
 
 
 def _xlam_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,8 +199,12 @@ def _turn(message: Mapping[str, Any], where: str) -> Turn:
         calls = message.get("tool_calls")
         ids = [call.get("id") if isinstance(call, Mapping) else None for call in calls] if calls else []
         known = tuple(identity for identity in ids if isinstance(identity, str))
-        return Turn(role, answer_text(message), call_ids=known if len(known) == len(ids) else ())
-    text = answer_text({"content": message.get("content")})
+        said, structured = content_text(message.get("content")), read_message(message)
+        if structured is not None and structured.errors:  # what can't be read stays as it was written
+            written = json.dumps(calls or message.get("function_call"), ensure_ascii=False)
+            said = "\n".join(part for part in (said, written) if part)
+        return Turn(role, said, structured, call_ids=known if len(known) == len(ids) else ())
+    text = content_text(message.get("content"))
     if role != "tool":
         return Turn(role, text)
     identity, name = (message.get(key) for key in ("tool_call_id", "name"))

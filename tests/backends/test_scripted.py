@@ -74,3 +74,10 @@ def test_malformed_lines_are_refused_with_their_number(tmp_path: Path, line: dic
 def test_scripts_need_no_torch() -> None:
     code = "import sys, fcdistill.backends; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_is_said_is_without_what_is_thought() -> None:
+    assert Completion("a", " Turn it on. ", "stop").said == " Turn it on. "
+    assert Completion("a", "<think>Which?</think>\n\nTurn it on.", "stop").said == "Turn it on."
+    assert Completion("a", "Which?\n</think>\nTurn it on.", "stop").said == "Turn it on."
+    assert Completion("a", "<think>Which", "length").said == ""

@@ -19,7 +19,7 @@ def write(path: Path, *lines: object) -> Path:
 
 def read(path: Path, *lines: object, names: dict[str, str] | None = None) -> dict[str, Prediction]:
     saved = write(path / "predictions.jsonl", *lines)
-    found = predictions_of_suite(saved, read_predictions(saved), set("abc"), names or {})
+    found = predictions_of_suite(saved, read_predictions(saved), set("abc"), names or {}, dict.fromkeys("abc", ()))
     assert all(key == (answer.id, answer.repetition) == (answer.id, 0) for key, answer in found.items())
     return {answer.id: answer for answer in found.values()}
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from fcdistill.toolcalls.parsing import parse_output
+from fcdistill.toolcalls.parsing import ParsedOutput
 from fcdistill.traces.source_formats import SourceError, SourceFormat, Turn, read_conversations
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
@@ -19,6 +19,11 @@ def choice(**message: Any) -> dict[str, Any]:
     return {"message": {"role": "assistant", **message}, "finish_reason": "stop"}
 
 
+def said(turn: Turn) -> ParsedOutput:
+    assert turn.structured is not None
+    return turn.structured
+
+
 def test_every_choice_is_a_conversation_whose_last_turn_alone_is_recorded() -> None:
     row = chat(model="m-1", choices=[choice(content="a"), choice(tool_calls=[CALL]) | {"finish_reason": "length"}])
     row["request"]["messages"] = [USER, {"role": "assistant", "content": "b"}, USER]
@@ -27,14 +32,14 @@ def test_every_choice_is_a_conversation_whose_last_turn_alone_is_recorded() -> N
     assert (first.model, first.tools) == ("m-1", [TOOL])
     assert (first.turns[-1].text, first.turns[-1].truncated) == ("a", False)
     assert (second.turns[-1].call_ids, second.turns[-1].truncated) == (("c1",), True)
-    assert parse_output(second.turns[-1].text).calls[0].arguments == {"a": 1}
+    assert said(second.turns[-1]).calls[0].arguments == {"a": 1}
 
 
 def test_logged_bodies_may_be_texts_and_old_names_of_fields_are_known() -> None:
     row = chat(choices=[choice(content=None, function_call={"name": "f", "arguments": "{}"})])
     row["request"] = {"messages": [USER], "functions": [TOOL["function"]]}
     (found,) = read_conversations({key: json.dumps(value) for key, value in row.items()}, "openai-chat")
-    assert found.tools == [TOOL["function"]] and parse_output(found.turns[-1].text).calls[0].name == "f"
+    assert found.tools == [TOOL["function"]] and said(found.turns[-1]).calls[0].name == "f"
 
 
 def test_messages_keep_results_with_their_calls() -> None:
@@ -69,12 +74,12 @@ def test_xlam_columns_are_json_in_strings() -> None:
     tools = [{"name": "f", "description": "Does.", "parameters": {"a": {"type": "int"}}, "category": "x"}]
     row = {"query": "hi", "tools": json.dumps(tools), "answers": '[{"name": "f", "arguments": {"a": 1}}, {"name": 3}]'}
     (found,) = read_conversations(row, "xlam")
-    output = parse_output(found.turns[1].text)
+    output = said(found.turns[1])
     assert [call.arguments for call in output.calls] == [{"a": 1}] and len(output.errors) == 1
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     assert found.tools == [{"name": "f", "description": "Does.", "parameters": schema}]
     (bare,) = read_conversations({"query": "hi", "answers": []}, "xlam")
-    assert bare.tools is None and bare.turns[1].text == ""
+    assert bare.tools is None and said(bare.turns[1]).calls == ()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from fcdistill.backends.local.decoding import Decoder
 from fcdistill.config import DecodeSettings, LocalBackendConfig, ToolsInPrompt
 from fcdistill.errors import BackendError
 from fcdistill.models.loading import LoadedModel, load_model
-from fcdistill.prompts.rendering import answer_text, render_prompt, stop_token_ids, template_sha256
+from fcdistill.prompts.rendering import answer_text, call_format, render_prompt, stop_token_ids, template_sha256
 from fcdistill.records import FinishReason, ModelRef
 from fcdistill.toolcalls.parsing import is_complete
 
@@ -44,6 +44,7 @@ class LocalBackend:
         self.tools_in_prompt: ToolsInPrompt = tools_in_prompt or (
             loaded.card.tools_in_prompt if loaded.card else "full"
         )
+        self._dialect = call_format(loaded.tokenizer).dialect
         self._stop_ids = frozenset(stop_token_ids(loaded.tokenizer)) | _generation_stop_ids(loaded)
         self._closing_ids = {
             index
@@ -105,7 +106,15 @@ class LocalBackend:
             ):
                 if masks is not None:
                     masks.forget(row.id)
-                yield Completion(row.id, text, reason, len(row.prompt), len(row.generated), latency_s=row.latency_s)
+                yield Completion(
+                    row.id,
+                    text,
+                    reason,
+                    len(row.prompt),
+                    len(row.generated),
+                    latency_s=row.latency_s,
+                    dialect=self._dialect,
+                )
 
     def close(self) -> None:
         """Forget the remembered prompt beginnings."""
@@ -136,7 +145,7 @@ class LocalBackend:
         if not may_close and not is_full:
             return None
         text = answer_text(self._loaded.tokenizer, row.generated)
-        if may_close and is_complete(text):
+        if may_close and is_complete(text, expected=self._dialect):
             return "call_complete", text
         return ("length", text) if is_full else None
 

@@ -1,28 +1,25 @@
 """OpenAI's JSON and our records: requests out, answers in. Pure; how bytes travel is known to `http_backend`.
 
-Arguments are objects here and strings there. An answer's structured calls become the text that `parsing.parse_output`
-reads, in the Hermes dialect, so that all backends answer alike; arguments that are no JSON object stay as the server
-wrote them, and reading the text reports them.
+Arguments are objects here and strings there. Where an answer's calls are given as data, they are its calls, and its
+content is prose; else the content is read as any model's text is.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fcdistill.backends.base import Request
 from fcdistill.config import DecodeSettings
-from fcdistill.records import FinishReason, FunctionTool, Message, ToolCall, ToolSpec
-from fcdistill.storage import StrictJsonError, loads_strict
-from fcdistill.toolcalls.parsing import render_calls
-from fcdistill.toolcalls.regions import CLOSE_TAG, OPEN_TAG
+from fcdistill.records import FinishReason, FunctionTool, Message, ToolSpec
+from fcdistill.toolcalls.parsing import ParsedOutput
+from fcdistill.toolcalls.structured import content_text, read_message, reasoning_text
 from fcdistill.tools.catalog import safe_name
 
 __all__ = [
     "MalformedAnswerError",
     "WireAnswer",
-    "answer_text",
     "decode_fields",
     "first_choice",
     "read_answer",
@@ -48,13 +45,17 @@ class WireAnswer:
     """What a server answered.
 
     Attributes:
-        text: content and calls, as `parse_output` reads them.
+        text: its content.
+        structured: the whole answer, where its calls are given as data; None: they are read from `text`.
+        thought: what the model thought, where that is given apart.
         finish_reason: in the records' words.
         prompt_tokens: as the server counts them; None where it does not.
         completion_tokens: likewise.
     """
 
     text: str
+    structured: ParsedOutput | None
+    thought: str
     finish_reason: FinishReason
     prompt_tokens: int | None
     completion_tokens: int | None
@@ -130,13 +131,15 @@ def read_answer(body: bytes, specs: Sequence[ToolSpec]) -> WireAnswer:
     document, choice = first_choice(body)
     message = choice.get("message")
     if isinstance(message, dict):
-        text = answer_text(message, specs)
+        text, structured, thought = content_text(message.get("content")), read_message(message), reasoning_text(message)
     elif isinstance(choice.get("text"), str):
-        text = choice["text"]
+        text, structured, thought = choice["text"], None, ""
     else:
         raise MalformedAnswerError("the response's choice holds neither a message nor a text")
     return WireAnswer(
         text.encode("utf-8", "replace").decode("utf-8"),
+        None if structured is None else _with_known_names(structured, {spec.name for spec in specs}),
+        thought.encode("utf-8", "replace").decode("utf-8"),
         _finish_reason(choice.get("finish_reason")),
         *token_counts(document),
     )
@@ -166,12 +169,6 @@ def token_counts(document: Mapping[str, Any]) -> tuple[int | None, int | None]:
     return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
 
 
-def answer_text(message: Mapping[str, Any], specs: Sequence[ToolSpec] = ()) -> str:
-    """Content and calls of an assistant's message, as `parse_output` reads them; `specs` as in `read_answer`."""
-    parts = [_content(message.get("content")), *_call_texts(message, specs)]
-    return "\n".join(part for part in parts if part)
-
-
 def _answered_id(message: Message, open_calls: list[tuple[str, str]]) -> str:
     """The id of the call whose result this is; that call is no longer open."""
     for index, (identity, name) in enumerate(open_calls):
@@ -185,47 +182,15 @@ def _finish_reason(found: Any) -> FinishReason:
     return _FINISH_REASONS.get(found, "unknown") if isinstance(found, str) else "unknown"
 
 
-def _content(content: Any) -> str:
-    """The text of a message, which some servers send in parts."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    texts = [part.get("text") for part in parts if isinstance(part, dict)]
-    return "".join(text for text in texts if isinstance(text, str))
-
-
-def _call_texts(message: Mapping[str, Any], specs: Sequence[ToolSpec]) -> Iterator[str]:
-    calls = message.get("tool_calls")
-    if not calls and message.get("function_call"):
-        calls = [{"function": message["function_call"]}]
-    for call in calls if isinstance(calls, list) else ():
-        yield _call_text(call, {spec.name for spec in specs})
-
-
-def _call_text(call: Any, known: set[str]) -> str:
-    function = call.get("function") if isinstance(call, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
-    if not isinstance(function, dict) or not isinstance(name, str):
-        return _block(call)
-    if name not in known and safe_name(name) in known:
-        name = safe_name(name)
-    arguments = function.get("arguments")
-    if arguments is None or arguments == "":
-        arguments = "{}"  # some servers write no arguments so
-    if not isinstance(arguments, str):
-        arguments = json.dumps(arguments, ensure_ascii=False)
-    try:
-        value = loads_strict(arguments)
-    except (StrictJsonError, RecursionError):
-        value = None
-    if isinstance(value, dict):
-        return render_calls([ToolCall(name=name, arguments=value)])
-    # As a JSON string, so that whatever it holds can't be taken for the end of the block; its reader looks into it.
-    return _block({"name": name, "arguments": arguments})
-
-
-def _block(value: Any) -> str:
-    return f"{OPEN_TAG}\n{json.dumps(value, ensure_ascii=False)}\n{CLOSE_TAG}"
+def _with_known_names(output: ParsedOutput, known: set[str]) -> ParsedOutput:
+    """The answer with the catalogue's names, where a server gives back a tool's original one."""
+    calls = [
+        call.model_copy(update={"name": safe_name(call.name)})
+        if call.name not in known and safe_name(call.name) in known
+        else call
+        for call in output.calls
+    ]
+    return replace(output, calls=tuple(calls))
 
 
 def _count(found: Any) -> int | None:

@@ -136,6 +136,8 @@ class OpenAIBackend:
             answer.prompt_tokens,
             answer.completion_tokens,
             latency_s=latency_s,
+            structured=answer.structured,
+            thought=answer.thought,
         )
 
     def _body(

@@ -26,8 +26,7 @@ from fcdistill.config import DecodeSettings, MonitorConfig, ToolsInPrompt
 from fcdistill.distillation.eval_mode import answering
 from fcdistill.models.loading import LoadedModel
 from fcdistill.records import ModelRef, Trace
-from fcdistill.toolcalls.equality import same_calls
-from fcdistill.toolcalls.parsing import parse_output
+from fcdistill.tools.equality import same_calls
 
 __all__ = ["CallMonitor", "is_right"]
 
@@ -106,7 +105,7 @@ def is_right(trace: Trace, answer: Completion) -> bool:
 
     Where no call is verified, a text without any call is right. An answer that is empty or was cut off never is.
     """
-    if answer.finish_reason == "length" or not answer.text.strip():
+    output = answer.parsed([tool.function for tool in trace.tools])
+    if answer.finish_reason == "length" or not (output.calls or output.text):
         return False
-    output = parse_output(answer.text)
     return not output.errors and same_calls(trace.answer.calls, output.calls)

@@ -17,7 +17,6 @@ from fcdistill.generation.teacher.voting import Ballot, compare, elect
 from fcdistill.generation.verification.ladder import blind_answer, proving_answer
 from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.records import Message, ToolCall
-from fcdistill.toolcalls.parsing import ParsedOutput, parse_output
 
 __all__ = ["answer_requests", "dispute_of", "prove_requests"]
 
@@ -66,7 +65,7 @@ def prove_requests(
         for each, completion in drawn:
             calls: tuple[ToolCall, ...] = ()
             if completion is not None:
-                output = _read(completion)
+                output = completion.parsed(verifier.catalog.specs)
                 each.checks += proving_answer(verifier, output)
                 calls = output.calls
             ballots.append(Ballot(calls, each.failed))
@@ -119,11 +118,9 @@ def _drawn(
 
 def _judge_answer(draft: Draft, completion: Completion, verifier: Verifier) -> None:
     item = draft.item
-    verdict = blind_answer(verifier, _read(completion), draft.request, item.category, item.now)
+    output = completion.parsed(verifier.catalog.specs)
+    verdict = blind_answer(verifier, output, draft.request, item.category, item.now)
     draft.checks += verdict.checks
     is_call = bool(verdict.calls)
-    draft.answer = Message.calling(verdict.calls) if is_call else Message(role="assistant", content=completion.text)
-
-
-def _read(completion: Completion) -> ParsedOutput:
-    return parse_output(completion.text, truncated=completion.finish_reason == "length")
+    said = completion.text if output.errors else output.text  # what can't be read stays as it was written
+    draft.answer = Message.calling(verdict.calls) if is_call else Message(role="assistant", content=said)

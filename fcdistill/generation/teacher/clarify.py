@@ -42,7 +42,7 @@ def ask_back(drafts: Sequence[Draft], ask: AskAgain, prompter: Prompter, verifie
         ]
         checks = {}
         for draft, completion in ask(left, requests, number):
-            question = completion.text.strip()
+            question = completion.said.strip()
             draft.answer = Message(role="assistant", content=question)
             checks[draft.item.id] = clarify_question(verifier, draft.request, question, lacking[draft.item.id])
         refused = [draft for draft in left if draft.item.id in checks and not checks[draft.item.id][-1].ok]

@@ -47,7 +47,7 @@ def converse(drafts: Sequence[Draft], ask: Ask, prompter: Prompter, verifier: Ve
     later = [draft for draft in _sound(drafts) if _kind(draft) != "chained"]
     for draft, completion in ask(later, [prompter.write_later(draft.item, draft.request) for draft in later]):
         talk, before = talks[draft.item.id], draft.request
-        draft.request = clean_request(completion.text)
+        draft.request = clean_request(completion.said)
         draft.turns += [
             Message(role="assistant", content=_report(draft.turns[-1].content, talk.first)),
             Message(role="user", content=draft.request),
@@ -96,7 +96,7 @@ def _write_first(
     ]
     for draft, completion in ask(drafts, [prompter.write_request(item) for item in items]):
         talk = talks[draft.item.id]
-        draft.request = clean_request(completion.text)
+        draft.request = clean_request(completion.said)
         draft.turns.append(Message(role="user", content=draft.request))
         if _kind(draft) == "chained":
             talk.take(chained_request(verifier, draft.request, talk.first, talk.last, talk.taken))
@@ -126,7 +126,7 @@ def _get_results(
         for draft in unknown
     ]
     for draft, completion in ask(unknown, requests):
-        text = completion.text.strip().removeprefix("```json").removesuffix("```").strip()
+        text = completion.said.strip().removeprefix("```json").removesuffix("```").strip()
         _take_result(talks[draft.item.id], text, verifier, results)
 
 

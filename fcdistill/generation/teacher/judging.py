@@ -98,10 +98,10 @@ def _verdict(dispute: Dispute, completion: Completion, judge: str) -> Check:
     if completion.error is not None:
         said = f"{judge} gave no verdict: {completion.error}"
     else:
-        found = _VERDICT.fullmatch(completion.text.strip())
+        found = _VERDICT.fullmatch(completion.said.strip())
         picked = _picked(found[1], dispute.candidates) if found else None
         if found is None or picked is None and found[1] != _NONE:
-            said = f"{judge} gave no readable verdict: {completion.text.strip()[:_LONGEST_QUOTE]!r}"
+            said = f"{judge} gave no readable verdict: {completion.said.strip()[:_LONGEST_QUOTE]!r}"
         else:
             ok = picked == dispute.calls
             choice = "these calls" if ok else _NONE if picked is None else _told(picked)

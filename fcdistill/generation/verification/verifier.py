@@ -23,9 +23,9 @@ from fcdistill.generation.verification.grounding import Grounder, Grounding
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.generation.verification.value_removal import without_value
 from fcdistill.records import Category, Check, ToolCall
-from fcdistill.toolcalls.equality import same_call
 from fcdistill.toolcalls.parsing import ParsedOutput, parse_output
 from fcdistill.tools.catalog import Catalog
+from fcdistill.tools.equality import same_call
 from fcdistill.tools.parameters import property_schema, required_parameters, resolve_schema
 from fcdistill.tools.validation import CallValidator
 

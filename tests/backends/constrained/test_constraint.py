@@ -9,7 +9,7 @@ from fcdistill.errors import BackendError, ModelError
 from fcdistill.prompts.rendering import prepare_tokenizer, stop_token_ids
 from fcdistill.records import EvalCase, ToolCall
 from fcdistill.storage import read_jsonl
-from fcdistill.toolcalls.parsing import Dialect, parse_output, render_calls
+from fcdistill.toolcalls.parsing import parse_output, render_calls
 from fcdistill.tools.catalog import load_catalog
 from fcdistill.tools.validation import CallValidator
 from tests.backends.constrained.call_templates import LLAMA, MISTRAL, MISTRAL_NEW, template
@@ -59,7 +59,7 @@ def test_what_may_be_written(kind: TokenizerKind, text: str, allowed: bool) -> N
 
 
 @pytest.mark.parametrize(("calls", "dialect", "start"), [(LLAMA, "llama3", "{"), (MISTRAL, "mistral", "[TOOL_CALLS]")])
-def test_calls_are_written_as_the_template_does(calls: str, dialect: Dialect, start: str) -> None:
+def test_calls_are_written_as_the_template_does(calls: str, dialect: str, start: str) -> None:
     walker = Walker([LIGHT, COLOUR], "chatml", chat_template=template(calls))
     assert walker.allows(render_calls([KITCHEN], dialect)) and walker.allows(render_calls([KITCHEN, WARM], dialect))
     assert not walker.allows(render_calls([KITCHEN]))

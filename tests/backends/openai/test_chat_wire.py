@@ -18,7 +18,7 @@ from fcdistill.backends.openai.chat_wire import (
 )
 from fcdistill.config import DecodeSettings
 from fcdistill.records import FunctionCall, Message, ToolCall, ToolSpec
-from fcdistill.toolcalls.parsing import parse_output
+from fcdistill.toolcalls.parsing import ParsedOutput
 
 SPECS = (ToolSpec(name="home_set"), ToolSpec(name="get"))
 
@@ -82,13 +82,18 @@ def test_samples_differ_by_id_and_seed_and_repeat() -> None:
     assert greedy == {"max_completion_tokens": 9, "temperature": 0.0}
 
 
+def said(answer: WireAnswer) -> ParsedOutput:
+    assert answer.structured is not None
+    return answer.structured
+
+
 @given(
     st.dictionaries(
         st.text(), st.recursive(st.integers() | st.text() | st.booleans() | st.none(), st.lists, max_leaves=5)
     )
 )
 def test_any_arguments_survive(arguments: dict[str, Any]) -> None:
-    parsed = parse_output(called("get", json.dumps(arguments)).text)
+    parsed = said(called("get", json.dumps(arguments)))
     assert parsed.calls == (ToolCall(name="get", arguments=arguments),) and parsed.errors == () and parsed.text == ""
 
 
@@ -96,14 +101,13 @@ def test_any_arguments_survive(arguments: dict[str, Any]) -> None:
     st.text() | st.sampled_from(['{"a": 1', '{"a": 1}}', '{"a": 1, "a": 2}', '{"a": NaN}', "[1]", "null", "1", '"x"'])
 )
 def test_arguments_that_are_no_object_are_one_parse_error(arguments: str) -> None:
-    text = called("get", arguments).text
-    parsed = parse_output(text)
-    if arguments == "":
+    parsed = said(called("get", arguments))
+    if arguments.strip() in ("", "null"):
         assert parsed.calls == (ToolCall(name="get"),)
     elif parsed.calls:
         assert parsed.calls[0].arguments == json.loads(arguments)
     else:
-        assert len(parsed.errors) == 1 and parsed.text == "" and json.dumps(arguments, ensure_ascii=False) in text
+        assert len(parsed.errors) == 1 and parsed.text == ""
 
 
 @pytest.mark.parametrize(
@@ -117,7 +121,7 @@ def test_arguments_that_are_no_object_are_one_parse_error(arguments: str) -> Non
     ],
 )
 def test_the_kind_of_defect_is_reported(arguments: Any, kind: str) -> None:
-    (error,) = parse_output(called("get", arguments).text).errors
+    (error,) = said(called("get", arguments)).errors
     assert error.kind == kind
 
 
@@ -125,7 +129,7 @@ def test_the_kind_of_defect_is_reported(arguments: Any, kind: str) -> None:
     ("name", "expected"), [("home.set", "home_set"), ("home_set", "home_set"), ("un.known", "un.known")]
 )
 def test_a_renamed_tool_is_called_by_its_name_here(name: str, expected: str) -> None:
-    (call,) = parse_output(called(name, {"x": 1}).text).calls
+    (call,) = said(called(name, {"x": 1})).calls
     assert call == ToolCall(name=expected, arguments={"x": 1})
 
 
@@ -133,14 +137,14 @@ def test_a_renamed_tool_is_called_by_its_name_here(name: str, expected: str) -> 
     "call", [None, "get", {}, {"function": None}, {"function": {"arguments": "{}"}}, {"function": {"name": 3}}]
 )
 def test_a_call_without_a_name_is_a_parse_error(call: Any) -> None:
-    parsed = parse_output(answered({"tool_calls": [call]}).text)
+    parsed = said(answered({"tool_calls": [call]}))
     assert parsed.calls == () and len(parsed.errors) == 1
 
 
 def test_text_beside_calls_stays_and_may_come_in_parts() -> None:
     function = {"name": "get", "arguments": "{}"}
     content = [{"type": "text", "text": "I "}, {"type": "image"}, {"type": "text", "text": "look."}]
-    parsed = parse_output(answered({"content": content, "function_call": function}).text)
+    parsed = said(answered({"content": content, "function_call": function}))
     assert parsed.text == "I look." and parsed.calls == (ToolCall(name="get"),)
 
 
@@ -154,10 +158,54 @@ def test_finish_reasons(found: Any, expected: str) -> None:
 
 def test_odd_usage_is_no_usage() -> None:
     body = {"choices": [{"text": "\ud800"}], "usage": {"prompt_tokens": "9", "completion_tokens": -1}}
-    assert read_answer(json.dumps(body).encode(), ()) == WireAnswer("?", "unknown", None, None)
+    assert read_answer(json.dumps(body).encode(), ()) == WireAnswer("?", None, "", "unknown", None, None)
 
 
 @pytest.mark.parametrize("body", [b"", b"[" * 100_000, b"\xff\xfe", b"{}", b'{"choices": {}}', b'{"choices": [null]}'])
 def test_a_body_that_is_no_answer_says_so(body: bytes) -> None:
     with pytest.raises(MalformedAnswerError, match="response"):
         read_answer(body, ())
+
+
+CALL = {"function": {"name": "get", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '<think>Maybe {"name": "set", "arguments": {}}?</think>I look.',
+        "I look.",
+    ],
+)
+def test_text_beside_calls_is_never_read_for_more(content: str) -> None:
+    parsed = said(answered({"content": content, "tool_calls": [CALL]}))
+    assert (parsed.calls, parsed.errors, parsed.text) == ((ToolCall(name="get"),), (), "I look.")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '<tool_call>{"name": "get", "arguments": {}}</tool_call>',
+        "a <tool_call> begins",
+        '```json\n{"name": "get"}\n```',
+    ],
+)
+def test_raw_calls_beside_calls_are_prose(content: str) -> None:
+    parsed = said(answered({"content": content, "tool_calls": [CALL]}))
+    assert (parsed.calls, parsed.errors, parsed.text) == ((ToolCall(name="get"),), (), content)
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_a_reasoning_field_is_thought(field: str) -> None:
+    answer = answered({"content": "Which one?", field: 'First {"name": "get", "arguments": {}}'})
+    assert (answer.text, answer.structured, answer.thought) == (
+        "Which one?",
+        None,
+        'First {"name": "get", "arguments": {}}',
+    )
+    assert said(answered({"content": "", field: "so", "tool_calls": [CALL]})).thought == "so"
+
+
+@pytest.mark.parametrize("arguments", ["", " ", "null", "{}", None])
+def test_calls_without_arguments(arguments: str | None) -> None:
+    assert said(called("get", arguments)).calls == (ToolCall(name="get"),)

@@ -22,7 +22,6 @@ from fcdistill.errors import BackendError, ConfigError, MissingDependencyError
 from fcdistill.models.loading import load_tokenizer
 from fcdistill.prompts.rendering import render_prompt
 from fcdistill.records import Message, ToolCall, ToolSpec
-from fcdistill.toolcalls.parsing import parse_output
 from tests.backends.openai.faulty_server import FaultyServer, Reply, chat, failure, question
 
 KEY = "sk-very-secret-key-0123456789"
@@ -286,7 +285,7 @@ def test_where_nobody_listens_the_run_ends(opened: Open) -> None:
     assert "tried 2 times" in str(raised.value)
 
 
-def test_calls_become_text_that_parses_whatever_their_ids(serve: Serve, opened: Open) -> None:
+def test_calls_are_read_whatever_their_ids(serve: Serve, opened: Open) -> None:
     calls = [
         {"id": "same", "type": "function", "function": {"name": "set", "arguments": '{"a": "</tool_call>", "b": [1]}'}},
         {"id": "same", "type": "function", "function": {"name": "set", "arguments": '{"a": 1'}},
@@ -294,7 +293,7 @@ def test_calls_become_text_that_parses_whatever_their_ids(serve: Serve, opened: 
     ]
     server = serve(lambda body, earlier: chat(None, finish_reason="tool_calls", tool_calls=calls))
     completion = only(opened(server).complete([request("a")], GREEDY))
-    parsed = parse_output(completion.text)
+    parsed = completion.parsed()
     assert parsed.calls == (
         ToolCall(name="set", arguments={"a": "</tool_call>", "b": [1]}),
         ToolCall(name="get", arguments={}),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec
 from fcdistill.toolcalls.parsing import parse_output
-from fcdistill.traces.hermes import (
+from fcdistill.traces.sharegpt import (
     TurnError,
     own_system,
     read_answer,

@@ -1,0 +1,144 @@
+"""Which dialect a chat template writes: proved by rendering calls and reading them back.
+
+A student that is trained on calls which nothing reads learns in vain, and its calls would count as prose. So every
+template is tried once, whatever it is used for: one call, two calls, arguments of every type, texts with quotes, marks
+and line breaks, a result and a turn after it.
+"""
+
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fcdistill.errors import ModelError
+from fcdistill.records import Message, ToolCall, ToolSpec
+from fcdistill.storage import sha256_json
+from fcdistill.toolcalls.parsing import parse_output
+from fcdistill.tools.equality import same_calls
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["CallFormat", "Render", "prove_format"]
+
+Render = Callable[[Sequence[Message], Sequence[ToolSpec], bool], str]
+"""Renders messages and tools, with or without a generation prompt; raises `ModelError` where the template refuses."""
+
+_PROBE_TOOLS = (
+    ToolSpec(
+        name="probe_tool",
+        description="probe-description",
+        parameters={
+            "type": "object",
+            "properties": {
+                "probe_key": {"type": "string"},
+                "count": {"type": "integer"},
+                "share": {"type": "number"},
+                "ready": {"type": "boolean"},
+                "spare": {"type": ["string", "null"]},
+                "tags": {"type": "array", "items": {"type": "string"}},
+                "place": {"type": "object", "properties": {"row": {"type": "string"}, "open": {"type": "boolean"}}},
+            },
+        },
+    ),
+    ToolSpec(
+        name="other_probe",
+        description="Another one.",
+        parameters={"type": "object", "properties": {"code": {"type": "string"}}},
+    ),
+)
+_REQUEST = Message(role="user", content="probe-request")
+_PLAIN = ToolCall(name="probe_tool", arguments={"probe_key": "probe-value"})
+_OTHER = ToolCall(name="other_probe", arguments={"code": "0042"})
+_TYPED = ToolCall(
+    name="probe_tool",
+    arguments={
+        "probe_key": "probe-value",
+        "count": 12,
+        "share": 0.75,
+        "ready": True,
+        "spare": None,
+        "tags": ["north", "2024"],
+        "place": {"row": "C", "open": False},
+    },
+)
+_TEXTS = ToolCall(name="probe_tool", arguments={"probe_key": 'first line\nL\'Été "quoted" <b> 100% & more'})
+
+
+@dataclass(frozen=True)
+class CallFormat:
+    """How a template writes calls.
+
+    Attributes:
+        dialect: the name of the dialect that reads them.
+        writes_parallel: it writes several calls in one answer.
+        writes_texts: texts with quotes and line breaks come back as they were.
+    """
+
+    dialect: str
+    writes_parallel: bool
+    writes_texts: bool
+
+
+_PROVED: "weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[str, CallFormat | ModelError]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def prove_format(tokenizer: "PreTrainedTokenizerBase", render: Render) -> CallFormat:
+    """The format of a tokenizer's template, tried once for each template that it gets.
+
+    Args:
+        tokenizer: with a chat template.
+        render: renders with it.
+
+    Raises:
+        ModelError: no dialect reads the calls that the template writes.
+    """
+    template = sha256_json(tokenizer.chat_template)
+    known = _PROVED.get(tokenizer)
+    if known is None or known[0] != template:
+        known = _PROVED[tokenizer] = (template, _tried(tokenizer, render))
+    if isinstance(known[1], ModelError):
+        raise known[1]
+    return known[1]
+
+
+def _tried(tokenizer: "PreTrainedTokenizerBase", render: Render) -> CallFormat | ModelError:
+    try:
+        text = _answer_of(render, [_PLAIN])
+    except ModelError as error:
+        return error
+    output = parse_output(text, _PROBE_TOOLS)
+    dialect = output.dialects[0] if len(output.dialects) == 1 else ""
+    if output.errors or not same_calls([_PLAIN], output.calls) or not dialect or not _reads(render, dialect, [_TYPED]):
+        return ModelError(
+            f"the chat template of {tokenizer.name_or_path!r} writes a call in a way that can't be read back: "
+            f"{text[:300]!r}",
+            required="a template whose calls one of the known formats reads, with the arguments that were written",
+            fix="use the model with another chat template (chat_template.jinja in its directory), or with none, "
+            "so that it gets the kit's",
+        )
+    return CallFormat(
+        dialect=dialect,
+        writes_parallel=_reads(render, dialect, [_PLAIN, _OTHER]) and _reads(render, dialect, [_OTHER, _OTHER]),
+        writes_texts=_reads(render, dialect, [_TEXTS]),
+    )
+
+
+def _reads(render: Render, dialect: str, calls: Sequence[ToolCall]) -> bool:
+    """Whether calls come back as they were, in the same dialect."""
+    try:
+        text = _answer_of(render, calls)
+    except ModelError:
+        return False
+    output = parse_output(text, _PROBE_TOOLS, expected=dialect)
+    return not output.errors and same_calls(calls, output.calls) and output.dialects == (dialect,)
+
+
+def _answer_of(render: Render, calls: Sequence[ToolCall]) -> str:
+    """What the template writes of an answer with these calls, behind the generation prompt."""
+    prompt = render([_REQUEST], _PROBE_TOOLS, True)
+    full = render([_REQUEST, Message.calling(list(calls))], _PROBE_TOOLS, False)
+    return full[len(os.path.commonprefix([prompt, full])) :]

@@ -1,0 +1,232 @@
+"""Every dialect of the table: written and read, cut off, among prose, in a thought, in linear time."""
+
+import gc
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fcdistill.records import ToolCall, ToolSpec
+from fcdistill.toolcalls.dialects.table import DIALECTS
+from fcdistill.toolcalls.parsing import call_spans, class_spans, is_complete, parse_output, render_calls
+
+BEACON = ToolSpec(
+    name="set_beacon",
+    description="",
+    parameters={
+        "type": "object",
+        "properties": {
+            "label": {"type": "string"},
+            "slots": {"type": "integer"},
+            "gain": {"type": "number"},
+            "armed": {"type": "boolean"},
+            "backup": {"type": ["integer", "null"]},
+            "tags": {"type": "array", "items": {"type": "string"}},
+            "site": {"type": "object", "properties": {"row": {"type": "string"}, "open": {"type": "boolean"}}},
+        },
+    },
+)
+PING = ToolSpec(name="ping-beacon_2", description="", parameters={"type": "object", "properties": {}})
+TOOLS = (BEACON, PING)
+ALL = sorted(DIALECTS)
+
+# What no format without escapes can say: the marks that end one of its values. A text that holds control characters of
+# another kind is left to the formats of JSON.
+texts = st.one_of(
+    st.sampled_from(["", "0042", "true", "null", "None", "5", "1.5", "[1]", '{"a": 1}', "L'Été №4", "first\nsecond"]),
+    st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), max_size=12).filter(
+        lambda text: "<" not in text and "|" not in text and "`" not in text
+    ),
+)
+values: dict[str, st.SearchStrategy[Any]] = {
+    "label": texts,
+    "slots": st.integers(-(10**12), 10**12),
+    "gain": st.floats(allow_nan=False, allow_infinity=False),
+    "armed": st.booleans(),
+    "backup": st.one_of(st.none(), st.integers(0, 9)),
+    "tags": st.lists(texts, max_size=3),
+    "site": st.fixed_dictionaries({}, optional={"row": texts, "open": st.booleans()}),
+}
+beacons = st.fixed_dictionaries({}, optional=values).map(lambda given: ToolCall(name="set_beacon", arguments=given))
+calls = st.one_of(beacons, st.just(ToolCall(name="ping-beacon_2", arguments={})))
+
+
+@pytest.mark.parametrize("dialect", ALL)
+@given(expected=st.lists(calls, min_size=1, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_what_is_written_is_read(dialect: str, expected: list[ToolCall]) -> None:
+    text = render_calls(expected, dialect)
+    output = parse_output(text, TOOLS, expected=dialect)
+    assert (output.calls, output.errors, output.text) == (tuple(expected), (), "")
+    assert output.dialects == (dialect,)
+
+
+@pytest.mark.parametrize("dialect", ALL)
+@given(expected=st.lists(calls, min_size=1, max_size=2))
+@settings(max_examples=20, deadline=None)
+def test_no_dialect_needs_to_be_expected(dialect: str, expected: list[ToolCall]) -> None:
+    """Llama 3.1 has no marks round its objects, and the older form of Mistral's is read as its own."""
+    output = parse_output(render_calls(expected, dialect), TOOLS)
+    assert (output.calls, output.errors) == (tuple(expected), ())
+
+
+@pytest.mark.parametrize("dialect", ALL)
+@given(expected=st.lists(calls, min_size=1, max_size=2))
+@settings(max_examples=20, deadline=None)
+def test_prose_round_calls_stays_prose(dialect: str, expected: list[ToolCall]) -> None:
+    text = f"I do that now.\n{render_calls(expected, dialect)}\nAnything else?"
+    output = parse_output(text, TOOLS, expected=dialect)
+    assert (output.calls, output.errors) == (tuple(expected), ())
+    assert output.text == "I do that now.\nAnything else?"
+
+
+TWO = [
+    ToolCall(name="set_beacon", arguments={"label": "Quai", "slots": 12, "tags": ["a", "b"], "site": {"row": "C"}}),
+    ToolCall(name="ping-beacon_2"),
+]
+
+
+@pytest.mark.parametrize("dialect", ALL)
+def test_an_answer_that_is_cut_off_is_never_a_whole_one(dialect: str) -> None:
+    text = render_calls(TWO[:1], dialect)
+    for end in range(1, len(text)):
+        output = parse_output(text[:end], TOOLS, truncated=True, expected=dialect)
+        assert output.calls in ((), tuple(TWO[:1]))
+        if output.calls:
+            assert not text[:end].strip() or len(text) - end <= len(text) - text.rindex("}") or "param" in text
+
+
+@pytest.mark.parametrize("dialect", ALL)
+def test_calls_in_a_thought_are_none(dialect: str) -> None:
+    drafted = render_calls(TWO, dialect)
+    for text in (f"<think>Perhaps {drafted}?</think>Which one?", f"Perhaps {drafted}?\n</think>\nWhich one?"):
+        output = parse_output(text, TOOLS, expected=dialect)
+        assert (output.calls, output.errors, output.text) == ((), (), "Which one?")
+        assert "Perhaps" in output.thought
+    unfinished = parse_output(f"<think>Perhaps {drafted}", TOOLS, expected=dialect)
+    assert (unfinished.calls, unfinished.text, unfinished.is_unfinished) == ((), "", True)
+
+
+@pytest.mark.parametrize("dialect", ALL)
+def test_names_keys_and_values_have_their_classes(dialect: str) -> None:
+    text = render_calls(TWO, dialect)
+    found: dict[str, list[str]] = {}
+    for start, end, kind in class_spans(text, TOOLS, expected=dialect):
+        found.setdefault(kind, []).append(text[start:end])
+    assert found["name"] == ["set_beacon", "ping-beacon_2"]
+    assert found["arg_key"][:2] == ["label", "slots"] and "tags" in found["arg_key"]
+    assert found["arg_value"][:2] == ["Quai", "12"]
+    assert "text" not in found
+    assert [tool for _, _, tool in call_spans(text, TOOLS, expected=dialect)] == ["set_beacon", "ping-beacon_2"]
+    spans = class_spans(text, TOOLS, expected=dialect)
+    assert "".join(text[start:end] for start, end, _ in spans) == text
+
+
+@pytest.mark.parametrize("dialect", ALL)
+def test_decoding_goes_on_until_prose_follows(dialect: str) -> None:
+    text = render_calls(TWO, dialect)
+    assert not is_complete(text, expected=dialect)
+    assert is_complete(text + "\nThe beacon", expected=dialect)
+
+
+FRAGMENTS = [
+    *(opening for dialect in DIALECTS.values() for opening in dialect.openings),
+    *(
+        "</tool_call>",
+        "</function>",
+        "</parameter>",
+        "<parameter=a>",
+        "<arg_key>",
+        "</arg_key>",
+        "<arg_value>",
+        "<think>",
+    ),
+    *(
+        "</think>",
+        "<escape>",
+        '<|"|>',
+        "call:f{",
+        "f(a=",
+        "[f(",
+        "')",
+        '"',
+        "'",
+        "{",
+        "}",
+        "[",
+        "]",
+        "(",
+        ")",
+        ",",
+        ":",
+    ),
+    *(
+        '{"name": "f", "arguments": {',
+        "\n",
+        " ",
+        "prose",
+        "<|message|>",
+        "<tool_call|>",
+        "<invoke name=",
+        "NaN",
+        "\ud800",
+    ),
+]
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join))
+@settings(max_examples=400, deadline=None)
+def test_any_text_is_read(text: str) -> None:
+    for truncated in (False, True):
+        output = parse_output(text, TOOLS, truncated=truncated)
+        for call in output.calls:
+            json.dumps(call.arguments, allow_nan=False)
+        assert all(0 <= error.start <= error.end <= len(text) for error in output.errors)
+    spans = class_spans(text, TOOLS)
+    assert [start for start, _, _ in spans] == [0, *(end for _, end, _ in spans)][: len(spans)]
+    assert (spans[-1][1] if spans else 0) == len(text)
+    is_complete(text)
+
+
+UNITS = sorted({fragment for fragment in FRAGMENTS if fragment.strip() and "\ud800" not in fragment})
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_time_is_linear_in_the_text(unit: str) -> None:
+    """Four times the text takes about four times as long, not sixteen times."""
+
+    def seconds(length: int) -> float:
+        text = unit * (length // len(unit))
+        gc.disable()  # a collection looks at the objects of all tests before
+        try:
+            started = time.process_time()
+            parse_output(text, TOOLS)
+            return time.process_time() - started
+        finally:
+            gc.enable()
+
+    seconds(1_000)
+    assert seconds(80_000) < 10 * max(seconds(20_000), 0.02)
+
+
+def test_marks_of_no_known_format_are_an_error_and_no_abstention() -> None:
+    for text in (
+        "<|custom_tool_call|>ring(west)",
+        "<plugin_calls>ring</plugin_calls><function_call_v2>ring",
+        "Sure. [TOOL_REQUEST] ring",
+        '<action_call name="ring">',
+    ):
+        output = parse_output(text, TOOLS)
+        assert output.calls == () and [error.kind for error in output.errors] == ["unknown_dialect"], text
+        assert output.dialects == ("unknown",)
+
+
+@pytest.mark.parametrize(
+    "text", ["Call me at noon.", "The tool <b>works</b>.", "I use the function f(x) = x.", "[see(page 3)]"]
+)
+def test_words_about_calls_are_prose(text: str) -> None:
+    output = parse_output(text, TOOLS)
+    assert (output.calls, output.errors, output.text) == ((), (), text)
