@@ -59,6 +59,10 @@ class Token:
     ranges: Ranges = ()
     group: int = 0
 
+    def holds(self, letters: str) -> bool:
+        """Whether all of these are in a set."""
+        return all(any(first <= ord(letter) <= last for first, last in self.ranges) for letter in letters)
+
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
