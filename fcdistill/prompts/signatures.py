@@ -62,6 +62,9 @@ def _members(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> 
         f"{name}{'' if name in required else '?'}: {_type(value, root, depth + 1)}"
         for name, value in members(schema).items()
     ]
+    for pattern, value in schema.get("patternProperties", {}).items():
+        named = f"/{pattern}/" if len(pattern) <= _MAX_PATTERN_CHARACTERS else "*"
+        shown.append(f"{named}: {_type(value, root, depth + 1)}")
     others = schema.get("additionalProperties")
     if isinstance(others, Mapping):
         shown.append(f"*: {_type(others, root, depth + 1)}")

@@ -76,6 +76,10 @@ def signature_of(schema: object, **root: object) -> str:
             "{" + ", ".join(f"{name}?: any" for name in "abcdefghijklmnopqr") + "}|str",
         ),
         ({"properties": {"a": {"type": "integer"}, "b": False}}, "{a?: int}"),
+        (
+            {"patternProperties": {"^x-": {"type": "integer"}, "a" * 99: {}}, "additionalProperties": {"type": "null"}},
+            "{/^x-/: int, *: any, *: null}",
+        ),
         (True, "any"),
         ({"$ref": "http://elsewhere/schema"}, "any"),
         ({"$ref": "#/$defs/missing"}, "any"),
