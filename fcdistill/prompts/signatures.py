@@ -60,7 +60,7 @@ def _members(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> 
     required = set(schema.get("required", ()))
     shown = [
         f"{name}{'' if name in required else '?'}: {_type(value, root, depth + 1)}"
-        for name, value in members(schema).items()
+        for name, value in members(schema, root).items()
     ]
     for pattern, value in schema.get("patternProperties", {}).items():
         named = f"/{pattern}/" if len(pattern) <= _MAX_PATTERN_CHARACTERS else "*"

@@ -114,12 +114,27 @@ def listed_values(schema: Mapping[str, Any], root: Mapping[str, Any]) -> list[An
     return [value for value in listed if judge.is_valid(value)]
 
 
-def members(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The properties that an object may have, and those that it must have though nothing describes them."""
+def members(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+    """The properties that an object may have, and those that it must have though nothing describes them.
+
+    What it may have on a condition (`then`, `else`, `dependentSchemas`) comes last.
+
+    Args:
+        schema: one without references.
+        root: the document.
+        depth: as of `all_members`.
+    """
     further = schema.get("additionalProperties")
     undescribed = dict.fromkeys(schema.get("required", ()), further if isinstance(further, dict) else {})
     described = schema.get("properties", {})
-    return {name: part for name, part in {**described, **undescribed, **described}.items() if part is not False}
+    found = {**described, **undescribed, **described}
+    conditional = [schema[keyword] for keyword in ("then", "else") if keyword in schema]
+    for keyword in ("dependentSchemas", "dependencies"):
+        conditional += [part for part in schema.get(keyword, {}).values() if isinstance(part, dict)]
+    for part in conditional:
+        found = {**all_members(part, root, depth + 1)[0], **found}
+    order = dict.fromkeys([*described, *undescribed, *found])
+    return {name: found[name] for name in order if found[name] is not False}
 
 
 def all_members(schema: Any, root: Mapping[str, Any], depth: int = 0) -> tuple[dict[str, Any], list[str]]:
@@ -133,7 +148,7 @@ def all_members(schema: Any, root: Mapping[str, Any], depth: int = 0) -> tuple[d
     schema = read_schema(schema, root)
     if not isinstance(schema, dict) or depth > _MAX_CHOICES:
         return {}, []
-    found = members(schema)
+    found = members(schema, root, depth)
     required = list(schema.get("required", ()))
     for part in schema.get("allOf", ()):
         names, always = all_members(part, root, depth + 1)

@@ -221,6 +221,15 @@ def _unread_patterns(dialect: type[Validator], schema: dict[str, Any]) -> Iterat
         yield from (each for each in patterns if isinstance(each, str) and pattern_for(each) is None)
 
 
+@functools.lru_cache(maxsize=4096)
+def _warn_once(tool: str, pattern: str) -> None:
+    _log.warning(
+        "tool %r: the pattern %s is not checked, since it is no regular expression of ECMA-262 that could be read",
+        tool,
+        _quote(pattern),
+    )
+
+
 class _Compiled:
     """One tool's schema, ready to judge arguments."""
 
@@ -284,12 +293,8 @@ def _compile(name: str, canonical_parameters: str) -> _Compiled:
             fix="correct the tool's parameters",
         )
     dialect = dialect_of(spec.parameters) or Draft202012Validator
-    for pattern in dict.fromkeys(_unread_patterns(dialect, spec.parameters)):
-        _log.warning(
-            "tool %r: the pattern %s is not checked, since it is no regular expression of ECMA-262 that could be read",
-            name,
-            _quote(pattern),
-        )
+    for pattern in _unread_patterns(dialect, spec.parameters):
+        _warn_once(name, pattern)
     return _Compiled(dialect, spec.parameters)
 
 

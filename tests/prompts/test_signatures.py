@@ -111,6 +111,7 @@ def test_types(schema: object, shown: str) -> None:
         ({"$ref": "#/$defs/L", "$defs": {"L": {"properties": {"a": {}}}}}, "f(a?: any)"),
         ({"anyOf": [{"type": "null"}, {"properties": {"a": {}}}]}, "f(a?: any)"),
         ({"anyOf": [{"$ref": "#"}]}, "f()"),
+        ({"properties": {"a": {}}, "then": {"required": ["b"]}, "else": {"$ref": "#"}}, "f(a?: any, b?: any)"),
     ],
 )  # fmt: skip
 def test_all_ways_of_calling_are_shown(parameters: dict[str, object], shown: str) -> None:

@@ -119,4 +119,9 @@ def test_what_keywords_speak_of_is_the_type_where_none_is_named() -> None:
 def test_members_are_what_may_be_given_and_what_must_be() -> None:
     number = {"type": "number"}
     schema = {"properties": {"a": {}, "b": False}, "required": ["c", "a"], "additionalProperties": number}
-    assert members(schema) == {"a": {}, "c": number}
+    assert members(schema, {}) == {"a": {}, "c": number}
+    yes, no = {"properties": {"a": {"minimum": 1}, "d": {}}, "required": ["e"]}, {"$ref": "#/$defs/No"}
+    root = {"$defs": {"No": {"properties": {"f": number, "b": {}}}}}
+    found = members({**schema, "if": {}, "then": yes, "else": no, "dependentSchemas": {"a": {"required": ["g"]}}}, root)
+    assert {name: found[name] for name in "acf"} == {"a": {}, "c": number, "f": number}
+    assert list(found)[:2] == ["a", "c"] and found.keys() == set("acdefg")

@@ -104,7 +104,7 @@ class ArgumentSampler:
         wanted = {*optional, *root.get("required", ())}
         for name in list(wanted):
             wanted.update(root.get("dependentRequired", {}).get(name, ()))
-        schemas = {name: schema for name, schema in members(root).items() if name in wanted}
+        schemas = {name: schema for name, schema in members(root, spec.parameters).items() if name in wanted}
         arguments = {
             name: self._argument(f"{spec.name}.{name}", schema, spec.parameters, schemas.keys())
             for name, schema in schemas.items()
@@ -169,7 +169,7 @@ class ArgumentSampler:
 
     def _object(self, schema: Mapping[str, Any], path: str, root: Mapping[str, Any]) -> dict[str, Any]:
         required = set(schema.get("required", []))
-        properties = members(schema)
+        properties = members(schema, root)
         # A schema that refers to itself must come to an end.
         share = 0.5 if path.count(".") < _MAX_OPTIONAL_DEPTH else 0.0
         names = [
