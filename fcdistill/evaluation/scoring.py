@@ -28,7 +28,7 @@ from fcdistill.tools.validation import CallValidator, Violation
 
 __all__ = ["SCORER_VERSION", "Scorer", "score_case"]
 
-SCORER_VERSION = 1
+SCORER_VERSION = 2
 """Counts up when the same prediction may get another verdict: scores of different versions are not comparable."""
 
 _RANK = {code: rank for rank, code in enumerate(CALL_ERRORS)}

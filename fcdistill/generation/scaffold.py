@@ -170,9 +170,12 @@ def _texts_for(path: str, schema: Mapping[str, Any]) -> tuple[str, ...]:
         *(f"{which} {noun}".ljust(least, "x") for which in ("first", "second", "third")),
         *(letter * max(1, least) for letter in "abcABC123"),
     ]
-    probe = ToolSpec(name="probe", parameters={"type": "object", "properties": {"value": dict(schema)}})
+    # Named like the tool, of which a warning then speaks.
+    probe = ToolSpec(name=path.partition(".")[0], parameters={"type": "object", "properties": {"value": dict(schema)}})
     validator = CallValidator([probe])
-    valid = (text for text in candidates if not validator.check_call(ToolCall(name="probe", arguments={"value": text})))
+    valid = (
+        text for text in candidates if not validator.check_call(ToolCall(name=probe.name, arguments={"value": text}))
+    )
     return tuple(text for _, text in zip(range(_VALUES_EACH), valid, strict=False))
 
 

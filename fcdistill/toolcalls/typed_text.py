@@ -90,8 +90,7 @@ def _allowed(schema: Any, root: Mapping[str, Any]) -> tuple[set[str], list[Any]]
         return {_type_of(value) for value in listed}, listed
     if named is None:
         return {"string", *(name for name, _ in _TYPES)}, listed
-    types = {named} if isinstance(named, str) else set(named)
-    return types | ({"null"} if schema.get("nullable") is True else set()), listed
+    return {named} if isinstance(named, str) else set(named), listed
 
 
 def _type_of(value: Any) -> str:

@@ -16,8 +16,14 @@ from fcdistill.generation.plan.edges import call_edges, edge_number, number_rang
 from fcdistill.generation.plan.realistic import RealisticTexts
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.records import ToolCall, ToolSpec
-from fcdistill.tools.intersection import intersect, join_schemas
-from fcdistill.tools.parameters import resolve_schema
+from fcdistill.tools.parameters import (
+    all_members,
+    listed_values,
+    members,
+    resolve_schema,
+    suggested_types,
+    together,
+)
 from fcdistill.tools.validation import CallValidator
 
 __all__ = ["ArgumentSampler"]
@@ -53,7 +59,8 @@ class ArgumentSampler:
 
         Args:
             spec: one of the validator's tools.
-            optional: names of the optional parameters to give, beside all that they and the schema require.
+            optional: names of the optional parameters to give, beside all that they and the schema require; of a tool
+                with alternatives, as many of them as one has.
 
         Raises:
             ConfigError: no valid value could be made for some parameter; the message names it.
@@ -93,11 +100,11 @@ class ArgumentSampler:
 
     def _try(self, spec: ToolSpec, optional: Collection[str]) -> ToolCall:
         """A call that may be valid."""
-        root = self._one_branch(resolve_schema(spec.parameters, spec.parameters), spec.parameters)
+        root = self._one_branch(resolve_schema(spec.parameters, spec.parameters), spec.parameters, optional)
         wanted = {*optional, *root.get("required", ())}
         for name in list(wanted):
             wanted.update(root.get("dependentRequired", {}).get(name, ()))
-        schemas = {name: schema for name, schema in root.get("properties", {}).items() if name in wanted}
+        schemas = {name: schema for name, schema in members(root, spec.parameters).items() if name in wanted}
         arguments = {
             name: self._argument(f"{spec.name}.{name}", schema, spec.parameters, schemas.keys())
             for name, schema in schemas.items()
@@ -126,7 +133,7 @@ class ArgumentSampler:
             if number is not None:
                 return number
         listed = self._book.values(path)
-        if "array" in schema.get("type", ()):
+        if "array" in suggested_types(schema):
             # An array shares its path with its items: texts listed there are items.
             listed = tuple(value for value in listed if isinstance(value, list))
         if listed and "enum" not in schema and not self._edge[0].startswith(f"{path}."):
@@ -134,10 +141,10 @@ class ArgumentSampler:
         if not schema.get("examples") or {"const", "enum"} & schema.keys():
             schema = self._one_branch(schema, root)
         kind = _kind(schema)
-        if "const" in schema:
-            return schema["const"]
-        if "enum" in schema:
-            return self._draw(path, [value for value in schema["enum"] if value is not None])
+        values = listed_values(schema, root)
+        if values is not None:
+            said = [value for value in values if value is not None]
+            return self._draw(path, said) if said else None
         if schema.get("examples"):
             return self._draw(path, schema["examples"])
         if kind == "object":
@@ -162,10 +169,7 @@ class ArgumentSampler:
 
     def _object(self, schema: Mapping[str, Any], path: str, root: Mapping[str, Any]) -> dict[str, Any]:
         required = set(schema.get("required", []))
-        further = schema.get("additionalProperties")
-        unnamed = further if isinstance(further, dict) else {}
-        properties = schema.get("properties", {})
-        properties = properties | {name: unnamed for name in schema.get("required", ()) if name not in properties}
+        properties = members(schema, root)
         # A schema that refers to itself must come to an end.
         share = 0.5 if path.count(".") < _MAX_OPTIONAL_DEPTH else 0.0
         names = [
@@ -228,29 +232,35 @@ class ArgumentSampler:
             fix=f"list them in the values file under the key {path!r}, or as `examples` in the schema",
         )
 
-    def _one_branch(self, schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
-        """The schema with all of its `allOf` and one branch of its `anyOf` and `oneOf` taken in."""
+    def _one_branch(
+        self, schema: Mapping[str, Any], root: Mapping[str, Any], wanted: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """The schema with all of its `allOf` and one branch of its `anyOf` and `oneOf` taken in.
+
+        Of branches that go with the rest, it is one that has the most of the wanted members.
+        """
         merged = dict(schema)
         for _ in range(_ATTEMPTS):
-            parts = list(merged.pop("allOf", ()))
-            for combined in ("anyOf", "oneOf"):
-                branches = [branch for branch in merged.pop(combined, ()) if branch != {"type": "null"}]
-                parts += [self._random.choice(branches)] if branches else []
-            if not parts:
+            keyword = next((each for each in ("allOf", "anyOf", "oneOf") if merged.get(each)), None)
+            if keyword is None:
                 break
-            for part in parts:
-                merged = _merged(merged, resolve_schema(part, root))
+            parts = merged.pop(keyword)
+            if keyword == "allOf":
+                for part in parts:
+                    merged = together(merged, resolve_schema(part, root)) or merged
+                continue
+            branches = [branch for branch in parts if branch != {"type": "null"}]
+            possible = [each for branch in branches if (each := together(merged, resolve_schema(branch, root)))]
+            num_wanted = [len(set(wanted) & all_members(each, root)[0].keys()) for each in possible]
+            best = [each for each, num in zip(possible, num_wanted, strict=True) if num == max(num_wanted)]
+            merged = self._random.choice(best) if best else merged
         return merged
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
     """The type of the values that are made for a schema."""
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        kind = next((name for name in kind if name != "null"), "null")
-    if kind is None:
-        kind = "object" if "properties" in schema else "array" if {"items", "prefixItems"} & schema.keys() else "string"
-    return str(kind)
+    kinds = suggested_types(schema) or ["string"]
+    return next((kind for kind in kinds if kind != "null"), "null")
 
 
 def _item_schemas(schema: Mapping[str, Any]) -> tuple[list[Any], Any]:
@@ -262,13 +272,3 @@ def _item_schemas(schema: Mapping[str, Any]) -> tuple[list[Any], Any]:
     if first is None and isinstance(rest, list):
         first, rest = rest, schema.get("additionalItems", False)
     return list(first or ()), rest
-
-
-def _merged(schema: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema for values that satisfy both; of what can't be said exactly the other one's, since the validator judges.
-
-    Alternatives of both are chosen one after the other.
-    """
-    merged, rest = intersect(schema, other, join_schemas)
-    later = [{keyword: rest.pop(keyword)} for keyword in ("anyOf", "oneOf", "allOf") if keyword in rest]
-    return {**merged, **rest, **({"allOf": [*merged.get("allOf", ()), *later]} if later else {})}

@@ -1,5 +1,6 @@
 """Tests of `fcdistill.generation.plan.argument_sampler`."""
 
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from fcdistill.errors import ConfigError
 from fcdistill.generation.plan.argument_sampler import ArgumentSampler
 from fcdistill.generation.verification.value_book import ValueEntry
+from fcdistill.prompts.signatures import compact_signature
 from fcdistill.records import ToolCall, ToolSpec
 from fcdistill.tools.parameters import optional_parameters, required_parameters
 from fcdistill.tools.validation import CallValidator
@@ -114,6 +116,13 @@ def test_booleans_are_true_unless_the_book_lists_false() -> None:
         ({"type": "integer", "minimum": 0.5, "maximum": 2.5}, {1, 2}),
         ({"type": "number", "minimum": 0.2, "maximum": 0.8, "multipleOf": 0.25}, {0.25, 0.5, 0.75}),
         ({"type": "number", "minimum": 20, "maximum": 20}, {20}),
+        ({"type": "number", "minimum": 4.3, "maximum": 4.34, "multipleOf": 0.01}, {4.3, 4.31, 4.32, 4.33, 4.34}),
+        ({"minimum": 0.2, "maximum": 0.4, "multipleOf": 0.1}, {0.2, 0.3, 0.4}),
+        ({"type": "string", "nullable": True, "enum": ["a", None]}, {"a"}),
+        ({"type": "string", "enum": ["a", "b", 3, None]}, {"a", "b"}),
+        ({"type": ["string", "null"], "enum": [None]}, {None}),
+        ({"type": "string", "anyOf": [{"enum": ["a", 1]}, {"type": "integer"}]}, {"a"}),
+        ({"type": "string", "pattern": r"^\p{Lu}\d$", "enum": ["Ä1", "ä1", "Ä٤"]}, {"Ä1"}),
     ],
 )
 def test_all_of_a_small_set_comes_and_nothing_else(schema: dict[str, Any], allowed: set[Any]) -> None:
@@ -325,3 +334,65 @@ def test_every_sample_of_a_generated_schema_is_valid(schema: dict[str, Any], see
         call = sampler_of(spec, seed=seed).sample(spec, optional)
         assert check.check_call(call) == []
         assert set(call.arguments) == {"p", *optional}
+
+
+MEMBERS: dict[str, dict[str, Any]] = {
+    "price": {"type": "number", "multipleOf": 0.01, "minimum": 0},
+    "degrees": {"multipleOf": 0.1, "minimum": 0.3, "maximum": 0.9},
+    "lane": {"type": "string", "enum": ["inner", "outer", None]},
+    "mark": {"type": "string", "nullable": True, "enum": ["5", "true", None]},
+    "code": {"type": "string", "pattern": r"^\p{Lu}{2}-\d{2}$"},
+    "count": {"$ref": "#/$defs/Count", "maximum": 3},
+    "shape": {"oneOf": [{"const": "round"}, {"type": "object", "properties": {"side": {"type": "integer"}}}]},
+}
+NAMES = st.lists(st.sampled_from(sorted(MEMBERS)), unique=True, min_size=1, max_size=3)
+
+
+@st.composite
+def _branches(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Alternatives of which each requires a member that no other has."""
+    marks = draw(st.lists(st.sampled_from(["first", "second", "third"]), unique=True, min_size=1))
+    return [
+        {
+            "properties": {mark: {"type": "boolean"}, **{name: MEMBERS[name] for name in draw(NAMES)}},
+            "required": [mark, *draw(st.lists(st.sampled_from(["undescribed"]), max_size=1))],
+        }
+        for mark in marks
+    ]
+
+
+@st.composite
+def _roots(draw: st.DrawFn) -> dict[str, Any]:
+    names = draw(NAMES)
+    own = {"properties": {name: MEMBERS[name] for name in names}, "required": names[: draw(st.integers(0, 2))]}
+    found = draw(
+        st.sampled_from([own, {"allOf": [own, {"$ref": "#/$defs/Base"}]}, {**own, "$ref": "#/$defs/Base"}, {}])
+    )
+    for keyword in draw(st.sampled_from([(), ("anyOf",), ("oneOf",)])):
+        found = {**found, keyword: draw(_branches())}
+    count = {"type": "integer", "minimum": 1, "maximum": 1000}
+    base = {"properties": {"base": {"type": "integer", "nullable": True, "minimum": 1}}, "required": ["base"]}
+    return {"type": "object", **found, "$defs": {"Count": count, "Base": base}}
+
+
+@settings(max_examples=80, deadline=None)
+@given(_roots(), st.data())
+def test_prompt_sampler_and_validator_say_the_same_of_a_schema(root: dict[str, Any], data: st.DataObject) -> None:
+    spec = ToolSpec(name="t", parameters=root)
+    judge = CallValidator([spec])
+    required, optional = required_parameters(spec), optional_parameters(spec)
+    chosen = data.draw(st.lists(st.sampled_from(optional), unique=True)) if optional else []
+    sampler = sampler_of(spec, {"t.undescribed": (ValueEntry("something"),)}, seed=data.draw(st.integers(0, 99)))
+    call = sampler.sample(spec, chosen)
+    assert judge.check_call(call) == []
+    assert set(required) <= call.arguments.keys() <= {*required, *optional}
+    if not {"anyOf", "oneOf"} & root.keys():
+        assert call.arguments.keys() == {*required, *chosen}
+    signature = compact_signature(spec)
+    for name in (*required, *optional):
+        assert re.search(rf"\b{name}\??: ", signature), signature
+        # What is shown is declared: whatever else is wrong with such a call, its name is not.
+        found = judge.check_call(ToolCall(name="t", arguments={name: object}))
+        assert not any(each.code == "extra_arg" for each in found)
+    shown = set(re.findall(r"(?:^|[(, ])(\w+)\??: ", re.sub(r"\{.*?\}", "", signature)))
+    assert shown == {*required, *optional}
