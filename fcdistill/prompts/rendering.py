@@ -20,9 +20,10 @@ from fcdistill.config import TokenClass, ToolsInPrompt
 from fcdistill.errors import ModelError
 from fcdistill.prompts.call_format import CallFormat, prove_format
 from fcdistill.prompts.signatures import compact_signature
-from fcdistill.records import FunctionCall, FunctionTool, Message, ToolCall, ToolSpec
+from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec
 from fcdistill.storage import loads_strict, sha256_json
 from fcdistill.toolcalls.parsing import call_spans, class_spans
+from fcdistill.toolcalls.results import tie_results
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -283,30 +284,8 @@ def _styled(
 
 
 def _template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as templates expect them: arguments as objects, no nulls, calls and results tied by id.
-
-    Missing ids are filled in as nine alphanumeric characters, since Mistral's templates refuse others.
-    """
-    shown: list[dict[str, Any]] = []
-    unanswered: list[FunctionCall] = []
-    num_calls = 0
-    for message in messages:
-        fields = message.model_dump(mode="json")
-        if message.tool_calls:
-            calls = []
-            for call in message.tool_calls:
-                num_calls += 1
-                calls.append(call if call.id else call.model_copy(update={"id": f"call{num_calls:05d}"}))
-            fields["tool_calls"] = [call.model_dump(mode="json") for call in calls]
-            unanswered = calls
-        if message.role == "tool":
-            answers = [call for call in unanswered if message.tool_call_id in (None, call.id)]
-            if answers:
-                unanswered = [call for call in unanswered if call is not answers[0]]
-                fields.setdefault("tool_call_id", answers[0].id)
-                fields.setdefault("name", answers[0].function.name)
-        shown.append(fields)
-    return shown
+    """Messages as templates expect them: arguments as objects, no nulls, calls and results tied by id and order."""
+    return [message.model_dump(mode="json") for message in tie_results(messages)]
 
 
 def _render(
