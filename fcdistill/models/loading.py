@@ -23,7 +23,7 @@ from fcdistill.models.directories import adapter_base, base_directory, read_conf
 from fcdistill.models.fetching import local_directory
 from fcdistill.models.quantization import bits_and_bytes
 from fcdistill.models.references import resolve
-from fcdistill.models.students import StudentCard, cut_layers, model_errors, read_card
+from fcdistill.models.students import StudentCard, cut_layers, model_errors, read_card, stop_at_ends_of_turns
 from fcdistill.prompts.rendering import prepare_tokenizer
 from fcdistill.records import ModelRef
 
@@ -87,6 +87,7 @@ def load_model(
     if not options:
         model = model.to(place)
     model.eval()
+    stop_at_ends_of_turns(model, tokenizer)
     num_rows = model.get_input_embeddings().num_embeddings
     largest_id = max(tokenizer.get_vocab().values())
     if largest_id >= num_rows:
