@@ -21,6 +21,7 @@ from fcdistill.errors import ModelError
 from fcdistill.prompts.call_format import CallFormat, prove_format
 from fcdistill.prompts.control_tokens import Quoting, encode, quoting_of
 from fcdistill.prompts.signatures import compact_signature
+from fcdistill.prompts.template_clock import clock_arguments, clocked, written_date
 from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec
 from fcdistill.storage import loads_strict, sha256_json
 from fcdistill.toolcalls.parsing import call_spans, class_spans
@@ -282,8 +283,9 @@ def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
 
 
 def template_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Hex SHA-256 of the chat template."""
-    return sha256_json(tokenizer.chat_template)
+    """Hex SHA-256 of the chat template, and of the date that it writes, if it does."""
+    template, day = tokenizer.chat_template, written_date(tokenizer)
+    return sha256_json(template if day is None else {"template": template, "date": day})
 
 
 def tokenizer_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -332,11 +334,14 @@ def _render(
 ) -> str:
     tools = [FunctionTool(function=spec).model_dump(mode="json") for spec in specs]
     try:
+        template = tokenizer.get_chat_template(tools=tools or None)
         text = tokenizer.apply_chat_template(
             _template_messages(messages),
             tools=tools or None,
+            chat_template=clocked(template),
             add_generation_prompt=add_generation_prompt,
             tokenize=False,
+            **clock_arguments(tokenizer, template),
         )
     except Exception as error:  # a template is a foreign program and may raise anything
         raise ModelError(
