@@ -52,4 +52,5 @@ def prompt_format(config: BackendConfig) -> PromptFormat | None:
     small = without_weights(reference)
     card = card_of(small) if isinstance(config, LocalBackendConfig) else None
     style = config.tools_in_prompt or (card.tools_in_prompt if card else "full")
-    return PromptFormat(template_sha256(load_tokenizer(small)), style)
+    tokenizer = load_tokenizer(small, template_date=config.template_date)
+    return PromptFormat(template_sha256(tokenizer), style)

@@ -63,5 +63,5 @@ def _local_backend(config: "LocalBackendConfig") -> tuple[Any, Any]:
     from fcdistill.backends.local.local_backend import LocalBackend
     from fcdistill.models.loading import load_model
 
-    loaded = load_model(config.model, dtype=config.dtype, device=config.device)
+    loaded = load_model(config.model, dtype=config.dtype, device=config.device, template_date=config.template_date)
     return LocalBackend(loaded, batch_size=1), loaded.card.tools if loaded.card else ()

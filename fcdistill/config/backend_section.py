@@ -1,6 +1,7 @@
 """Who answers prompts, and how answers are decoded."""
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -44,6 +45,11 @@ class LocalBackendConfig(ConfigModel):
     batch_size: StrictInt = Field(32, ge=1, description="Requests that are decoded together.")
     tools_in_prompt: ToolsInPrompt | None = Field(
         None, description="How the prompt shows the tools; unset: as the model was trained, else full."
+    )
+    template_date: date | None = Field(
+        None,
+        description="Date that a chat template writes which writes today's, so that prompts are the same on every "
+        "day; unset: the one that the model was trained with, else 2024-07-26.",
     )
 
 
@@ -116,6 +122,7 @@ _OPENAI_RULES: tuple[Rule["OpenAIBackendConfig"], ...] = (
     ),
     _rendered_by_the_server("tokenizer"),
     _rendered_by_the_server("tools_in_prompt"),
+    _rendered_by_the_server("template_date"),
 )
 
 
@@ -133,6 +140,11 @@ class OpenAIBackendConfig(ServerConfig):
     )
     tools_in_prompt: ToolsInPrompt | None = Field(
         None, description="completions only: how the prompt shows the tools; unset: full."
+    )
+    template_date: date | None = Field(
+        None,
+        description="completions only: date that a chat template writes which writes today's; unset: the one that is "
+        "saved with the tokenizer, else 2024-07-26.",
     )
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="What the server calls the limit of an answer's length."

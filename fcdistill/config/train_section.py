@@ -1,6 +1,7 @@
 """The sections `train` and `adapt`."""
 
 import math
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -150,6 +151,11 @@ class _TrainingSettings(ConfigModel):
     rules: ClassVar = _TRAINING_RULES
 
     epochs: StrictFloat = Field(3.0, gt=0, description="Passes over the traces.")
+    template_date: date | None = Field(
+        None,
+        description="Date that the chat templates write which write today's, so that prompts are the same on every "
+        "day; the student keeps it. Unset: the one that is saved with the model, else 2024-07-26.",
+    )
     max_steps: StrictInt | None = Field(
         None, ge=1, description="Stop after so many optimizer steps, where the epochs have more."
     )

@@ -113,7 +113,7 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
     split = _split(config, traces)
     if here:
         require_devices(config, needs_teacher=signal is not None)
-    tokenizer = load_tokenizer(config.student.model)
+    tokenizer = load_tokenizer(config.student.model, template_date=config.template_date)
     teacher = _prepare_teacher(config, tokenizer, signal) if signal else None
     tools = tools_of(traces)
     render = _renderer(config, tokenizer, teacher, tools)
@@ -237,7 +237,7 @@ def _prepare_teacher(
         reference = without_weights(served.tokenizer)
     else:
         reference = config.student.model if signal == "self" else str(config.teacher)
-    tokenizer = load_tokenizer(reference)
+    tokenizer = load_tokenizer(reference, template_date=config.template_date)
     vocabulary = shared_vocabulary(student_tokenizer, tokenizer)
     vocabulary_size, string_pairs = vocabulary.size, None
     if not vocabulary.same:

@@ -112,9 +112,9 @@ def _split(steps: list[Step]) -> tuple[list[Step], Step]:
     after = {step.turn.role for step in steps[place + 1 :]} - {"tool"}
     if after:
         raise SourceError(f"its last message has role {after.pop()!r}: the gold answer to it is missing")
-    for number, step in enumerate(steps[: place + 1], 1):
+    for step in steps[: place + 1]:
         if step.output.errors:
-            raise SourceError(f"message {number} holds a call that can't be read: {step.output.errors[0].detail}")
+            raise SourceError(f"message {step.number} holds a call that can't be read: {step.output.errors[0].detail}")
     answer = steps[place]
     if not answer.output.calls and not answer.output.text.strip():
         raise SourceError("its last assistant message is empty")

@@ -127,7 +127,8 @@ def predictions_of_suite(
         saved: the answers by case id and repetition.
         known_ids: ids of all cases of the suite.
         safe_names: a tool's original name to its name in the catalogue, where the two differ.
-        specs: the tools of each case, by case id: formats that do not say of what type a value is are read with them.
+        specs: the tools of each case that is scored, by case id: formats that do not say of what type a value is are
+            read with them.
 
     Raises:
         DataError: an id belongs to no case.

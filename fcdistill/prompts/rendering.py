@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any
 from fcdistill.config import TokenClass, ToolsInPrompt
 from fcdistill.errors import ModelError
 from fcdistill.prompts.call_format import CallFormat, prove_format
+from fcdistill.prompts.control_tokens import Quoting, encode, quoting_of
 from fcdistill.prompts.signatures import compact_signature
-from fcdistill.records import FunctionCall, FunctionTool, Message, ToolCall, ToolSpec
+from fcdistill.prompts.template_clock import clock_arguments, clocked, written_date
+from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec
 from fcdistill.storage import loads_strict, sha256_json
 from fcdistill.toolcalls.parsing import call_spans, class_spans
+from fcdistill.toolcalls.results import tie_results
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,6 +72,7 @@ class RenderedExample:
         completion_classes: one per completion token.
         completion_text: the answer's text, with the stop token.
         request_start: index in `prompt_ids` where the last user message begins; their number where there is none.
+        quoted: places of `completion_text` at which the text of a control token is text, not the token.
     """
 
     prompt_ids: list[int]
@@ -76,6 +80,7 @@ class RenderedExample:
     completion_classes: list[TokenClass]
     completion_text: str
     request_start: int
+    quoted: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -134,14 +139,29 @@ def render_prompt(
     messages: Sequence[Message],
     specs: Sequence[ToolSpec],
     style: ToolsInPrompt,
+    *,
+    written: Collection[str] = (),
 ) -> list[int]:
     """The ids that a model is asked with, up to and including the generation prompt.
 
+    The text of a control token in messages and tools is text; only the template's own tokens are tokens.
+
+    Args:
+        tokenizer: of the model.
+        messages: what was said.
+        specs: the tools.
+        style: how the prompt shows them.
+        written: contents that a template wrote, whose control tokens are meant.
+
     Raises:
-        ModelError: the tokenizer's template refuses the conversation.
+        ModelError: the tokenizer's template refuses the conversation, or the tokenizer can't take the text of a control
+            token for text.
     """
-    text = _render(tokenizer, *_styled(tokenizer, messages, specs, style), add_generation_prompt=True)
-    return _encode(tokenizer, text)[0]
+    quoting = quoting_of([tokenizer], [messages, specs])
+    said = [message if message.content in written else quoting.quoted(message) for message in messages]
+    shown, tools = _styled(tokenizer, said, quoting.quoted(list(specs)), style)
+    text = _render_quoted(tokenizer, shown, tools, quoting, add_generation_prompt=True)
+    return encode(tokenizer, quoting.plain(text), quoting.places(text))[0]
 
 
 def render_example(
@@ -149,16 +169,26 @@ def render_example(
     messages: Sequence[Message],
     specs: Sequence[ToolSpec],
     style: ToolsInPrompt,
+    *,
+    readers: Sequence["PreTrainedTokenizerBase"] = (),
 ) -> RenderedExample:
     """A conversation whose last message is the supervised answer.
 
+    Args:
+        tokenizer: of the model.
+        messages: what was said, and the answer.
+        specs: the tools.
+        style: how the prompt shows them.
+        readers: other tokenizers that the answer's text is encoded with, whose control tokens are quoted too.
+
     Raises:
         ModelError: the tokenizer's template refuses the conversation, or renders the answer as something else than
-            the prompt's continuation.
+            the prompt's continuation; or the tokenizer can't take the text of a control token for text.
     """
-    shown, tools = _styled(tokenizer, messages, specs, style)
-    prompt = _render(tokenizer, shown[:-1], tools, add_generation_prompt=True)
-    full = _render(tokenizer, shown, tools)
+    quoting = quoting_of([tokenizer, *readers], [messages, specs])
+    shown, tools = _styled(tokenizer, quoting.quoted(list(messages)), quoting.quoted(list(specs)), style)
+    prompt = _render_quoted(tokenizer, shown[:-1], tools, quoting, add_generation_prompt=True)
+    full = _render_quoted(tokenizer, shown, tools, quoting)
     if not full.startswith(prompt):
         common = len(os.path.commonprefix([prompt, full]))
         raise ModelError(
@@ -170,9 +200,10 @@ def render_example(
         )
     stop = _stop_token(tokenizer)
     answer = full[len(prompt) :]
-    body = answer[: answer.rindex(stop)] if stop in answer else answer
-    prompt_ids, prompt_offsets = _encode(tokenizer, prompt)
-    completion_ids, offsets = _encode(tokenizer, body)
+    marked = answer[: answer.rindex(stop)] if stop in answer else answer
+    body, quoted = quoting.plain(marked), quoting.places(marked)
+    prompt_ids, prompt_offsets = encode(tokenizer, quoting.plain(prompt), quoting.places(prompt))
+    completion_ids, offsets = encode(tokenizer, body, quoted)
     request = _request_position(tokenizer, shown[:-1], tools, prompt)
     return RenderedExample(
         prompt_ids=prompt_ids,
@@ -180,12 +211,19 @@ def render_example(
         completion_classes=[*_token_classes(body, offsets, call_format(tokenizer).dialect), "stop"],
         completion_text=body + stop,
         request_start=sum(end <= request for _, end in prompt_offsets),
+        quoted=quoted,
     )
 
 
-def label_answer(tokenizer: "PreTrainedTokenizerBase", text: str) -> LabelledAnswer:
-    """An answer's text, without a stop token, as any tokenizer cuts it: whatever dialect its calls are in."""
-    ids, offsets = _encode(tokenizer, text)
+def label_answer(tokenizer: "PreTrainedTokenizerBase", text: str, quoted: Collection[int] = ()) -> LabelledAnswer:
+    """An answer's text, without a stop token, as any tokenizer cuts it: whatever dialect its calls are in.
+
+    Args:
+        tokenizer: any.
+        text: the answer.
+        quoted: as `RenderedExample` has it, for this tokenizer.
+    """
+    ids, offsets = encode(tokenizer, text, quoted)
     dialect = call_format(tokenizer).dialect
     classes = _token_classes(text, offsets, dialect)
     spans = call_spans(text, expected=dialect)
@@ -245,8 +283,9 @@ def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
 
 
 def template_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Hex SHA-256 of the chat template."""
-    return sha256_json(tokenizer.chat_template)
+    """Hex SHA-256 of the chat template, and of the date that it writes, if it does."""
+    template, day = tokenizer.chat_template, written_date(tokenizer)
+    return sha256_json(template if day is None else {"template": template, "date": day})
 
 
 def tokenizer_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -283,30 +322,8 @@ def _styled(
 
 
 def _template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as templates expect them: arguments as objects, no nulls, calls and results tied by id.
-
-    Missing ids are filled in as nine alphanumeric characters, since Mistral's templates refuse others.
-    """
-    shown: list[dict[str, Any]] = []
-    unanswered: list[FunctionCall] = []
-    num_calls = 0
-    for message in messages:
-        fields = message.model_dump(mode="json")
-        if message.tool_calls:
-            calls = []
-            for call in message.tool_calls:
-                num_calls += 1
-                calls.append(call if call.id else call.model_copy(update={"id": f"call{num_calls:05d}"}))
-            fields["tool_calls"] = [call.model_dump(mode="json") for call in calls]
-            unanswered = calls
-        if message.role == "tool":
-            answers = [call for call in unanswered if message.tool_call_id in (None, call.id)]
-            if answers:
-                unanswered = [call for call in unanswered if call is not answers[0]]
-                fields.setdefault("tool_call_id", answers[0].id)
-                fields.setdefault("name", answers[0].function.name)
-        shown.append(fields)
-    return shown
+    """Messages as templates expect them: arguments as objects, no nulls, calls and results tied by id and order."""
+    return [message.model_dump(mode="json") for message in tie_results(messages)]
 
 
 def _render(
@@ -317,11 +334,14 @@ def _render(
 ) -> str:
     tools = [FunctionTool(function=spec).model_dump(mode="json") for spec in specs]
     try:
+        template = tokenizer.get_chat_template(tools=tools or None)
         text = tokenizer.apply_chat_template(
             _template_messages(messages),
             tools=tools or None,
+            chat_template=clocked(template),
             add_generation_prompt=add_generation_prompt,
             tokenize=False,
+            **clock_arguments(tokenizer, template),
         )
     except Exception as error:  # a template is a foreign program and may raise anything
         raise ModelError(
@@ -333,9 +353,25 @@ def _render(
     return str(text)
 
 
-def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
-    return encoded["input_ids"], encoded["offset_mapping"]
+def _render_quoted(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Message],
+    specs: Sequence[ToolSpec],
+    quoting: Quoting,
+    add_generation_prompt: bool = False,
+) -> str:
+    """What the template makes of marked messages and tools; but for the marks, it is what it makes of them without."""
+    text = _render(tokenizer, messages, specs, add_generation_prompt)
+    if quoting.marks:
+        unmarked = quoting.unquoted(list(messages)), quoting.unquoted(list(specs))
+        if quoting.plain(text) != _render(tokenizer, *unmarked, add_generation_prompt):
+            raise ModelError(
+                f"the chat template of {tokenizer.name_or_path!r} changes the text of control tokens, such as "
+                f"{quoting.tokens[0]!r}, in a conversation or its tools",
+                required="conversations and tools without such texts, for this template",
+                fix="remove or reword the text, or use the model with another chat template",
+            )
+    return text
 
 
 def _token_classes(text: str, offsets: Sequence[tuple[int, int]], dialect: str) -> list[TokenClass]:

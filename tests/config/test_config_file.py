@@ -1,4 +1,5 @@
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any, get_args
 
@@ -58,7 +59,7 @@ def test_an_adaptation_is_a_training_of_the_teacher_with_every_field_that_both_h
         "max_grad_norm": 2.0, "held_out_fraction": 0.5, "dtype": "float32", "device": "cpu",
         "gradient_checkpointing": True, "save_steps": 4, "log_steps": 3, "merge": False, "seed": 9,
         "compile_loss": True, "monitor": {"steps": 2}, "report_to": ("wandb",), "run_name": "r",
-        "tools_in_prompt": "none",
+        "tools_in_prompt": "none", "template_date": date(2025, 1, 3),
     }  # fmt: skip
     adapt = parse_config(values, "adapt", "test")
     assert adapt.model_fields_set == set(AdaptConfig.model_fields), "a field is not covered here"
@@ -68,6 +69,12 @@ def test_an_adaptation_is_a_training_of_the_teacher_with_every_field_that_both_h
     shared = AdaptConfig.model_fields.keys() - {"teacher"}
     assert {name: getattr(training, name) for name in shared} == {name: getattr(adapt, name) for name in shared}
     assert training.tuning == LoraTuning(lora_rank=2)
+
+
+@pytest.mark.parametrize("written", ["2025-01-03", "'2025-01-03'"])
+def test_a_template_date_is_written_as_a_date(write: Any, written: str) -> None:
+    text = GENERATE.replace("{model: big}", f"{{model: big, template_date: {written}}}")
+    assert load_config(write(text), "generate").teacher.template_date == date(2025, 1, 3)
 
 
 def test_a_backend_may_be_a_model_name_alone(write: Any) -> None:

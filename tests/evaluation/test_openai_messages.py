@@ -94,7 +94,7 @@ def test_rows_without_tools_take_the_catalogue(tmp_path: Path) -> None:
         (row(USER, calling("attic"), USER), "its last message has role 'user': the gold answer to it is missing"),
         (row(USER, {"role": "assistant", "content": " "}), "its last assistant message is empty"),
         (row(calling("attic")), "messages: "),
-        (row(calling("attic"), calling("attic")), "ends with user or tool"),
+        (row({"role": "assistant", "content": "Hi."}, {"role": "assistant", "content": "b"}), "ends with user or tool"),
         ({"messages": [USER, calling("attic")]}, "it holds no tools and no catalogue was given"),
         (row(USER, calling("attic"), tools=[{"name": "a b"}]), "its tools, tool 1"),
         (row(USER, calling("attic"), id=1.5), "its id is 1.5"),

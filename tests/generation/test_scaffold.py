@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fcdistill.config import load_config
+from fcdistill.config import CONTAMINATION_JACCARD, load_config
 from fcdistill.errors import ConfigError
 from fcdistill.evaluation.suites import read_suite
-from fcdistill.generation.dataset.dedupe import Contamination
+from fcdistill.generation.dataset.dedupe import WordingIndex
 from fcdistill.generation.plan.plan import make_plan
 from fcdistill.generation.plan.tool_results import ToolResults
 from fcdistill.generation.scaffold import DRAFT_TAG, Project, draft_project, write_project
@@ -68,8 +68,10 @@ def test_all_files_are_read_by_the_kit(tmp_path: Path, catalog: Catalog) -> None
     assert settings.seeds is not None and settings.values is not None
     seeds = read_jsonl(settings.seeds, SeedRequest)
     assert len(seeds) == len(catalog.specs)
-    contamination = Contamination(suite.cases)
-    assert [seed.text for seed in seeds if contamination.find(seed.text)] == []
+    asked = WordingIndex(CONTAMINATION_JACCARD)
+    for case in suite.cases:
+        asked.add(case.id, case.messages[-1].content)
+    assert [seed.text for seed in seeds if asked.find(seed.text)] == []
     book = read_value_book(settings.values, catalog)
     plan = make_plan(
         settings, read_catalog(settings.tools), CallValidator(catalog.specs), book, seeds, ToolResults({}, ())

@@ -57,7 +57,7 @@ class LocalBackend:
     @classmethod
     def from_config(cls, config: LocalBackendConfig) -> Self:
         """The backend of a config. Raises what `loading.load_model` raises."""
-        loaded = load_model(config.model, dtype=config.dtype, device=config.device)
+        loaded = load_model(config.model, dtype=config.dtype, device=config.device, template_date=config.template_date)
         return cls(loaded, batch_size=config.batch_size, tools_in_prompt=config.tools_in_prompt)
 
     @property

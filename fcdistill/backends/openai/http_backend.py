@@ -162,6 +162,7 @@ def _prompt_renderer(config: OpenAIBackendConfig) -> tuple[RenderPrompt | None, 
     from fcdistill.models.loading import load_tokenizer
     from fcdistill.prompts.rendering import render_prompt, template_sha256
 
-    tokenizer, style = load_tokenizer(config.tokenizer), config.tools_in_prompt or "full"
+    tokenizer = load_tokenizer(config.tokenizer, template_date=config.template_date)
+    style = config.tools_in_prompt or "full"
     found = PromptFormat(template_sha256(tokenizer), style)
     return lambda request: render_prompt(tokenizer, request.messages, request.specs, style), found

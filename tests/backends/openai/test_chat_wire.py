@@ -48,7 +48,11 @@ def test_arguments_are_strings_on_the_wire_and_results_find_their_calls() -> Non
     assert wire[2]["content"] == "" and [call["function"]["arguments"] for call in calls] == ['{"x": "é"}', "{}", "{}"]
     ids = [call["id"] for call in calls]
     assert len(set(ids)) == 3 and all(len(identity) == 9 and identity.isalnum() for identity in ids)
-    assert [message["tool_call_id"] for message in wire[3:]] == [ids[1], ids[0], ids[2]]
+    assert [(message["tool_call_id"], message["content"]) for message in wire[3:]] == [
+        (ids[0], "of the first a"),
+        (ids[1], "of b"),
+        (ids[2], "of the second a"),
+    ]
 
 
 def test_given_ids_stay() -> None:

@@ -232,6 +232,30 @@ def eval_cases(directory: Path) -> list[Path]:
     return [directory / "cases.jsonl"]
 
 
+def test_a_turn_that_any_conversation_may_hold_is_no_sign_of_an_eval_case(tmp_path: Path) -> None:
+    thanks = EvalCase.model_validate(
+        {"id": "c", "messages": [user("Is it cold?"), {"role": "assistant", "content": "No."}, user("Thanks!")],
+         "behaviour": "no_call", "expected": [[]], "category": "irrelevance"}
+    )  # fmt: skip
+    write_jsonl(tmp_path / "cases.jsonl", [thanks])
+    row = messages_row(
+        user("Kitchen light off."),
+        light(),
+        {"role": "tool", "tool_call_id": "c1", "content": "off"},
+        user("Thanks!"),
+        {"role": "assistant", "content": "You are welcome."},
+    )
+    made = Imported(tmp_path, [row], "openai-messages", decontaminate=[tmp_path / "cases.jsonl"], trust_no_call=True)
+    assert made.reasons == [] and len(made.traces) == 2
+
+
+def test_calls_that_a_log_writes_as_messages_of_their_own_are_one_answer(tmp_path: Path) -> None:
+    row = messages_row(user("Kitchen and bedroom light off."), light(), light(room="bedroom"))
+    (trace,) = Imported(tmp_path, [row], "openai-messages").traces
+    assert [call.arguments["room"] for call in trace.answer.calls] == ["kitchen", "bedroom"]
+    assert trace.meta.category == "parallel"
+
+
 TAKEN = ("contaminated", "shares its wording with eval case c (1.00): 'turn the bedroom light off'")
 
 
