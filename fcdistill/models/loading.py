@@ -15,7 +15,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from fcdistill.config import Dtype, Quantization
+from fcdistill.config import Dtype, Quantization, TemplateChoice
 from fcdistill.errors import ModelError
 from fcdistill.machine.allocator import keep_freed_memory
 from fcdistill.models.devices import choose_device
@@ -29,6 +29,8 @@ from fcdistill.records import ModelRef
 
 __all__ = ["LoadedModel", "load_model", "load_tokenizer"]
 
+_OWN_TEMPLATE = TemplateChoice()
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -40,20 +42,28 @@ class LoadedModel:
     card: StudentCard | None
 
 
-def load_tokenizer(ref: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(ref: str, choice: TemplateChoice = _OWN_TEMPLATE, *, thinks: bool = True) -> PreTrainedTokenizerBase:
     """The tokenizer of a reference, with a template that shows tools, padding on the left.
 
+    Args:
+        ref: as for `load_model`.
+        choice: which chat template it gets, and with which values.
+        thinks: whether the model may think where the choice does not say.
+
     Raises:
+        ConfigError: the template knows nothing of a value of the choice.
         ModelError: the reference, or what it names, is unusable.
         DownloadError: the model is not here and can't be fetched.
     """
     directory, _ = local_directory(resolve(ref))
-    return _tokenizer(directory)
+    return _tokenizer(directory, choice, thinks)
 
 
 def load_model(
     ref: str,
+    choice: TemplateChoice = _OWN_TEMPLATE,
     *,
+    thinks: bool = True,
     dtype: Dtype,
     device: str = "auto",
     quantization: Quantization = "none",
@@ -63,6 +73,8 @@ def load_model(
 
     Args:
         ref: a catalogue name, directory, run directory, .gguf file or hub id.
+        choice: which chat template its tokenizer gets, and with which values.
+        thinks: whether it may think where the choice does not say.
         dtype: `float32`, `bfloat16` or `float16`.
         device: `auto` (CUDA, else MPS, else CPU) or a torch device.
         quantization: of its linear layers; `require_quantization` has found that they can be.
@@ -77,7 +89,7 @@ def load_model(
     if place.type == "cpu":
         keep_freed_memory()
     directory, revision = local_directory(resolved)
-    tokenizer = _tokenizer(directory)
+    tokenizer = _tokenizer(directory, choice, thinks)
     options: dict[str, Any] = {}
     if quantization != "none":
         options = {"quantization_config": bits_and_bytes(quantization, dtype), "device_map": {"": place}}
@@ -100,7 +112,7 @@ def load_model(
     return LoadedModel(model, tokenizer, found, read_card(directory))
 
 
-def _tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+def _tokenizer(directory: Path, choice: TemplateChoice, thinks: bool) -> PreTrainedTokenizerBase:
     if not any(
         (directory / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
     ):
@@ -111,13 +123,13 @@ def _tokenizer(directory: Path) -> PreTrainedTokenizerBase:
                 required="tokenizer.json (or the older tokenizer.model, vocab.json or vocab.txt)",
                 fix="copy the tokenizer files of the model beside its weights",
             )
-        return load_tokenizer(base.model)
+        return load_tokenizer(base.model, choice, thinks=thinks)
     config = read_config(directory) if (directory / "config.json").is_file() else None
     with model_errors(f"the tokenizer in {directory} can't be loaded", "a tokenizer that transformers knows"):
         tokenizer = AutoTokenizer.from_pretrained(
             str(directory), config=config, trust_remote_code=False, local_files_only=True, padding_side="left"
         )
-    prepare_tokenizer(tokenizer)
+    prepare_tokenizer(tokenizer, choice, thinks=thinks)
     return tokenizer
 
 

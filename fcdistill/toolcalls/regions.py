@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fcdistill.toolcalls.dialect import Found, Region, Source, attempt_error
+from fcdistill.toolcalls.dialect import UNKNOWN_DIALECT, Found, Region, Source, attempt_error
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.thinking import OPENINGS, closing_before, thought_mark
 
@@ -82,7 +82,7 @@ def _read(source: Source, start: int, kind: str, mark: str, expected: str | None
     if kind in DIALECTS:
         return [], start + len(mark)
     end = source.next_marker(start + len(mark))
-    return [Region(start, end, "unknown", error=attempt_error("unknown_dialect", (start, end)))], end
+    return [Region(start, end, UNKNOWN_DIALECT, error=attempt_error("unknown_dialect", (start, end)))], end
 
 
 def _read_thought(source: Source, regions: list[Region], start: int, mark: str) -> int:
