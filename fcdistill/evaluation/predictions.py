@@ -130,7 +130,8 @@ def predictions_of_suite(
         saved: the answers by case id and repetition.
         known_ids: ids of all cases of the suite.
         safe_names: a tool's original name to its name in the catalogue, where the two differ.
-        specs: the tools of each case, by case id: formats that do not say of what type a value is are read with them.
+        specs: the tools of each evaluated case, by case id: formats that do not say of what type a value is are read
+            with them.
 
     Raises:
         DataError: an id belongs to no case.
@@ -142,7 +143,7 @@ def predictions_of_suite(
             required="ids of the suite's cases",
             fix="give the predictions of this suite, or remove the others",
         )
-    typed = {key: _with_types(prediction, specs[key[0]]) for key, prediction in saved.items()}
+    typed = {key: _with_types(prediction, specs.get(key[0], ())) for key, prediction in saved.items()}
     return {key: _with_safe_names(prediction, safe_names) for key, prediction in typed.items()}
 
 

@@ -73,4 +73,5 @@ def test_what_is_saved_computes_what_was_trained(model: Path, tmp_path: Path, me
         loaded = load_model(str(config.out / saved), dtype="float32")
         assert torch.allclose(loaded.model.eval()(ids).logits, expected, atol=1e-5)
         assert loaded.card is not None and loaded.card.tools_in_prompt == "none"
+        assert (loaded.card.dialect, loaded.card.server_parsers["vllm"]) == ("hermes", "hermes")
         assert tokenizer_sha256(loaded.tokenizer) == tokenizer_sha256(tokenizer)
