@@ -43,6 +43,7 @@ def evaluate(
     tools: Annotated[Path | None, typer.Option(help="The suite's tool catalogue.")] = None,
     out: Annotated[Path | None, typer.Option(help="Output directory.")] = None,
     tools_in_prompt: Annotated[str | None, typer.Option(help="full, compact or none; default: as trained.")] = None,
+    template: Annotated[str | None, typer.Option(help="own or kit: the model's chat template; default: own.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases that are decoded together.")] = None,
     constrained: Annotated[
         bool | None, typer.Option("--constrained", help="Let a grammar keep answers to text and valid calls.")

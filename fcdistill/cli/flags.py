@@ -25,6 +25,7 @@ FLAGS: "dict[Section, tuple[str, ...]]" = {
         "default_equals_omitted",
         "model.model",
         "model.tools_in_prompt",
+        "model.template",
         "model.batch_size",
         "decode.sampling_temperature",
         "decode.constrained",

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator
 
 from fcdistill.config.section import ConfigModel, Dtype, Rule, ToolsInPrompt, with_default_tag
+from fcdistill.config.template_section import TemplateChoice
 
 __all__ = [
     "BackendConfig",
@@ -35,7 +36,7 @@ class DecodeSettings(ConfigModel):
     )
 
 
-class LocalBackendConfig(ConfigModel):
+class LocalBackendConfig(TemplateChoice):
     """A model that runs here, through transformers."""
 
     backend: Literal["local"] = "local"
@@ -123,10 +124,15 @@ _OPENAI_RULES: tuple[Rule["OpenAIBackendConfig"], ...] = (
     _rendered_by_the_server("tokenizer"),
     _rendered_by_the_server("tools_in_prompt"),
     _rendered_by_the_server("template_date"),
+    Rule(
+        lambda server: server.api == "chat" and server.template != "own",
+        "template kit has no effect with api chat, where the server renders the prompts; remove it, or use api "
+        "completions",
+    ),
 )
 
 
-class OpenAIBackendConfig(ServerConfig):
+class OpenAIBackendConfig(ServerConfig, TemplateChoice):
     """A model behind a server that speaks OpenAI's API: vLLM, llama.cpp, a hosted one."""
 
     rules: ClassVar[tuple[Rule[Any], ...]] = (*_SERVER_RULES, *_OPENAI_RULES)

@@ -11,6 +11,7 @@ from fcdistill.config.objective_section import DIVERGENCES_WITH, CacheConfig, Ob
 from fcdistill.config.section import ConfigModel, Dtype, Rule, ToolsInPrompt, with_default_tag
 from fcdistill.config.served_teacher import ServedTeacherConfig
 from fcdistill.config.student_section import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
+from fcdistill.config.template_section import TemplateChoice, TemplateValues
 
 __all__ = [
     "AdaptConfig",
@@ -323,6 +324,14 @@ _TEACHER_RULES: tuple[Rule["TrainConfig"], ...] = (
     _needs_weights_here("teacher_device"),
     _needs_weights_here("teacher_quantization"),
     Rule(
+        lambda train: (
+            train.teacher is None
+            and (train.teacher_template != "own" or train.teacher_chat_template_kwargs is not None)
+        ),
+        "teacher_template or teacher_chat_template_kwargs is set but teacher is not given: name one, set them in "
+        "served_teacher or student as template and chat_template_kwargs, or remove them",
+    ),
+    Rule(
         lambda train: isinstance(train.student, FromTeacherLayers) and _base_quantization(train) != "none",
         lambda train: (
             f"tuning.quantization is {_base_quantization(train)}, but student.init is "
@@ -436,6 +445,12 @@ class TrainConfig(_TrainingSettings, _Files):
     teacher_quantization: Quantization = Field(
         "none", description="The teacher's weights; 8bit and 4bit need CUDA and the extra [quantized]."
     )
+    teacher_template: Literal["own", "kit"] = Field(
+        "own", description="The teacher's chat template, as template is of the student."
+    )
+    teacher_chat_template_kwargs: TemplateValues | None = Field(
+        None, description="Values for its switches; unset: the teacher does not think (enable_thinking: false)."
+    )
     teacher_examples: Path | None = Field(
         None,
         description="JSONL of WorkedExample records that the teacher alone reads, as earlier turns: it sees how the "
@@ -473,6 +488,15 @@ class TrainConfig(_TrainingSettings, _Files):
         return with_default_tag(values, "tuning", "method", "lora")
 
     @property
+    def teacher_choice(self) -> TemplateChoice:
+        """The chat template of the teacher, whoever that is."""
+        if self.signal == "self":
+            return self.student
+        if self.served_teacher is not None:
+            return self.served_teacher
+        return TemplateChoice(template=self.teacher_template, chat_template_kwargs=self.teacher_chat_template_kwargs)
+
+    @property
     def cache_temperatures(self) -> tuple[float, ...]:
         """Values of kd_temperature for which the cache serves: a server's answers hold for 1 alone."""
         if self.cache is None:
@@ -480,7 +504,7 @@ class TrainConfig(_TrainingSettings, _Files):
         return self.cache.temperatures if self.served_teacher is None else (1.0,)
 
 
-class AdaptationConfig(_TrainingSettings):
+class AdaptationConfig(_TrainingSettings, TemplateChoice):
     """How a teacher learns verified traces, whoever it is and whichever they are."""
 
     tuning: LoraTuning = LoraTuning()
@@ -500,7 +524,9 @@ class AdaptConfig(AdaptationConfig, _Files):
         """The training that this is: cross-entropy, with the teacher in the student's place."""
         shared = {name: getattr(self, name) for name in (*_Files.model_fields, *_TrainingSettings.model_fields)}
         return TrainConfig(
-            student=Pretrained(model=self.teacher),
+            student=Pretrained(
+                model=self.teacher, template=self.template, chat_template_kwargs=self.chat_template_kwargs
+            ),
             tuning=self.tuning,
             tools_in_prompt=self.tools_in_prompt,
             **shared,

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fcdistill.config import FromTeacherLayers, LoraTuning, ToolsInPrompt
+from fcdistill.config import FromTeacherLayers, LoraTuning, TemplateValues, ToolsInPrompt
 from fcdistill.errors import ConfigError, FcdistillError, ModelError
 from fcdistill.prompts.rendering import call_markers, stop_token_ids
 from fcdistill.records import FunctionTool, ModelRef, Record
@@ -54,6 +54,12 @@ class StudentCard(Record):
     tools: tuple[FunctionTool, ...]
     base: ModelRef
     """The model it was trained from. `params["keep_layers"]` lists the layers that were kept, where it was cut."""
+    dialect: str | None = None
+    """The format in which it learned to write calls; null in cards that are older than this field."""
+    server_parsers: dict[str, str] = {}
+    """What servers call the parser of that format (`--tool-call-parser`), by server."""
+    chat_template_kwargs: TemplateValues = {}
+    """The values that its chat template has as defaults, such as `enable_thinking: false`."""
 
 
 def apply_lora(model: PreTrainedModel, tuning: LoraTuning, token_ids: Sequence[int] = ()) -> PeftModel:

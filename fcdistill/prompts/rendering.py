@@ -13,18 +13,19 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from fcdistill.config import TokenClass, ToolsInPrompt
+from fcdistill.config import TemplateChoice, TokenClass, ToolsInPrompt
 from fcdistill.errors import ModelError
 from fcdistill.prompts.call_format import CallFormat, prove_format
+from fcdistill.prompts.chat_template import KIT_REMEDY, kit_template, template_values, with_values
+from fcdistill.prompts.continuing import continued
 from fcdistill.prompts.control_tokens import Quoting, encode, quoting_of
 from fcdistill.prompts.signatures import compact_signature
 from fcdistill.prompts.template_clock import clock_arguments, clocked, written_date
 from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec
 from fcdistill.storage import loads_strict, sha256_json
-from fcdistill.toolcalls.parsing import call_spans, class_spans
+from fcdistill.toolcalls.parsing import call_spans, class_spans, parse_output
 from fcdistill.toolcalls.results import tie_results
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ __all__ = [
     "template_sha256",
     "tokenizer_sha256",
 ]
+
+_OWN_TEMPLATE = TemplateChoice()
 
 _CLASS_PRIORITY: tuple[TokenClass, ...] = ("arg_value", "arg_key", "name", "text", "structure")
 """Which class a token takes that covers equally many characters of several."""
@@ -98,13 +101,21 @@ class LabelledAnswer:
     tools: list[str]
 
 
-def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> None:
+def prepare_tokenizer(
+    tokenizer: "PreTrainedTokenizerBase", choice: TemplateChoice = _OWN_TEMPLATE, *, thinks: bool = True
+) -> None:
     """Give the tokenizer what the kit relies on: a pad token and a template that shows tools, calls and results.
 
     A template of its own that does so is kept, if its calls can be read back (`call_format`). Where transformers can
     store how answers are parsed (`response_template`), that is set too. Doing it twice changes nothing.
 
+    Args:
+        tokenizer: is changed.
+        choice: which template it gets, and with which values.
+        thinks: whether its model may think where the choice does not say.
+
     Raises:
+        ConfigError: the template knows nothing of a value of the choice.
         ModelError: the tokenizer has no end-of-sequence token or can't say which characters a token covers, or its
             template writes calls that nothing reads.
     """
@@ -122,8 +133,10 @@ def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> None:
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if not _shows_tools(tokenizer):
-        tokenizer.chat_template = _kit_template(tokenizer)
+    if choice.template == "kit" or not _shows_tools(tokenizer):
+        tokenizer.chat_template = kit_template(tokenizer)
+    values = template_values(tokenizer, choice, thinks=thinks)
+    tokenizer.chat_template = with_values(tokenizer.chat_template, values)
     call_format(tokenizer)
     if hasattr(tokenizer, "response_template") and tokenizer.response_template is None:
         tokenizer.response_template = _response_template(tokenizer)
@@ -189,18 +202,17 @@ def render_example(
     shown, tools = _styled(tokenizer, quoting.quoted(list(messages)), quoting.quoted(list(specs)), style)
     prompt = _render_quoted(tokenizer, shown[:-1], tools, quoting, add_generation_prompt=True)
     full = _render_quoted(tokenizer, shown, tools, quoting)
-    if not full.startswith(prompt):
+    answer = continued(prompt, full)
+    if answer is None:
         common = len(os.path.commonprefix([prompt, full]))
         raise ModelError(
             f"the chat template of {tokenizer.name_or_path!r} does not render an answer as the continuation of its "
             f"prompt: the prompt goes on with {prompt[common : common + 60]!r}, the conversation with "
             f"{full[common : common + 60]!r}",
             required="a template whose text with the answer starts with the text without it",
-            fix="use the model with another chat template (chat_template.jinja in its directory)",
+            fix=KIT_REMEDY,
         )
-    stop = _stop_token(tokenizer)
-    answer = full[len(prompt) :]
-    marked = answer[: answer.rindex(stop)] if stop in answer else answer
+    marked, stop = _split_at_stop(tokenizer, answer)
     body, quoted = quoting.plain(marked), quoting.places(marked)
     prompt_ids, prompt_offsets = encode(tokenizer, quoting.plain(prompt), quoting.places(prompt))
     completion_ids, offsets = encode(tokenizer, body, quoted)
@@ -260,9 +272,7 @@ def calls_text(tokenizer: "PreTrainedTokenizerBase", calls: Sequence[ToolCall]) 
     Raises:
         ModelError: the tokenizer's template refuses them.
     """
-    text = _after_prompt(tokenizer, Message.calling(list(calls)))
-    stop = _stop_token(tokenizer)
-    return (text[: text.rindex(stop)] if stop in text else text).strip()
+    return _split_at_stop(tokenizer, _after_prompt(tokenizer, Message.calling(list(calls))))[0].strip()
 
 
 def call_markers(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
@@ -277,9 +287,10 @@ def call_markers(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
 
 
 def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """Ids that end an answer: the one that the template writes after it, then end-of-sequence where it is another."""
-    ids = [tokenizer.convert_tokens_to_ids(_stop_token(tokenizer)), tokenizer.eos_token_id]
-    return list(dict.fromkeys(ids))
+    """Ids that end an answer: those that the template writes after words and after calls, then end-of-sequence."""
+    after_calls = _split_at_stop(tokenizer, _after_prompt(tokenizer, Message.calling([_PROBE_CALL])))[1]
+    ids = tokenizer.convert_tokens_to_ids([_stop_token(tokenizer), after_calls])
+    return list(dict.fromkeys([*ids, tokenizer.eos_token_id]))
 
 
 def template_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -348,7 +359,7 @@ def _render(
             f"the chat template of {tokenizer.name_or_path!r} refuses a conversation with roles "
             f"{[message.role for message in messages]}: {error}",
             required="a template that renders these roles",
-            fix="change the conversation, or use the model with another chat template",
+            fix=f"change the conversation, or {KIT_REMEDY}",
         ) from error
     return str(text)
 
@@ -399,16 +410,46 @@ def _request_position(
 
 
 def _after_prompt(tokenizer: "PreTrainedTokenizerBase", answer: Message) -> str:
-    prompt = _render(tokenizer, [_PROBE_REQUEST], [], add_generation_prompt=True)
-    full = _render(tokenizer, [_PROBE_REQUEST, answer], [])
-    return full[len(os.path.commonprefix([prompt, full])) :]
+    tools: list[ToolSpec] = []
+    try:
+        prompt = _render(tokenizer, [_PROBE_REQUEST], tools, add_generation_prompt=True)
+    except ModelError:  # some templates render nothing without a tool
+        tools = [_PROBE_TOOL]
+        prompt = _render(tokenizer, [_PROBE_REQUEST], tools, add_generation_prompt=True)
+    full = _render(tokenizer, [_PROBE_REQUEST, answer], tools)
+    found = continued(prompt, full)
+    return full[len(os.path.commonprefix([prompt, full])) :] if found is None else found
+
+
+def _split_at_stop(tokenizer: "PreTrainedTokenizerBase", answer: str) -> tuple[str, str]:
+    """An answer as it is rendered: what a model writes of it, and the token that ends it.
+
+    Some templates end calls with another token than words (gpt-oss, Gemma 4): that one then stands last.
+    """
+    stop = _stop_token(tokenizer)
+    if stop in answer:
+        return answer[: answer.rindex(stop)], stop
+    bare = answer.rstrip()
+    for token in _special_tokens(tokenizer):
+        body = bare.removesuffix(token)
+        if bare.endswith(token) and _says_the_same(body, bare):
+            return body, token
+    return answer, stop
+
+
+def _says_the_same(one: str, other: str) -> bool:
+    first, second = parse_output(one), parse_output(other)
+    return (first.calls, first.errors) == (second.calls, second.errors) and bool(first.calls)
+
+
+def _special_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    return [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
 
 
 def _stop_token(tokenizer: "PreTrainedTokenizerBase") -> str:
     """The first special token that the template writes after an answer, else the end-of-sequence token."""
     after = _after_prompt(tokenizer, Message(role="assistant", content="probe-answer")).partition("probe-answer")[2]
-    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    found = [(after.index(token), token) for token in special if token in after]
+    found = [(after.index(token), token) for token in _special_tokens(tokenizer) if token in after]
     return min(found)[1] if found else str(tokenizer.eos_token)
 
 
@@ -424,21 +465,14 @@ def _shows_tools(tokenizer: "PreTrainedTokenizerBase") -> bool:
     return all(sentinel in text for sentinel in shown) and not is_double_encoded
 
 
-def _kit_template(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """ChatML where the tokenizer has its tokens, else plain headings; begins with BOS where the tokenizer adds it."""
-    markers = [tokenizer(marker, add_special_tokens=False)["input_ids"] for marker in ("<|im_start|>", "<|im_end|>")]
-    knows_chatml = all(len(ids) == 1 and ids[0] != tokenizer.unk_token_id for ids in markers)
-    name = "hermes.jinja" if knows_chatml else "hermes_generic.jinja"
-    template = (resources.files("fcdistill.prompts") / "templates" / name).read_text(encoding="utf-8")
-    begins_with_bos = tokenizer.bos_token is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-    return ("{{- bos_token -}}\n" if begins_with_bos else "") + template
-
-
 def _response_template(tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any] | None:
     """How transformers parses answers of this tokenizer's template; None where it does not write Hermes blocks."""
-    prompt = _render(tokenizer, [_PROBE_REQUEST], [], add_generation_prompt=True)
-    generation_prompt = prompt[len(_render(tokenizer, [_PROBE_REQUEST], [])) :]
-    if not generation_prompt or "<tool_call>" not in calls_text(tokenizer, [_PROBE_CALL]):
+    prompt = _render(tokenizer, [_PROBE_REQUEST], [_PROBE_TOOL], add_generation_prompt=True)
+    generation_prompt = prompt[len(_render(tokenizer, [_PROBE_REQUEST], [_PROBE_TOOL])) :]
+    is_tagged_json = call_format(tokenizer).dialect == "hermes" and "<tool_call>" in calls_text(
+        tokenizer, [_PROBE_CALL]
+    )
+    if not generation_prompt or not is_tagged_json:
         return None
     stops = tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer))
     call = {

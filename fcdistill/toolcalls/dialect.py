@@ -23,6 +23,7 @@ __all__ = [
     "ServerParsers",
     "Source",
     "Span",
+    "UNKNOWN_DIALECT",
     "attempt_error",
     "one_region",
 ]
@@ -30,6 +31,9 @@ __all__ = [
 ErrorKind = Literal[
     "invalid_json", "invalid_syntax", "duplicate_key", "not_finite", "unclosed", "not_a_call", "unknown_dialect"
 ]
+UNKNOWN_DIALECT = "unknown"
+"""Whose the marks of a call are that no dialect has."""
+
 Span = tuple[int, int]
 Part = tuple[int, int, Literal["name", "arg_key", "arg_value"]]
 """A stretch of a call: start, end, and what stands there."""
@@ -149,6 +153,11 @@ class ServerParsers:
 
     vllm: str | None = None
     sglang: str | None = None
+
+    @property
+    def by_server(self) -> dict[str, str]:
+        """The names that there are, by server."""
+        return {name: value for name, value in (("vllm", self.vllm), ("sglang", self.sglang)) if value is not None}
 
 
 @dataclass(frozen=True)

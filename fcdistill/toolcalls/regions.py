@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fcdistill.records import ParseError
-from fcdistill.toolcalls.dialect import Dialect, Found, Region, Source, attempt_error
+from fcdistill.toolcalls.dialect import UNKNOWN_DIALECT, Dialect, Found, Region, Source, attempt_error
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.thinking import OPENINGS, closing_before, thought_mark
 
@@ -74,7 +74,7 @@ def _read(source: Source, start: int, kind: str, mark: str, expected: str | None
     if kind in DIALECTS:
         return [], start + len(mark)
     end = source.next_marker(start + len(mark))
-    return [Region(start, end, "unknown", error=attempt_error("unknown_dialect", (start, end)))], end
+    return [Region(start, end, UNKNOWN_DIALECT, error=attempt_error("unknown_dialect", (start, end)))], end
 
 
 @functools.lru_cache(maxsize=1024)

@@ -34,6 +34,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "default_equals_omitted": (False, True),
     "model.model": ("file-model", "5"),  # a name, though it reads like a number
     "model.tools_in_prompt": ("full", "none"),
+    "model.template": ("own", "kit"),
     "model.batch_size": (16, 4),
     "decode.sampling_temperature": (1.0, 0.5),
     "decode.constrained": (False, True),

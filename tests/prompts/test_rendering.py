@@ -363,9 +363,9 @@ def test_a_template_that_rewrites_its_prompt_is_refused() -> None:
     tokenizer = prepared("chatml")
     tokenizer.chat_template = (
         "{% for message in messages %}{{ message.role }}: {{ message.content }}<|im_end|>{% endfor %}"
-        "{% if add_generation_prompt %}assistant: <think>{% endif %}"
+        "{% if add_generation_prompt %}assistant: Surely, {% endif %}"
     )
-    with pytest.raises(ModelError, match="does not render an answer as the continuation of its prompt.*<think>"):
+    with pytest.raises(ModelError, match="does not render an answer as the continuation of its prompt.*Surely"):
         render_example(tokenizer, [REQUEST, ANSWERS[2]], [], "none")
 
 

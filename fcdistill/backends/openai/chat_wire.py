@@ -56,6 +56,7 @@ class WireAnswer:
         finish_reason: in the records' words.
         prompt_tokens: as the server counts them; None where it does not.
         completion_tokens: likewise.
+        thought_tokens: those of them with which the model thought; None where the server does not say.
     """
 
     text: str
@@ -64,6 +65,7 @@ class WireAnswer:
     finish_reason: FinishReason
     prompt_tokens: int | None
     completion_tokens: int | None
+    thought_tokens: int | None
 
 
 def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -136,6 +138,7 @@ def read_answer(body: bytes, specs: Sequence[ToolSpec]) -> WireAnswer:
         thought.encode("utf-8", "replace").decode("utf-8"),
         _finish_reason(choice.get("finish_reason")),
         *token_counts(document),
+        _thought_tokens(document),
     )
 
 
@@ -161,6 +164,12 @@ def token_counts(document: Mapping[str, Any]) -> tuple[int | None, int | None]:
     usage = document.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+
+
+def _thought_tokens(document: Mapping[str, Any]) -> int | None:
+    usage = document.get("usage")
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    return _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
 
 
 def _finish_reason(found: Any) -> FinishReason:

@@ -138,6 +138,8 @@ class OpenAIBackend:
             latency_s=latency_s,
             structured=answer.structured,
             thought=answer.thought,
+            dialect=None if self._prompt_format is None else self._prompt_format.dialect,
+            thought_tokens=answer.thought_tokens,
         )
 
     def _body(
@@ -150,6 +152,8 @@ class OpenAIBackend:
         if self._render_prompt is not None:
             return "completions", {**body, "prompt": self._render_prompt(request)}
         body["messages"] = wire_messages(request.messages)
+        if self._config.chat_template_kwargs:
+            body["chat_template_kwargs"] = self._config.chat_template_kwargs
         if request.specs:
             body["tools"] = wire_tools(request.specs)
         return "chat", body
@@ -160,9 +164,9 @@ def _prompt_renderer(config: OpenAIBackendConfig) -> tuple[RenderPrompt | None, 
     if config.tokenizer is None:
         return None, None
     from fcdistill.models.loading import load_tokenizer
-    from fcdistill.prompts.rendering import render_prompt, template_sha256
+    from fcdistill.prompts.rendering import call_format, render_prompt, template_sha256
 
-    tokenizer = load_tokenizer(config.tokenizer, template_date=config.template_date)
+    tokenizer = load_tokenizer(config.tokenizer, config, template_date=config.template_date)
     style = config.tools_in_prompt or "full"
-    found = PromptFormat(template_sha256(tokenizer), style)
+    found = PromptFormat(template_sha256(tokenizer), style, call_format(tokenizer).dialect)
     return lambda request: render_prompt(tokenizer, request.messages, request.specs, style), found

@@ -18,6 +18,7 @@ from fcdistill.distillation.examples.teacher_prompt import student_answers, teac
 from fcdistill.distillation.tokenizers.spans import Alignment, align_example
 from fcdistill.distillation.tokenizers.token_strings import StringPairs
 from fcdistill.errors import DataError, ModelError
+from fcdistill.prompts.chat_template import KIT_REMEDY
 from fcdistill.prompts.control_tokens import encode
 from fcdistill.prompts.rendering import RenderedExample, render_example, render_prompt
 from fcdistill.records import FunctionTool, Trace, WorkedExample
@@ -239,6 +240,23 @@ def drop_unseen_removals(traces: Sequence[Trace]) -> tuple[list[Trace], list[str
     """
     names = {tool.function.name for tool in tools_of(traces)}
     kept = [trace for trace in traces if trace.answer.calls or {spec.name for spec in trace.specs} == names]
+    ids = {trace.id for trace in kept}
+    return kept, [trace.id for trace in traces if trace.id not in ids]
+
+
+def drop_parallel(traces: Sequence[Trace]) -> tuple[list[Trace], list[str]]:
+    """The traces in which no message makes several calls, and the ids of the others: some templates can't write them.
+
+    Raises:
+        DataError: none is left.
+    """
+    kept = [trace for trace in traces if all(len(message.tool_calls) < 2 for message in trace.messages)]
+    if traces and not kept:
+        raise DataError(
+            f"all {len(traces)} traces make several calls at once, which a chat template of this training can't write",
+            required="a template that writes several calls, or traces with one call at a time",
+            fix=KIT_REMEDY,
+        )
     ids = {trace.id for trace in kept}
     return kept, [trace.id for trace in traces if trace.id not in ids]
 
