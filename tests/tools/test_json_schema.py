@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from fcdistill.tools.json_schema import DIALECTS, canonical_dialect, dialect_of
+
 GRAMMARS = ("rfc3986_validator", "rfc3987_syntax")
 JUDGE = """
 import sys
@@ -29,3 +31,22 @@ def test_a_grammar_is_read_for_the_value_that_needs_it(format: str, value: str, 
     code = JUDGE.format(grammars=set(GRAMMARS), format=format, value=value)
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.stdout.strip(), ended.stderr) == (str(valid), "")
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_dialect_is_known_by_either_scheme_and_with_or_without_an_end(name: str) -> None:
+    address = name.partition("://")[2]
+    for scheme in ("http", "https"):
+        for end in ("", "#", "/"):
+            schema = {"$schema": f"{scheme}://{address}{end}", "type": "object"}
+            assert dialect_of(schema) is DIALECTS[name]
+            own = canonical_dialect(schema)
+            assert own["$schema"].removesuffix("#") == name and own["type"] == "object"
+    for known in (name, f"{name}#"):
+        assert canonical_dialect({"$schema": known}) == {"$schema": known}
+
+
+@pytest.mark.parametrize("named", ["ftp://json-schema.org/draft-07/schema", "json-schema.org/draft-07/schema", "", 7])
+def test_other_names_are_no_dialect(named: object) -> None:
+    assert dialect_of({"$schema": named}) is None
+    assert canonical_dialect({"$schema": named}) == {"$schema": named}
