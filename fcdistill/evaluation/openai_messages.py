@@ -76,7 +76,7 @@ def read_message_cases(path: Path, catalog: Catalog | None) -> MessageCases:
             case = case.model_copy(update={"id": f"{case.id}-{times_asked[case.id]}"})
         cases[case.id] = case
         if own is not None:
-            safe_names |= {name: safe for safe, name in own.original_names.items()}
+            safe_names |= own.safe_names
     return MessageCases(list(cases.values()), safe_names)
 
 

@@ -24,7 +24,7 @@ from fcdistill.evaluation.comparators import (
 from fcdistill.evaluation.openai_messages import read_message_cases
 from fcdistill.records import EvalCase, ToolCall, ToolSpec
 from fcdistill.storage import read_jsonl, sha256_json
-from fcdistill.tools.catalog import Catalog, catalog_from_tools, read_catalog
+from fcdistill.tools.catalog import Catalog, catalog_from_tools, read_catalog, with_safe_names
 from fcdistill.tools.comparator_keyword import COMPARATOR_KEYWORD
 from fcdistill.tools.validation import CallValidator
 
@@ -72,7 +72,7 @@ def read_suite(cases: Path, tools: Path | None = None, cases_format: CasesFormat
         CatalogError: the catalogue is unusable.
     """
     catalog = None if tools is None else read_catalog(tools)
-    safe_names = {} if catalog is None else {name: safe for safe, name in catalog.original_names.items()}
+    safe_names = {} if catalog is None else dict(catalog.safe_names)
     note = ""
     if cases_format == "openai-messages":
         rows = read_message_cases(cases, catalog)
@@ -122,10 +122,7 @@ def _with_safe_names(case: EvalCase, safe_names: Mapping[str, str]) -> EvalCase:
     def renamed(call: ToolCall) -> ToolCall:
         return call.model_copy(update={"name": safe_names.get(call.name, call.name)})
 
-    comparators = {}
-    for key, text in case.comparators.items():
-        tool = next((name for name in safe_names if key.startswith(f"{name}.")), None)
-        comparators[key if tool is None else safe_names[tool] + key[len(tool) :]] = text
+    comparators = {with_safe_names(key, safe_names): text for key, text in case.comparators.items()}
     expected = tuple(tuple(renamed(call) for call in answer) for answer in case.expected)
     return case.model_copy(update={"expected": expected, "comparators": comparators})
 

@@ -31,6 +31,7 @@ __all__ = [
     "load_catalog",
     "read_catalog",
     "safe_name",
+    "with_safe_names",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -65,6 +66,11 @@ class Catalog:
     def by_name(self) -> dict[str, ToolSpec]:
         """The tools by name."""
         return {spec.name: spec for spec in self.specs}
+
+    @cached_property
+    def safe_names(self) -> dict[str, str]:
+        """The name that a source gave to its name here, where they differ."""
+        return {source: name for name, source in self.original_names.items()}
 
     @cached_property
     def tools(self) -> tuple[FunctionTool, ...]:
@@ -174,6 +180,17 @@ def safe_name(name: str) -> str:
         digits = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_NAME_DIGITS]
         name = f"{name[: _LONGEST_NAME - _NAME_DIGITS - 1]}_{digits}"
     return _UNSAFE.sub("_", name)
+
+
+def with_safe_names(key: str, safe_names: Mapping[str, str]) -> str:
+    """A key that begins with a tool's name and a dot, with the tool's name in the catalogue.
+
+    Args:
+        key: such as `tool.param`; the tool's original name may hold dots too.
+        safe_names: original to safe names.
+    """
+    tool = max((name for name in safe_names if key.startswith(f"{name}.")), key=len, default=None)
+    return key if tool is None else safe_names[tool] + key[len(tool) :]
 
 
 class _Builder:
