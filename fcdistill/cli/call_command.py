@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fcdistill.cli.console import fail, quiet_libraries
+from fcdistill.cli.console import SkipInvalid, fail, print_notes, quiet_libraries
 from fcdistill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def call(
     constrained: Annotated[
         bool, typer.Option("--constrained", help="Let a grammar keep the answer to text or valid calls.")
     ] = False,
+    skip_invalid: SkipInvalid = None,
 ) -> None:
     """Answer one request and print the call as JSON, validated; exit code 1 where it is not valid."""
     import json
@@ -35,7 +36,8 @@ def call(
 
     if not text.strip():
         raise ConfigError("the request is empty", required="a text", fix='fcdistill call "turn on the light" ...')
-    given = load_catalog(tools) if tools else None
+    given = load_catalog(tools, skip_invalid=bool(skip_invalid)) if tools else None
+    print_notes(given.notes if given else ())
     backend, card_tools = _local_backend(LocalBackendConfig(model=model))
     if given is None and not card_tools:
         raise ConfigError(f"model {model} knows no tools of its own", required="a catalogue", fix="give --tools FILE")

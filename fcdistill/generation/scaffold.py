@@ -101,7 +101,9 @@ def draft_project(tools: Path, catalog: Catalog, out: Path, *, teacher: str, stu
         seeds.append(SeedRequest(id=f"seed-{len(seeds) + 1:04d}", text=_seed_text(seed_call), category="simple"))
     cases.append(_no_call_case())
     files = _files(out)
-    text = _config_text(tools, files, len(catalog.specs), teacher=teacher, student=student)
+    text = _config_text(
+        tools, files, len(catalog.specs), teacher=teacher, student=student, skip_invalid=bool(catalog.left_out)
+    )
     return Project(files[0], text, tuple(seeds), values, tuple(cases), tuple(notes))
 
 
@@ -232,9 +234,12 @@ def _plain(value: Any) -> str:
     return value.replace("_", " ") if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _config_text(tools: Path, files: Sequence[Path], num_tools: int, *, teacher: str, student: str) -> str:
+def _config_text(
+    tools: Path, files: Sequence[Path], num_tools: int, *, teacher: str, student: str, skip_invalid: bool
+) -> str:
     config, seeds, values, cases = files
     runs = config.parent / "runs"
+    skipping = "\n  skip_invalid: true # tools that can't be used are left out" if skip_invalid else ""
 
     def quoted(value: object) -> str:
         return json.dumps(str(value), ensure_ascii=False)  # a JSON string is a YAML string
@@ -247,7 +252,7 @@ x-student: &student {quoted(student)}
 
 # fcdistill generate {config}
 generate:
-  tools: {quoted(tools)}
+  tools: {quoted(tools)}{skipping}
   seeds: {quoted(seeds)} # requests as your users write them; replace the drafted ones, 50 and more are worth it
   values: {quoted(values)} # realistic texts for arguments that take any text; replace the drafted ones
   decontaminate: [{quoted(cases)}] # what an eval case says is not trained on
@@ -277,7 +282,7 @@ train:
 # fcdistill eval {config}
 eval:
   cases: {quoted(cases)} # gold cases; write the request of each, and more of them
-  tools: {quoted(tools)}
+  tools: {quoted(tools)}{skipping}
   out: {quoted(runs / "eval")}
   model: {{model: {quoted(runs / "student")}}}
 """

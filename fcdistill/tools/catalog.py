@@ -53,14 +53,21 @@ class Catalog:
         returns: name to the JSON Schema of what the tool gives back, where the source says it (MCP's `outputSchema`,
             or the `return` of a function).
         comparators: `tool.param` to how an eval compares it, where the source says so (`comparator_keyword`).
-        notes: what of the source is not in the catalogue, each in one sentence for its reader.
+        left_out: the tools of the source that can't be used, each with the reason.
+        unread: its keys that have no meaning here, in one sentence; empty where there are none.
     """
 
     specs: tuple[ToolSpec, ...]
     original_names: Mapping[str, str] = field(default_factory=dict)
     returns: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     comparators: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = field(default=(), compare=False)
+    left_out: tuple[str, ...] = field(default=(), compare=False)
+    unread: str = field(default="", compare=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the source is not in the catalogue, in sentences for its reader."""
+        return (*self.left_out, *([self.unread] if self.unread else []))
 
     @cached_property
     def by_name(self) -> dict[str, ToolSpec]:
@@ -249,22 +256,27 @@ class _Builder:
 
 def _catalog(sources: Iterable[Callable[[], SourceTool]], origin: str, *, skip_invalid: bool = False) -> Catalog:
     """The catalogue of tools, each of which is read when it is asked for."""
-    builder, notes = _Builder(origin), []
+    builder, left_out = _Builder(origin), []
     for read in sources:
         try:
             builder.add(read())
         except CatalogError as error:
             if not skip_invalid:
                 raise
-            notes.append(f"left out, as it can't be used: {' '.join(error.found.split())}")
+            left_out.append(f"left out, as it can't be used: {' '.join(error.found.split())}")
     if not builder.specs:
         raise CatalogError(
-            "; ".join([f"{origin}: there is no tool", *notes]), required="at least one tool", fix=f"give {LAYOUTS}"
+            "; ".join([f"{origin}: there is no tool", *left_out]), required="at least one tool", fix=f"give {LAYOUTS}"
         )
-    if builder.unread:
-        keys = ", ".join(f"{key!r} ({_counted(names)})" for key, names in sorted(builder.unread.items()))
-        notes.append(f"{origin}: keys without a meaning here are not read: {keys}")
-    return Catalog(tuple(builder.specs), builder.original_names, builder.returns, builder.comparators, tuple(notes))
+    keys = ", ".join(f"{key!r} ({_counted(names)})" for key, names in sorted(builder.unread.items()))
+    return Catalog(
+        tuple(builder.specs),
+        builder.original_names,
+        builder.returns,
+        builder.comparators,
+        tuple(left_out),
+        f"{origin}: keys without a meaning here are not read: {keys}" if keys else "",
+    )
 
 
 def _counted(names: Sequence[str]) -> str:

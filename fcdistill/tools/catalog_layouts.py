@@ -71,7 +71,9 @@ def listed_tools(document: Any, origin: str) -> list[Any]:
     if isinstance(document, dict) and document.keys() & {"name", "function", "type", "toolSpec"}:
         return [document]
     raise CatalogError(
-        f"{origin} holds {_kind(document)}, in no known layout", required=LAYOUTS, fix="see schemas/README.md"
+        f"{origin} holds {_kind(document)}, in no known layout",
+        required=LAYOUTS,
+        fix='put the tools into one array, or into {"tools": [...]}',
     )
 
 

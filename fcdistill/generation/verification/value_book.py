@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from fcdistill.errors import DataError
+from fcdistill.records import ToolSpec
 from fcdistill.storage import read_json
 from fcdistill.tools.catalog import Catalog, with_safe_names
-from fcdistill.tools.parameters import schemas_at
+from fcdistill.tools.parameters import named_parts, resolve_schema, schemas_at
 
 __all__ = ["ValueBook", "ValueEntry", "read_value_book"]
 
@@ -70,12 +71,20 @@ def read_value_book(path: Path | None, catalog: Catalog) -> ValueBook:
             raise DataError(
                 f"values file {path}: {key!r} names no parameter of the catalogue",
                 required="keys `tool.param` or `tool.param.inner`",
-                fix=f"tools are: {', '.join(catalog.by_name)}",
+                fix=_names(tool, spec) if spec is not None else f"tools are: {', '.join(catalog.by_name)}",
             )
         if not isinstance(listed, list) or not listed:
             raise DataError(f"values file {path}: {key!r} is no list", required="a list of values", fix="correct it")
         entries[place] = tuple(_entry(item, f"values file {path}: {key!r}") for item in listed)
     return ValueBook(entries)
+
+
+def _names(tool: str, spec: ToolSpec) -> str:
+    """The parameters that a key of this tool may name."""
+    names = named_parts(resolve_schema(spec.parameters, spec.parameters))
+    if not names:
+        return f"remove it: {tool} has no parameters that its schema names"
+    return f"name one of {', '.join(f'{tool}.{name}' for name in names)}, or what lies inside"
 
 
 def _entry(item: Any, where: str) -> ValueEntry:

@@ -53,6 +53,17 @@ def test_a_malformed_file_is_refused_with_its_place(tmp_path: Path, content: Any
     assert said in caught.value.found and "values.json" in caught.value.found and caught.value.required
 
 
+def test_the_keys_that_an_error_names_are_read(tmp_path: Path) -> None:
+    for wrong in ("set_light.colour", "set_light"):
+        with pytest.raises(DataError) as caught:
+            read(tmp_path, {wrong: ["red"]})
+        advised = caught.value.fix.removeprefix("name one of ").removesuffix(", or what lies inside").split(", ")
+        assert "set_light.color" in advised
+        assert set(read(tmp_path, {key: ["red"] for key in advised}).entries) == set(advised)
+    with pytest.raises(DataError, match="tools are: .*set_light"):
+        read(tmp_path, {"set_lamp.color": ["red"]})
+
+
 def test_keys_may_bear_a_tools_original_name(tmp_path: Path) -> None:
     tools = [
         {"name": name, "parameters": {"type": "object", "properties": {"level.of": {"type": "integer"}}}}
