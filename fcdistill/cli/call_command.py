@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fcdistill.cli.console import fail, quiet_libraries
+from fcdistill.cli.console import SkipInvalid, fail, print_notes, quiet_libraries
 from fcdistill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def call(
     constrained: Annotated[
         bool, typer.Option("--constrained", help="Let a grammar keep the answer to text or valid calls.")
     ] = False,
+    skip_invalid: SkipInvalid = None,
 ) -> None:
     """Answer one request and print the call as JSON, validated; exit code 1 where it is not valid."""
     import json
@@ -38,7 +39,8 @@ def call(
         raise ConfigError("the request is empty", required="a text", fix='fcdistill call "turn on the light" ...')
     if template not in ("own", "kit"):
         raise ConfigError(f"--template {template}", required="own or kit", fix="correct it, or leave it away")
-    given = load_catalog(tools) if tools else None
+    given = load_catalog(tools, skip_invalid=bool(skip_invalid)) if tools else None
+    print_notes(given.notes if given else ())
     backend, card_tools = _local_backend(
         LocalBackendConfig(model=model, template="kit" if template == "kit" else "own")
     )

@@ -19,6 +19,7 @@ FLAGS: "dict[Section, tuple[str, ...]]" = {
         "cases_format",
         "suite",
         "tools",
+        "skip_invalid",
         "out",
         "limit",
         "repeat",
@@ -35,7 +36,7 @@ FLAGS: "dict[Section, tuple[str, ...]]" = {
         "gate.alpha",
         "gate.allow_mismatch",
     ),
-    "generate": ("shard", "rounds", "ray"),
+    "generate": ("skip_invalid", "shard", "rounds", "ray"),
 }
 """By section, the fields that have a flag: `model.batch_size` has `--batch-size`."""
 

@@ -52,8 +52,9 @@ class AugmentationConfig(ConfigModel):
 
     shuffle_tools: StrictBool = Field(False, description="Draw the order of the tools in the prompt.")
     distractor_catalogue: Path | None = Field(
-        None, description="Tools that no request asks for, of another domain: OpenAI tools JSON, MCP tools/list JSON."
+        None, description="Tools that no request asks for, of another domain, in any layout that `generate` reads."
     )
+    skip_invalid: StrictBool = Field(False, description="Leave out distractors that can't be used, each with a note.")
     num_distractors: StrictInt = Field(
         0, ge=0, description="Mix up to so many of them into the tools; how many is drawn, from 0 on."
     )

@@ -30,7 +30,7 @@ from fcdistill.storage import Journal, RunDirectory, sha256_json, write_json, wr
 
 __all__ = ["Evaluation", "check_inputs", "exit_code", "open_suite", "run_eval", "with_verdict"]
 
-_VOLATILE = frozenset({"default_equals_omitted", "gate", "limit", "out", "repeat"})
+_VOLATILE = frozenset({"default_equals_omitted", "gate", "limit", "out", "repeat", "skip_invalid"})
 """Config fields that change no answer: with others, the answers that are there already still stand."""
 
 
@@ -89,7 +89,7 @@ def open_suite(config: EvalConfig) -> tuple[Suite, BfclSuite | None]:
         load_ast_checker()
         return bfcl.suite, bfcl
     assert config.cases is not None
-    return read_suite(config.cases, config.tools, config.cases_format), None
+    return read_suite(config.cases, config.tools, config.cases_format, skip_invalid=config.skip_invalid), None
 
 
 def run_eval(

@@ -34,6 +34,7 @@ __all__ = [
     "Validator",
     "as_written",
     "best_match",
+    "canonical_dialect",
     "dialect_of",
     "metaschema_judge",
     "with_null",
@@ -138,7 +139,9 @@ DIALECTS: dict[str, type[Validator]] = {
     str(dialect.META_SCHEMA["$schema"]).removesuffix("#"): dialect
     for dialect in (Draft202012Validator, Draft201909Validator, Draft7Validator, Draft6Validator, Draft4Validator)
 }
-"""What `$schema` may say, with or without a `#` at its end."""
+"""What `$schema` may say, with `http` or `https`, and with or without a `#` or a `/` at its end."""
+
+_BY_ADDRESS = {name.partition("://")[2]: dialect for name, dialect in DIALECTS.items()}
 
 
 def dialect_of(schema: Mapping[str, Any]) -> type[Validator] | None:
@@ -146,4 +149,15 @@ def dialect_of(schema: Mapping[str, Any]) -> type[Validator] | None:
     if "$schema" not in schema:
         return Draft202012Validator
     named = schema["$schema"]
-    return DIALECTS.get(named.removesuffix("#")) if isinstance(named, str) else None
+    if not isinstance(named, str):
+        return None
+    scheme, _, address = named.partition("://")
+    return _BY_ADDRESS.get(address.rstrip("#/")) if scheme in ("http", "https") else None
+
+
+def canonical_dialect(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with the known dialect that it names under its own name, which other readers compare."""
+    dialect = dialect_of(schema)
+    if dialect is None or "$schema" not in schema or schema["$schema"].removesuffix("#") in DIALECTS:
+        return schema
+    return {**schema, "$schema": dialect.META_SCHEMA["$schema"]}

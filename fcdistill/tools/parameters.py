@@ -4,7 +4,7 @@ What a prompt shows and what is sampled are read here alike. Whether schemas are
 business of `validation`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fcdistill.records import ToolSpec
@@ -21,11 +21,13 @@ __all__ = [
     "property_schema",
     "required_parameters",
     "resolve_schema",
+    "schemas_at",
     "suggested_types",
     "together",
 ]
 
 _MAX_WRAPPERS = 64
+_MOST_IN_PLACE = 1000
 _MAX_CHOICES = 8
 """Alternatives inside of alternatives; what is deeper holds itself."""
 _NULL = {"type": "null"}
@@ -78,6 +80,20 @@ def property_schema(parameters: Mapping[str, Any], steps: list[str]) -> dict[str
             return None
         schema = resolve_schema(schema["properties"][step], parameters)
     return schema
+
+
+def schemas_at(parameters: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
+    """The different schemas that alternatives say of what stands at a path; none where there is no such place.
+
+    Args:
+        parameters: of the tool.
+        path: names of properties, joined by dots, which a name may hold too. Items have their array's path.
+    """
+    found: list[dict[str, Any]] = []
+    for schema in _schemas_at(parameters, path, parameters):
+        if schema not in found:
+            found.append(schema)
+    return found
 
 
 def required_parameters(spec: ToolSpec) -> list[str]:
@@ -219,6 +235,33 @@ def together(one: Mapping[str, Any], other: Any) -> Any:
 
 def _without_all_of(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {keyword: value for keyword, value in schema.items() if keyword != "allOf"}
+
+
+def _schemas_at(schema: Any, path: str, root: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for part in _in_place(schema, root):
+        for name, inner in members(part, root).items():
+            if path == name:
+                yield resolve_schema(inner, root)
+            elif path.startswith(f"{name}."):
+                yield from _schemas_at(inner, path[len(name) + 1 :], root)
+
+
+def _in_place(schema: Any, root: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A schema, its alternatives, and those of its items if it is an array's."""
+    pending: list[Any] = [schema]
+    met: list[Any] = []
+    while pending and len(met) < _MOST_IN_PLACE:
+        raw = pending.pop(0)
+        if any(raw is other for other in met):
+            continue
+        met.append(raw)
+        found = resolve_schema(raw, root)
+        yield found
+        for keyword in ("allOf", "anyOf", "oneOf", "prefixItems"):
+            pending += found.get(keyword, ())
+        items = found.get("items", ())
+        pending += items if isinstance(items, list | tuple) else [items]
+        pending += [found[keyword] for keyword in ("additionalItems", "contains") if keyword in found]
 
 
 def _wrapping_keyword(schema: Mapping[str, Any]) -> str | None:

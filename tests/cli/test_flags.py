@@ -28,6 +28,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "cases_format": ("openai-messages", "cases"),
     "suite": ("bfcl:multiple", "bfcl:parallel"),
     "tools": ("file.json", "flag.json"),
+    "skip_invalid": (False, True),
     "out": ("runs/file", "runs/flag"),
     "limit": (5, 3),
     "repeat": (4, 2),

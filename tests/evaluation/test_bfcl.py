@@ -229,6 +229,7 @@ def test_the_config_names_exactly_the_categories() -> None:
         ({}, "exactly one of cases and suite"),
         ({"suite": "bfcl:simple_python", "cases": "c.jsonl"}, "exactly one of cases and suite"),
         ({"suite": "bfcl:simple_python", "tools": "t.json"}, "tools belongs to cases"),
+        ({"suite": "bfcl:simple_python", "skip_invalid": True}, "skip_invalid belongs to cases"),
         ({"suite": "bfcl:multi_turn_base"}, "bfcl:live_relevance"),
     ],
 )

@@ -94,6 +94,50 @@ def test_values_are_drafted_where_nothing_else_says_them(tmp_path: Path) -> None
     assert all(len(text) >= 20 for text in values["book.title"])
 
 
+TEXT = {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "paths"),
+    [
+        (
+            {
+                "oneOf": [
+                    {"type": "object", "properties": {"label": TEXT, "text": TEXT}, "required": ["label", "text"]},
+                    {"type": "object", "properties": {"number": {"type": "integer"}, "text": TEXT}},
+                    {"type": "integer"},
+                ]
+            },
+            {"t.p.label", "t.p.text"},
+        ),
+        ({"anyOf": [TEXT, {"type": "object", "properties": {"inner": TEXT}}]}, {"t.p", "t.p.inner"}),
+        (
+            {
+                "type": "object",
+                "properties": {"a": TEXT, "b": TEXT},
+                "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
+            },
+            {"t.p.a", "t.p.b"},
+        ),
+        ({"type": "string", "anyOf": [{"minLength": 3}, {"maxLength": 9}]}, {"t.p"}),
+        ({"type": "array", "prefixItems": [TEXT, {"type": "integer"}], "minItems": 2}, {"t.p"}),
+        ({"type": "object", "required": ["k"], "additionalProperties": TEXT}, {"t.p.k"}),
+        ({"type": "object", "properties": {"a.b": TEXT}}, {"t.p.a.b"}),
+        ({"$ref": "#/$defs/L"}, set()),
+    ],
+)
+def test_texts_in_alternatives_are_drafted_and_read_again(
+    tmp_path: Path, schema: dict[str, Any], paths: set[str]
+) -> None:
+    loop = {"L": {"type": "array", "items": {"$ref": "#/$defs/L"}}}
+    catalog = catalog_of(tool("t", {"p": schema}, ("p",), **{"$defs": loop}))
+    project = drafted(tmp_path, catalog)
+    assert (set(project.values), project.notes) == (paths, ())
+    assert {case.id for case in project.cases} == {"t-1", "no-call-1"}
+    write_project(project)
+    assert set(read_value_book(project.files[2], catalog).entries) == paths
+
+
 def test_a_seed_says_its_call_in_words(tmp_path: Path) -> None:
     items = {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "integer", "minimum": 1, "maximum": 2}}
     size = {"type": "object", "properties": {"num_rows": {"const": 7}}, "required": ["num_rows"]}

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcdistill.tools.json_schema import DIALECTS, Draft202012Validator, as_written, with_null
+from fcdistill.tools.json_schema import (
+    DIALECTS,
+    Draft202012Validator,
+    as_written,
+    canonical_dialect,
+    dialect_of,
+    with_null,
+)
 
 GRAMMARS = ("rfc3986_validator", "rfc3987_syntax")
 JUDGE = """
@@ -81,3 +88,22 @@ def test_multiples_are_those_of_the_decimals_that_are_written(number: Decimal, d
 )
 def test_nullable_adds_to_a_type_and_to_nothing_else(schema: dict[str, Any], read: dict[str, Any]) -> None:
     assert with_null(schema) == read
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_dialect_is_known_by_either_scheme_and_with_or_without_an_end(name: str) -> None:
+    address = name.partition("://")[2]
+    for scheme in ("http", "https"):
+        for end in ("", "#", "/"):
+            schema = {"$schema": f"{scheme}://{address}{end}", "type": "object"}
+            assert dialect_of(schema) is DIALECTS[name]
+            own = canonical_dialect(schema)
+            assert own["$schema"].removesuffix("#") == name and own["type"] == "object"
+    for known in (name, f"{name}#"):
+        assert canonical_dialect({"$schema": known}) == {"$schema": known}
+
+
+@pytest.mark.parametrize("named", ["ftp://json-schema.org/draft-07/schema", "json-schema.org/draft-07/schema", "", 7])
+def test_other_names_are_no_dialect(named: object) -> None:
+    assert dialect_of({"$schema": named}) is None
+    assert canonical_dialect({"$schema": named}) == {"$schema": named}

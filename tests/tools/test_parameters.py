@@ -12,6 +12,7 @@ from fcdistill.tools.parameters import (
     property_schema,
     required_parameters,
     resolve_schema,
+    schemas_at,
     suggested_types,
 )
 from tests.generation.home import catalog, tool
@@ -59,6 +60,50 @@ def test_an_array_of_itself_has_no_inner_parameters() -> None:
     loop = {"type": "array", "items": {"$ref": "#/$defs/L"}}
     parameters = {"type": "object", "properties": {"a": loop}, "$defs": {"L": loop}}
     assert property_schema(parameters, ["a", "b"]) is None
+
+
+TEXT = {"type": "string"}
+NUMBER = {"type": "integer"}
+DEEP = {"properties": {"a": TEXT}}
+BRANCHING: dict[str, Any] = {
+    "type": "object",
+    "$defs": {"Loop": {"type": "array", "items": {"$ref": "#/$defs/Loop"}}},
+    "properties": {
+        "field": {
+            "oneOf": [
+                {"type": "object", "properties": {"label": TEXT, "text": TEXT}},
+                {"type": "object", "properties": {"text": NUMBER, "deep": {"anyOf": [NULL, DEEP]}}},
+            ]
+        },
+        "a.b": TEXT,
+        "a": {"type": "object", "properties": {"b": NUMBER, "c.d": TEXT}},
+        "open": {"type": "object", "required": ["key"], "additionalProperties": NUMBER},
+        "rows": {"type": "array", "items": {"type": "array", "prefixItems": [{"properties": {"cell": TEXT}}]}},
+        "loop": {"$ref": "#/$defs/Loop"},
+    },
+    "allOf": [{"anyOf": [{"properties": {"rooted": TEXT}}, {"properties": {"rooted": NUMBER}}]}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "schemas"),
+    [
+        ("field.label", [TEXT]),
+        ("field.text", [TEXT, NUMBER]),
+        ("field.deep.a", [TEXT]),
+        ("field.number", []),
+        ("a.b", [TEXT, NUMBER]),
+        ("a.c.d", [TEXT]),
+        ("open.key", [NUMBER]),
+        ("open.other", []),
+        ("rows.cell", [TEXT]),
+        ("rooted", [TEXT, NUMBER]),
+        ("loop.x", []),
+        ("", []),
+    ],
+)
+def test_paths_lead_through_all_alternatives(path: str, schemas: list[Any]) -> None:
+    assert schemas_at(BRANCHING, path) == schemas
 
 
 def test_required_and_optional_parameters_keep_the_schemas_order() -> None:

@@ -7,6 +7,7 @@ validator before it leaves.
 """
 
 import random
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +22,7 @@ from fcdistill.tools.parameters import (
     listed_values,
     members,
     resolve_schema,
+    schemas_at,
     suggested_types,
     together,
 )
@@ -33,6 +35,15 @@ _FIRST_HOUR, _LAST_HOUR = 7, 22
 _LAST_DAY = 600
 _MAX_EXTRA_ITEMS = 2
 _MAX_OPTIONAL_DEPTH = 4
+_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
+    "array": (list,),
+    "boolean": (bool,),
+    "integer": (int, float),
+    "null": (type(None),),
+    "number": (int, float),
+    "object": (dict,),
+    "string": (str,),
+}
 
 
 class ArgumentSampler:
@@ -53,6 +64,8 @@ class ArgumentSampler:
         self._decks: dict[tuple[str, int], list[Any]] = {}
         self._texts = RealisticTexts(seed)
         self._edge = ("", "")
+        self._open_arrays: Counter[str] = Counter()
+        """By path, the arrays that the value being made lies in: arrays of arrays share theirs."""
 
     def sample(self, spec: ToolSpec, optional: Iterable[str]) -> ToolCall:
         """A valid call of a tool.
@@ -65,17 +78,22 @@ class ArgumentSampler:
         Raises:
             ConfigError: no valid value could be made for some parameter; the message names it.
         """
-        chosen, problem = set(optional), ""
+        chosen, problem, steps = set(optional), "", [""]
         for _ in range(_ATTEMPTS):
             call = self._try(spec, chosen)
             violations = self._validator.check_call(call)
             if not violations:
                 return call
+            # Some schemas require an argument only beside certain others, or certain values of them.
+            chosen.update(_steps(each.pointer)[0] for each in violations if each.code == "missing_required")
             problem = f"{violations[0].pointer}: {violations[0].detail}"
+            steps = _steps(violations[0].pointer)
+        place = ".".join(step for step in steps if not step.isdigit())
+        named = place if schemas_at(spec.parameters, place) else "<parameter>"
         raise ConfigError(
             f"no valid arguments found for tool {spec.name!r}; the last try failed at {problem}",
             required="values that satisfy the schema",
-            fix=f"list some under a key '{spec.name}.<parameter>' of the values file, or `examples` in the schema",
+            fix=f"list some in the values file under the key '{spec.name}.{named}', or as `examples` in the schema",
         )
 
     def sample_edge(self, spec: ToolSpec, optional: Iterable[str], path: str, edge: str) -> ToolCall | None:
@@ -132,15 +150,13 @@ class ArgumentSampler:
             number = edge_number(schema, edge, integer=_kind(schema) == "integer")
             if number is not None:
                 return number
-        listed = self._book.values(path)
-        if "array" in suggested_types(schema):
-            # An array shares its path with its items: texts listed there are items.
-            listed = tuple(value for value in listed if isinstance(value, list))
-        if listed and "enum" not in schema and not self._edge[0].startswith(f"{path}."):
-            return self._draw(path, listed)
         if not schema.get("examples") or {"const", "enum"} & schema.keys():
             schema = self._one_branch(schema, root)
         kind = _kind(schema)
+        # An array shares its path with its items, and alternatives theirs: what is listed there need not be for here.
+        listed = [value for value in self._book.values(path) if _is_of_kind(value, schema, kind)]
+        if listed and not {"const", "enum"} & schema.keys() and not self._edge[0].startswith(f"{path}."):
+            return self._draw(path, listed)
         values = listed_values(schema, root)
         if values is not None:
             said = [value for value in values if value is not None]
@@ -183,7 +199,7 @@ class ArgumentSampler:
         return {name: self.value(properties[name], f"{path}.{name}", root) for name in properties if name in names}
 
     def _array(self, schema: Mapping[str, Any], path: str, root: Mapping[str, Any], edge: str) -> list[Any]:
-        deep = path.count(".") >= _MAX_OPTIONAL_DEPTH
+        deep = path.count(".") + self._open_arrays[path] >= _MAX_OPTIONAL_DEPTH
         first, rest = _item_schemas(schema)
         least = max(0 if deep else 1, int(schema.get("minItems", 0)), len(first))
         extra = 0 if deep or rest is False else _MAX_EXTRA_ITEMS
@@ -194,14 +210,23 @@ class ArgumentSampler:
         if "contains" in schema and not first:
             first = [{"allOf": [rest, schema["contains"]]}] * int(schema.get("minContains", 1))
             size = max(size, len(first))
+        self._open_arrays[path] += 1
+        try:
+            return self._items(first, rest, path, root, size=size, least=least, unique=bool(schema.get("uniqueItems")))
+        finally:
+            self._open_arrays[path] -= 1
+
+    def _items(
+        self, first: list[Any], rest: Any, path: str, root: Mapping[str, Any], *, size: int, least: int, unique: bool
+    ) -> list[Any]:
         items: list[Any] = []
         for _ in range(4 * size):
             item = self.value(first[len(items)] if len(items) < len(first) else rest, path, root)
-            if item not in items or len(items) < len(first) and not schema.get("uniqueItems"):
+            if item not in items or len(items) < len(first) and not unique:
                 items.append(item)
             if len(items) >= size:
                 break
-        while len(items) < least and not schema.get("uniqueItems"):
+        while len(items) < least and not unique:
             items.append(self.value(rest, path, root))  # there are no more that differ
         return items
 
@@ -261,6 +286,19 @@ def _kind(schema: Mapping[str, Any]) -> str:
     """The type of the values that are made for a schema."""
     kinds = suggested_types(schema) or ["string"]
     return next((kind for kind in kinds if kind != "null"), "null")
+
+
+def _steps(pointer: str) -> list[str]:
+    """The names and indices on the way to a place of a call."""
+    return [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]] or [""]
+
+
+def _is_of_kind(value: Any, schema: Mapping[str, Any], kind: str) -> bool:
+    """Whether a value has a type that the schema names; one that names none, and is of no other kind, takes any."""
+    kinds = schema.get("type", kind)
+    if "type" not in schema and kind == "string":
+        return True
+    return any(type(value) in _PYTHON_TYPES.get(each, ()) for each in ([kinds] if isinstance(kinds, str) else kinds))
 
 
 def _item_schemas(schema: Mapping[str, Any]) -> tuple[list[Any], Any]:

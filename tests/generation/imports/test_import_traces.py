@@ -193,7 +193,7 @@ def test_rows_that_are_no_conversation_are_rejects_that_hold_their_text(tmp_path
         messages_row({"role": "narrator", "content": "hi"}),
         messages_row({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, light()),
         messages_row(user("Kitchen light off."), light(), tools=None),
-        messages_row(user("Kitchen light off."), light(), tools=[{"name": "x y"}]),
+        messages_row(user("Kitchen light off."), light(), tools=[{"name": "dämpfen"}]),
         messages_row(light()),
         messages_row(user("Kitchen light off."), light()),
     ]
@@ -201,7 +201,7 @@ def test_rows_that_are_no_conversation_are_rejects_that_hold_their_text(tmp_path
     assert len(made.traces) == 1 and made.counts.rows == 10
     assert made.counts.rejected == {"format": 6, "tools": 2, "context": 1}
     assert made.rejects[0].candidate.answer.content == rows[0]
-    assert "no --tools are given" in made.reasons[6][1] and "x y" in made.reasons[7][1]
+    assert "no --tools are given" in made.reasons[6][1] and "dämpfen" in made.reasons[7][1]
 
 
 def test_given_tools_serve_rows_without_their_own(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Tests of `fcdistill.generation.plan.argument_sampler`."""
 
+import json
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +13,12 @@ from hypothesis import strategies as st
 
 from fcdistill.errors import ConfigError
 from fcdistill.generation.plan.argument_sampler import ArgumentSampler
-from fcdistill.generation.verification.value_book import ValueEntry
+from fcdistill.generation.verification.value_book import ValueEntry, read_value_book
 from fcdistill.prompts.signatures import compact_signature
 from fcdistill.records import ToolCall, ToolSpec
 from fcdistill.tools.parameters import optional_parameters, required_parameters
 from fcdistill.tools.validation import CallValidator
-from tests.generation.home import NOW, book, catalog, tool, validator
+from tests.generation.home import NOW, book, catalog, catalog_of, tool, validator
 from tests.generation.plan.samplers import sampler_of
 
 
@@ -247,6 +249,87 @@ def test_free_text_without_known_values_is_an_error_that_names_the_key(schema: d
     with pytest.raises(ConfigError) as caught:
         samples(schema)
     assert "t.p" in caught.value.found and "'t.p'" in caught.value.fix
+
+
+TEXT = {"type": "string"}
+ADVISED: dict[str, tuple[dict[str, Any], list[Any]]] = {
+    "a parameter": (TEXT, ["tin"]),
+    "an object": ({"type": "object", "properties": {"inner": TEXT}, "required": ["inner"]}, ["tin"]),
+    "a name with a dot": ({"type": "object", "properties": {"in.ner": TEXT}, "required": ["in.ner"]}, ["tin"]),
+    "a name with a slash": ({"type": "object", "properties": {"a/b": {"not": TEXT}}, "required": ["a/b"]}, [5]),
+    "an undeclared name": ({"type": "object", "required": ["k"], "additionalProperties": TEXT}, ["tin"]),
+    "items": ({"type": "array", "items": TEXT, "minItems": 1}, ["tin", "rope"]),
+    "the first of two items": ({"type": "array", "prefixItems": [TEXT, {"type": "integer"}], "minItems": 2}, ["tin"]),
+    "alternatives": (
+        {
+            "oneOf": [
+                {"properties": {"label": TEXT, "text": TEXT}, "required": ["label", "text"],
+                 "additionalProperties": False},
+                {"properties": {"number": {"type": "integer"}, "text": TEXT}, "required": ["number", "text"],
+                 "additionalProperties": False},
+            ]
+        },
+        ["tin", "rope"],
+    ),
+    "a list or a number": ({"anyOf": [{"type": "array", "items": TEXT, "minItems": 1}, {"type": "integer"}]}, ["tin"]),
+    "a kind and a text of one name": (
+        {
+            "oneOf": [
+                {"properties": {"kind": {"const": "plain"}, "text": TEXT}, "required": ["kind", "text"]},
+                {"properties": {"kind": {"type": "string", "not": {"const": "plain"}}}, "required": ["kind"]},
+            ]
+        },
+        ["tin"],
+    ),
+    "what is not allowed": ({"type": "integer", "not": {"minimum": 0}}, [-5]),
+    "a text of a strange pattern": ({"type": "string", "pattern": "^(?!a)[a-z]{3}(?<=n)$"}, ["tin"]),
+    "all of several": (
+        {"allOf": [{"properties": {"x": TEXT}}, {"properties": {"y": TEXT}}], "required": ["x", "y"]},
+        ["a"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("schema, values", ADVISED.values(), ids=ADVISED)
+def test_what_an_error_advises_helps_when_it_is_done(tmp_path: Path, schema: dict[str, Any], values: list[Any]) -> None:
+    catalog = catalog_of(tool("t", {"p": schema}, ("p",)))
+    spec, file = catalog.specs[0], tmp_path / "values.json"
+    content: dict[str, list[Any]] = {}
+    while True:
+        file.write_text(json.dumps(content))
+        found = read_value_book(file, catalog)
+        sampler = ArgumentSampler(CallValidator([spec]), found, seed=0, now=NOW)
+        try:
+            calls = [sampler.sample(spec, ()) for _ in range(20)]
+            break
+        except ConfigError as error:
+            key = error.fix.split("'")[1]
+        assert key not in content, "the advice was followed, and is given again"
+        content[key] = values
+    assert content
+    assert all(not CallValidator([spec]).check_call(call) for call in calls)
+
+
+@pytest.mark.parametrize(
+    "schema, examples",
+    [(TEXT, ["tin"]), ({"type": "integer", "not": {"minimum": 0}}, [-5]), ({"not": TEXT}, [5, None])],
+)
+def test_examples_in_the_schema_help_too(schema: dict[str, Any], examples: list[Any]) -> None:
+    with pytest.raises(ConfigError, match="or as `examples` in the schema"):
+        samples(schema)
+    assert set(samples({**schema, "examples": examples})) == set(examples)
+
+
+def test_an_argument_that_only_some_values_require_is_given() -> None:
+    then = {"if": {"properties": {"p": {"const": "x"}}}, "then": {"required": ["q/r"]}}
+    spec = tool("t", {"p": {"enum": ["x"]}, "q/r": {"type": "integer"}}, ("p",), **then)
+    assert set(sampler_of(spec).sample(spec, ()).arguments) == {"p", "q/r"}
+
+
+def test_an_array_of_itself_comes_to_an_end() -> None:
+    loop = {"L": {"type": "array", "items": {"$ref": "#/$defs/L"}}}
+    for value in samples({"$ref": "#/$defs/L"}, **{"$defs": loop}):
+        assert isinstance(value, list)
 
 
 def test_values_that_never_satisfy_the_schema_are_an_error() -> None:
