@@ -544,6 +544,8 @@ def test_a_server_is_a_teacher_and_a_model(write: Any) -> None:
         ({"api": "completions"}, "model: api completions needs tokenizer"),
         ({"tokenizer": "t"}, "model: tokenizer has no effect with api chat"),
         ({"tools_in_prompt": "none"}, "model: tools_in_prompt has no effect with api chat"),
+        ({"template": "kit"}, "model: template kit has no effect with api chat"),
+        ({"chat_template_kwargs": {"enable_thinking": [1]}}, "model.chat_template_kwargs"),
         ({"prompt_price": 1.0}, "model: give both of prompt_price and completion_price"),
     ],
 )

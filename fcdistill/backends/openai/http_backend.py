@@ -121,7 +121,7 @@ class OpenAIBackend:
     async def _answer(self, request: Request, settings: DecodeSettings) -> Completion:
         api, body = self._body(request, settings)
         try:
-            content, latency_s = await self._client.post(api, body)
+            content, latency_s = await self._client.post(api, body, self._extension)
         except RequestFailedError as failure:
             return Completion(request.id, "", "error", error=str(failure))
         try:
@@ -142,6 +142,12 @@ class OpenAIBackend:
             thought_tokens=answer.thought_tokens,
         )
 
+    @property
+    def _extension(self) -> dict[str, Any] | None:
+        """What vLLM and its like know beside OpenAI's API; a prompt that is rendered here has its values already."""
+        values = self._config.chat_template_kwargs
+        return {"chat_template_kwargs": values} if values and self._render_prompt is None else None
+
     def _body(
         self, request: Request, settings: DecodeSettings
     ) -> tuple[Literal["chat", "completions"], dict[str, Any]]:
@@ -152,8 +158,6 @@ class OpenAIBackend:
         if self._render_prompt is not None:
             return "completions", {**body, "prompt": self._render_prompt(request)}
         body["messages"] = wire_messages(request.messages)
-        if self._config.chat_template_kwargs:
-            body["chat_template_kwargs"] = self._config.chat_template_kwargs
         if request.specs:
             body["tools"] = wire_tools(request.specs)
         return "chat", body
