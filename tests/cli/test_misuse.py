@@ -224,7 +224,7 @@ GENERATE_ROWS = [
     Misuse("two seeds of one id", ("seeds file seeds.jsonl holds id 'a' twice", "unique ids"), files={"seeds.jsonl": json_lines([{"id": "a", "text": "b"}, {"id": "a", "text": "c"}])}),
     Misuse("seeds are no text", ("seeds file seeds.jsonl, line 1: byte 0 is not UTF-8",), files={"seeds.jsonl": b"\xff\xfe{}\n"}),
     Misuse("no values file", ("values file values.json does not exist",), files={"values.json": None}),
-    Misuse("values of an unknown parameter", ("'set_light.rom' names no parameter of the catalogue", "set_light, set_timer"), files={"values.json": '{"set_light.rom": ["hall"]}'}),
+    Misuse("values of an unknown parameter", ("'set_light.rom' names no parameter of the catalogue", "name one of set_light.room"), files={"values.json": '{"set_light.rom": ["hall"]}'}),
     Misuse("no examples file", ("examples file examples.jsonl does not exist",), files={"examples.jsonl": None}),
     Misuse("example against its schema", ("examples file examples.jsonl, example e: set_timer/minutes", "calls that satisfy the catalogue", "correct the example"), files={"examples.jsonl": json_lines([{"id": "e", "request": "x", "category": "simple", "calls": calling("set_timer", minutes="ten")[0]}])}),
     Misuse("example calls an unknown tool", ("example e: set_lihgt", "did you mean set_light?"), files={"examples.jsonl": json_lines([{"id": "e", "request": "x", "category": "simple", "calls": calling("set_lihgt", room="hall")[0]}])}),

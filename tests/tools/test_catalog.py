@@ -427,6 +427,19 @@ def test_named_variadic_arguments_are_further_ones_of_their_type(module: str) ->
     assert (violation.code, violation.pointer) == ("wrong_type", "/weight")
 
 
+def test_values_without_a_name_are_read_once_they_are_a_list_as_advised(module: str) -> None:
+    with pytest.raises(CatalogError) as caught:
+        load_catalog(f"{module}:route")
+    assert "write `stops` without the star" in caught.value.fix and "list[str]" in caught.value.fix
+    Path(f"{module}_advised.py").write_text(FUNCTIONS.replace("*stops: int", "stops: list[str]"))
+    (spec,) = load_catalog(f"{module}_advised:route").specs
+    assert spec.parameters["properties"]["stops"]["items"] == {"type": "string"}
+    assert (spec.parameters["required"], spec.parameters["additionalProperties"]) == (
+        ["name", "stops"],
+        {"type": "integer"},
+    )
+
+
 def test_functions_of_several_modules_and_of_classes(module: str) -> None:
     assert [spec.name for spec in catalog_from_functions([f"{module}:stop", f"{module}:Lamp.glow"]).specs] == [
         "stop",
