@@ -26,7 +26,7 @@ from fcdistill.evaluation.comparators import (
 )
 from fcdistill.evaluation.defaults import MISSING, Defaults
 from fcdistill.records import CALL_ERRORS, CallError, EvalCase, Prediction, Score, ScoreError, ToolCall, ToolSpec
-from fcdistill.tools.equality import same_value
+from fcdistill.records.equality import same_value
 from fcdistill.tools.validation import CallValidator, Violation
 
 __all__ = ["SCORER_VERSION", "Scorer", "score_case"]

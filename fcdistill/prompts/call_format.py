@@ -15,9 +15,9 @@ from fcdistill.errors import ModelError
 from fcdistill.prompts.chat_template import KIT_REMEDY
 from fcdistill.prompts.continuing import continued
 from fcdistill.records import Message, ToolCall, ToolSpec
+from fcdistill.records.equality import same_calls
 from fcdistill.storage import sha256_json
 from fcdistill.toolcalls.parsing import parse_output
-from fcdistill.tools.equality import same_calls
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

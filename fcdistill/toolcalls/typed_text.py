@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from fcdistill.records.equality import same_value
 from fcdistill.storage import StrictJsonError, loads_strict
 from fcdistill.toolcalls.json_text import json_text
 from fcdistill.toolcalls.literals import PYTHON, LiteralError, read_literal
-from fcdistill.tools.equality import same_value
 from fcdistill.tools.parameters import property_schema, resolve_schema
 
 __all__ = ["text_of", "value_of"]

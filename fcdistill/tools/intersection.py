@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fcdistill.tools.equality import same_value
+from fcdistill.records.equality import same_value
 from fcdistill.tools.patterns import pattern_for
 
 __all__ = ["CONSTRAINTS", "EVALUATING", "Join", "UNEVALUATED", "intersect", "join_schemas"]

@@ -357,7 +357,7 @@ TRAIN_ROWS = [
 
 ADAPT_ROWS = [
     Misuse("no teacher", ("teacher: Input should be a valid string (found None)",), ("teacher=null",)),
-    Misuse("a field of train", ("signal: unknown field. Allowed: compile_loss, device,",), ("signal=online",)),
+    Misuse("a field of train", ("signal: unknown field. Allowed: chat_template_kwargs, compile_loss,",), ("signal=online",)),
     Misuse("all weights", ("tuning.method: Input should be 'lora' (found 'full')",), ("tuning={method: full}",)),
     Misuse("packs that don't divide a step", ("examples_per_pack 3 does not divide examples_per_step 4",), ("examples_per_pack=3",)),
     Misuse("teacher does not exist", NOWHERE, ("teacher=./nowhere",)),

@@ -338,9 +338,9 @@ def test_a_quantised_student_is_merged_into_the_weights_as_they_are(
     run_training(train_config(world, tmp_path / "plain", objective=EVERYTHING))
     loaded = []
 
-    def load(ref: str, **options: Any) -> Any:
+    def load(ref: str, *choice: Any, **options: Any) -> Any:
         loaded.append((Path(ref).name, options.get("quantization", "none")))
-        return load_model(ref, **options)
+        return load_model(ref, *choice, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(loading, "bits_and_bytes", lambda *_: None)

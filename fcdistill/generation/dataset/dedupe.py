@@ -18,7 +18,7 @@ from fcdistill.config import CONTAMINATION_JACCARD, NEAR_DUPLICATE_JACCARD
 from fcdistill.generation.verification.english.words import words_of
 from fcdistill.generation.verification.ladder import Similar
 from fcdistill.records import EvalCase, Message, Trace
-from fcdistill.tools.equality import same_calls
+from fcdistill.records.equality import same_calls
 
 __all__ = ["Contamination", "NearDuplicates", "WordingIndex", "request_key", "request_text"]
 

@@ -23,9 +23,9 @@ from fcdistill.generation.verification.grounding import Grounder, Grounding
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.generation.verification.value_removal import without_value
 from fcdistill.records import Category, Check, ToolCall
+from fcdistill.records.equality import same_call
 from fcdistill.toolcalls.parsing import ParsedOutput, parse_output
 from fcdistill.tools.catalog import Catalog
-from fcdistill.tools.equality import same_call
 from fcdistill.tools.parameters import property_schema, required_parameters, resolve_schema
 from fcdistill.tools.validation import CallValidator
 
@@ -148,7 +148,8 @@ class Verifier:
         """
         sources = self._grounder.compare(said, calls, now)
         uses = self._grounder.compare(request, [*calls, *others], now)
-        return _grounding(sources, uses, _mixed(uses))
+        # Of several steps, one may take words from where another's stand: their values come from results too.
+        return _grounding(sources, uses, () if others else _mixed(uses))
 
     def repaired(
         self,
