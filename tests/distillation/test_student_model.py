@@ -144,7 +144,7 @@ def test_a_student_of_each_family_learns_three_answers_and_is_found_right(family
     run_training(config)
     model = {"model": str(tmp_path / "run"), "dtype": "float32", "device": "cpu"}
     files = {"cases": tmp_path / "cases.jsonl", "tools": tmp_path / "tools.json", "out": tmp_path / "eval"}
-    evaluation = parse_config({"model": model, **files, "decode": {"max_new_tokens": 160}}, "eval", "test")
+    evaluation = parse_config({"model": model, **files, "decode": {"max_new_tokens": 400}}, "eval", "test")
     with contextlib.closing(open_backend(LocalBackendConfig(**model))) as backend:
         report = run_eval(evaluation, backend).report
     assert report.call_accuracy.value == 1

@@ -111,6 +111,7 @@ def _gemma(quote: str) -> str:
     ).replace("QUOTE", repr(quote))
 
 
+_DEEPSEEK_MARKS = tuple(f"<｜tool▁{part}｜>" for part in ("calls▁begin", "call▁begin", "sep", "call▁end", "calls▁end"))
 _NO_THINKING = "{%- if enable_thinking is defined and not enable_thinking -%}{{- 'EMPTY' -}}{%- endif -%}"
 
 FAMILIES: dict[str, Family] = {
@@ -203,6 +204,7 @@ FAMILIES: dict[str, Family] = {
             "\n",
         )
         + "{{- '<｜tool▁calls▁end｜>' -}}",
+        marks=_DEEPSEEK_MARKS,
     ),
     "deepseek_v31": Family(
         "deepseek_v31",
