@@ -47,6 +47,9 @@ from tests.distillation.tiny_data import tiny_traces
 from tests.distillation.world import metrics_lines, train_config, train_until_sealed, trained_weights
 from tests.tiny import tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+"""Whole runs, from a configuration to a saved student: over a hundred seconds together."""
+
 EVERYTHING = {"ce_weight": 1.0, "kd_weight": 0.5, "kd_temperature": 2.0, "hidden_weight": 0.5, "num_layer_pairs": 2}
 
 
