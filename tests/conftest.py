@@ -16,8 +16,9 @@ settings.register_profile("fcdistill", deadline=None)
 settings.load_profile("fcdistill")
 
 
-def pytest_collection_finish() -> None:
-    """Spare the garbage collector, which every training calls, what imports and collection leave for good."""
+@pytest.fixture(scope="module", autouse=True)
+def spared_collector() -> None:
+    """Spare the garbage collector, which every training calls, what imports and earlier test modules left for good."""
     gc.collect()
     gc.freeze()
 

@@ -57,8 +57,12 @@ def headings_of(page: Path) -> set[str]:
 
 
 def names_in(module: Path) -> set[str]:
-    tree = ast.parse(module.read_text(encoding="utf-8"))
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    """The functions, classes and annotated tables of a module."""
+    body = ast.parse(module.read_text(encoding="utf-8")).body
+    tables = (node.target for node in body if isinstance(node, ast.AnnAssign))
+    return {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)} | {
+        target.id for target in tables if isinstance(target, ast.Name)
+    }
 
 
 def commands() -> dict[str, Any]:

@@ -45,11 +45,13 @@ def prompt_format(config: BackendConfig) -> PromptFormat | None:
     from fcdistill.models.fetching import without_weights
     from fcdistill.models.loading import load_tokenizer
     from fcdistill.models.shapes import card_of
-    from fcdistill.prompts.rendering import template_sha256
+    from fcdistill.prompts.rendering import call_format, template_sha256
 
     reference = config.tokenizer if isinstance(config, OpenAIBackendConfig) else config.model
     assert reference is not None
     small = without_weights(reference)
     card = card_of(small) if isinstance(config, LocalBackendConfig) else None
     style = config.tools_in_prompt or (card.tools_in_prompt if card else "full")
-    return PromptFormat(template_sha256(load_tokenizer(small)), style)
+    tokenizer = load_tokenizer(small, config, template_date=config.template_date)
+    dialect = (card.dialect if card else None) or call_format(tokenizer).dialect
+    return PromptFormat(template_sha256(tokenizer), style, dialect)

@@ -48,6 +48,7 @@ class Completion:
         structured: the answer, where a server gave its calls as data: then `text` is prose.
         thought: what the model thought, where a server gave that apart from `text`.
         dialect: how the model's template writes calls, where that is known.
+        thought_tokens: those of `completion_tokens` with which the model thought, where that is known.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Completion:
     structured: ParsedOutput | None = None
     thought: str = ""
     dialect: str | None = None
+    thought_tokens: int | None = None
 
     @property
     def said(self) -> str:
@@ -82,10 +84,12 @@ class PromptFormat:
     Attributes:
         template_sha256: hash of the chat template.
         tools_in_prompt: how prompts show the tools.
+        dialect: how the template writes calls, in which the model's are expected.
     """
 
     template_sha256: str
     tools_in_prompt: ToolsInPrompt
+    dialect: str
 
 
 class Backend(Protocol):

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fcdistill.cli.console import fail, quiet_libraries
+from fcdistill.cli.console import SkipInvalid, fail, print_notes, quiet_libraries
 from fcdistill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,9 +20,11 @@ def call(
         str | None, typer.Option(help="Tool catalogue; default: the tools that the student was trained on.")
     ] = None,
     system: Annotated[str, typer.Option(help="Context, for example the current time.")] = "",
+    template: Annotated[str, typer.Option(help="Chat template of the model: own or kit.")] = "own",
     constrained: Annotated[
         bool, typer.Option("--constrained", help="Let a grammar keep the answer to text or valid calls.")
     ] = False,
+    skip_invalid: SkipInvalid = None,
 ) -> None:
     """Answer one request and print the call as JSON, validated; exit code 1 where it is not valid."""
     import json
@@ -35,8 +37,13 @@ def call(
 
     if not text.strip():
         raise ConfigError("the request is empty", required="a text", fix='fcdistill call "turn on the light" ...')
-    given = load_catalog(tools) if tools else None
-    backend, card_tools = _local_backend(LocalBackendConfig(model=model))
+    if template not in ("own", "kit"):
+        raise ConfigError(f"--template {template}", required="own or kit", fix="correct it, or leave it away")
+    given = load_catalog(tools, skip_invalid=bool(skip_invalid)) if tools else None
+    print_notes(given.notes if given else ())
+    backend, card_tools = _local_backend(
+        LocalBackendConfig(model=model, template="kit" if template == "kit" else "own")
+    )
     if given is None and not card_tools:
         raise ConfigError(f"model {model} knows no tools of its own", required="a catalogue", fix="give --tools FILE")
     catalog = given or catalog_from_tools(card_tools)
@@ -63,5 +70,7 @@ def _local_backend(config: "LocalBackendConfig") -> tuple[Any, Any]:
     from fcdistill.backends.local.local_backend import LocalBackend
     from fcdistill.models.loading import load_model
 
-    loaded = load_model(config.model, dtype=config.dtype, device=config.device)
+    loaded = load_model(
+        config.model, config, dtype=config.dtype, device=config.device, template_date=config.template_date
+    )
     return LocalBackend(loaded, batch_size=1), loaded.card.tools if loaded.card else ()

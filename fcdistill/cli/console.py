@@ -5,7 +5,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from fcdistill.backends import Backend
     from fcdistill.config import BackendConfig
 
-__all__ = ["ConfigPath", "Overrides", "fail", "opened", "print_rich", "progress", "quiet_libraries"]
+__all__ = [
+    "ConfigPath",
+    "Overrides",
+    "SkipInvalid",
+    "fail",
+    "opened",
+    "print_notes",
+    "print_rich",
+    "progress",
+    "quiet_libraries",
+]
 
 _MAIN_SPEAKS_FIRST_S = 10.0
 
@@ -27,6 +37,11 @@ ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file wi
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the section; may be repeated."),
+]
+
+
+SkipInvalid = Annotated[
+    bool | None, typer.Option("--skip-invalid", help="Leave out tools that can't be used, each with a note.")
 ]
 
 
@@ -65,6 +80,12 @@ def quiet_libraries() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Say on stderr what a reader should know although it stops nothing."""
+    for note in notes:
+        print(f"fcdistill: note: {note}", file=sys.stderr)
 
 
 def print_rich(renderable: Any) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fcdistill.cli.console import Overrides, fail, opened, print_rich, progress
+from fcdistill.cli.console import Overrides, SkipInvalid, fail, opened, print_notes, print_rich, progress
 from fcdistill.cli.flags import given_flags
 from fcdistill.errors import ConfigError, FcdistillError
 from fcdistill.storage import storage_errors
@@ -41,8 +40,10 @@ def evaluate(
     cases_format: Annotated[str | None, typer.Option(help="cases, or openai-messages: the last is the answer.")] = None,
     suite: Annotated[str | None, typer.Option(help="A public suite instead of cases: bfcl:CATEGORY.")] = None,
     tools: Annotated[Path | None, typer.Option(help="The suite's tool catalogue.")] = None,
+    skip_invalid: SkipInvalid = None,
     out: Annotated[Path | None, typer.Option(help="Output directory.")] = None,
     tools_in_prompt: Annotated[str | None, typer.Option(help="full, compact or none; default: as trained.")] = None,
+    template: Annotated[str | None, typer.Option(help="own or kit: the model's chat template; default: own.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases that are decoded together.")] = None,
     constrained: Annotated[
         bool | None, typer.Option("--constrained", help="Let a grammar keep answers to text and valid calls.")
@@ -156,8 +157,7 @@ def _show(done: _Done) -> None:
     from fcdistill.reporting.tables import render_markdown, render_terminal
 
     found = done.evaluation
-    if found.suite.note:
-        print(f"fcdistill: note: {found.suite.note}", file=sys.stderr)
+    print_notes(found.suite.notes)
     _write_step_summary(
         render_markdown(found.report, found.scores, found.predictions, found.suite.cases, max_failures=20)
     )

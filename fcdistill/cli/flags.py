@@ -19,12 +19,14 @@ FLAGS: "dict[Section, tuple[str, ...]]" = {
         "cases_format",
         "suite",
         "tools",
+        "skip_invalid",
         "out",
         "limit",
         "repeat",
         "default_equals_omitted",
         "model.model",
         "model.tools_in_prompt",
+        "model.template",
         "model.batch_size",
         "decode.sampling_temperature",
         "decode.constrained",
@@ -34,7 +36,7 @@ FLAGS: "dict[Section, tuple[str, ...]]" = {
         "gate.alpha",
         "gate.allow_mismatch",
     ),
-    "generate": ("shard", "rounds", "ray"),
+    "generate": ("skip_invalid", "shard", "rounds", "ray"),
 }
 """By section, the fields that have a flag: `model.batch_size` has `--batch-size`."""
 

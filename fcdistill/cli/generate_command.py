@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcdistill.cli.console import ConfigPath, Overrides, opened, print_rich, progress, quiet_libraries
+from fcdistill.cli.console import (
+    ConfigPath,
+    Overrides,
+    SkipInvalid,
+    opened,
+    print_notes,
+    print_rich,
+    progress,
+    quiet_libraries,
+)
 from fcdistill.cli.flags import given_flags
 from fcdistill.errors import InfrastructureError
 
@@ -37,6 +46,7 @@ def generate(
             help="Work at N parts as tasks of Ray, here or on the cluster at RAY_ADDRESS.",
         ),
     ] = None,
+    skip_invalid: SkipInvalid = None,
     retry_rejects: Annotated[
         bool, typer.Option("--retry-rejects", help="Give the rejects of a finished run one more attempt.")
     ] = False,
@@ -75,10 +85,12 @@ def _run(
     from fcdistill.tools.catalog import load_catalog
 
     judge = settings.judge
+    catalog = load_catalog(str(settings.tools), skip_invalid=settings.skip_invalid)
+    print_notes(catalog.notes)
     return run_generation(
         settings,
         lambda: opened(settings.teacher),
-        load_catalog(str(settings.tools)),
+        catalog,
         judge=(lambda: opened(judge)) if judge else None,
         adapted=lambda number, traces: _adapted(settings, number, traces),
         retry_rejects=retry_rejects,

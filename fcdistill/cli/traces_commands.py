@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from fcdistill.cli.console import fail, print_rich
+from fcdistill.cli.console import SkipInvalid, fail, print_notes, print_rich
 from fcdistill.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def traces_check(
         Path | None,
         typer.Option(metavar="DIR", help="Write what holds there, by its new names and tools, and what is broken."),
     ] = None,
+    skip_invalid: SkipInvalid = None,
 ) -> None:
     """Check traces or eval cases against a catalogue that changed.
 
@@ -65,10 +66,12 @@ def traces_check(
     from fcdistill.tools.revalidation import read_rows, revalidate
 
     rows = read_rows(file)
+    catalog = load_catalog(tools, skip_invalid=bool(skip_invalid))
+    print_notes(catalog.notes)
     found = revalidate(
         rows,
-        load_catalog(tools),
-        old=load_catalog(old_tools).specs if old_tools else None,
+        catalog,
+        old=load_catalog(old_tools, skip_invalid=bool(skip_invalid)).specs if old_tools else None,
         renames=parse_renames(rename or ()),
     )
     name = "cases.jsonl" if isinstance(rows[0], EvalCase) else "traces.jsonl"
@@ -151,20 +154,25 @@ def traces_import(
     trust_no_call: Annotated[
         bool, typer.Option("--trust-no-call", help="Keep answers without a call: no check can prove them right.")
     ] = False,
+    skip_invalid: SkipInvalid = None,
 ) -> None:
     """Verify conversations that were recorded elsewhere, and keep those that pass as traces."""
     from fcdistill.generation.imports.import_traces import import_traces
     from fcdistill.tools.catalog import load_catalog
 
+    catalog = load_catalog(tools, skip_invalid=bool(skip_invalid)) if tools else None
+    print_notes(catalog.notes if catalog else ())
     counts = import_traces(
         file,
         source_format.value,
         out,
-        catalog=load_catalog(tools) if tools else None,
+        catalog=catalog,
         values=values,
         decontaminate=decontaminate or (),
         trust_no_call=trust_no_call,
+        skip_invalid=bool(skip_invalid),
     )
+    print_notes(counts.left_out)
     rejected = sum(counts.rejected.values())
     print(f"{counts.rows} rows: {counts.kept} traces kept, {rejected} rejected")
     for check, count in counts.rejected.items():

@@ -36,6 +36,7 @@ from fcdistill.config.objective_section import CLASS_NAMES, CacheConfig, Diverge
 from fcdistill.config.section import Dtype, ToolsInPrompt
 from fcdistill.config.served_teacher import ServedTeacherConfig
 from fcdistill.config.student_section import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
+from fcdistill.config.template_section import TemplateChoice, TemplateValues
 from fcdistill.config.train_section import (
     AdaptationConfig,
     AdaptConfig,
@@ -80,6 +81,8 @@ __all__ = [
     "ServedTeacherConfig",
     "ServerConfig",
     "Signal",
+    "TemplateChoice",
+    "TemplateValues",
     "TokenClass",
     "ToolsInPrompt",
     "TrainConfig",

@@ -1,6 +1,7 @@
 """Who answers prompts, and how answers are decoded."""
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator
 
 from fcdistill.config.section import ConfigModel, Dtype, Rule, ToolsInPrompt, with_default_tag
+from fcdistill.config.template_section import TemplateChoice
 
 __all__ = [
     "BackendConfig",
@@ -34,7 +36,7 @@ class DecodeSettings(ConfigModel):
     )
 
 
-class LocalBackendConfig(ConfigModel):
+class LocalBackendConfig(TemplateChoice):
     """A model that runs here, through transformers."""
 
     backend: Literal["local"] = "local"
@@ -44,6 +46,11 @@ class LocalBackendConfig(ConfigModel):
     batch_size: StrictInt = Field(32, ge=1, description="Requests that are decoded together.")
     tools_in_prompt: ToolsInPrompt | None = Field(
         None, description="How the prompt shows the tools; unset: as the model was trained, else full."
+    )
+    template_date: date | None = Field(
+        None,
+        description="Date that a chat template writes which writes today's, so that prompts are the same on every "
+        "day; unset: the one that the model was trained with, else 2024-07-26.",
     )
 
 
@@ -116,10 +123,16 @@ _OPENAI_RULES: tuple[Rule["OpenAIBackendConfig"], ...] = (
     ),
     _rendered_by_the_server("tokenizer"),
     _rendered_by_the_server("tools_in_prompt"),
+    _rendered_by_the_server("template_date"),
+    Rule(
+        lambda server: server.api == "chat" and server.template != "own",
+        "template kit has no effect with api chat, where the server renders the prompts; remove it, or use api "
+        "completions",
+    ),
 )
 
 
-class OpenAIBackendConfig(ServerConfig):
+class OpenAIBackendConfig(ServerConfig, TemplateChoice):
     """A model behind a server that speaks OpenAI's API: vLLM, llama.cpp, a hosted one."""
 
     rules: ClassVar[tuple[Rule[Any], ...]] = (*_SERVER_RULES, *_OPENAI_RULES)
@@ -133,6 +146,11 @@ class OpenAIBackendConfig(ServerConfig):
     )
     tools_in_prompt: ToolsInPrompt | None = Field(
         None, description="completions only: how the prompt shows the tools; unset: full."
+    )
+    template_date: date | None = Field(
+        None,
+        description="completions only: date that a chat template writes which writes today's; unset: the one that is "
+        "saved with the tokenizer, else 2024-07-26.",
     )
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="What the server calls the limit of an answer's length."

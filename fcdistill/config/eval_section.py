@@ -70,6 +70,10 @@ _EVAL_RULES: tuple[Rule["EvalConfig"], ...] = (
         "tools belongs to cases: the cases of a suite hold their own",
     ),
     Rule(
+        lambda run: run.suite is not None and run.skip_invalid,
+        "skip_invalid belongs to cases: of the tools of a suite none is left out",
+    ),
+    Rule(
         lambda run: run.suite is not None and run.cases_format != "cases",
         "cases_format belongs to cases: a suite has a format of its own",
     ),
@@ -105,6 +109,7 @@ class EvalConfig(ConfigModel):
     )
     suite: EvalSuite | None = Field(None, description="A public suite instead of cases: bfcl:CATEGORY.")
     tools: Path | None = Field(None, description="The suite's catalogue; not needed where every case holds its tools.")
+    skip_invalid: StrictBool = Field(False, description="Leave out tools that can't be used, each with a note.")
     out: Path = Field(description="Output directory.")
     model: BackendConfig | None = Field(None, description="Who answers; alternatively give predictions.")
     predictions: Path | None = Field(None, description="Saved predictions: JSONL of {id, text} or {id, tool_calls}.")

@@ -102,7 +102,8 @@ class GenerateConfig(ConfigModel):
 
     rules: ClassVar = _GENERATE_RULES
 
-    tools: Path = Field(description="Tool catalogue: OpenAI tools JSON, MCP tools/list JSON.")
+    tools: Path = Field(description="Tool catalogue: JSON as OpenAI, MCP, Anthropic, Gemini or Bedrock have it.")
+    skip_invalid: StrictBool = Field(False, description="Leave out tools that can't be used, each with a note.")
     out: Path = Field(description="Output directory.")
     teacher: BackendConfig
     seeds: Path | None = Field(None, description="JSONL of unlabelled user requests for the request-first source.")

@@ -5,11 +5,12 @@ from typing import Literal
 from pydantic import Field
 
 from fcdistill.config.backend_section import ServerConfig
+from fcdistill.config.template_section import TemplateChoice
 
 __all__ = ["ServedTeacherConfig"]
 
 
-class ServedTeacherConfig(ServerConfig):
+class ServedTeacherConfig(ServerConfig, TemplateChoice):
     """A teacher behind a server that gives the log-probabilities of a given text: its weights are nowhere else."""
 
     tokenizer: str = Field(

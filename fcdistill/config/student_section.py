@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, StrictFloat, StrictInt
 
 from fcdistill.config.section import ConfigModel, Rule
+from fcdistill.config.template_section import TemplateChoice
 
 __all__ = [
     "FromTeacherLayers",
@@ -44,7 +45,7 @@ class FullTuning(ConfigModel):
     method: Literal["full"]
 
 
-class Pretrained(ConfigModel):
+class Pretrained(TemplateChoice):
     """A student that exists already."""
 
     init: Literal["pretrained"] = "pretrained"
@@ -59,7 +60,7 @@ _CUT_RULES: tuple[Rule["FromTeacherLayers"], ...] = (
 )
 
 
-class FromTeacherLayers(ConfigModel):
+class FromTeacherLayers(TemplateChoice):
     """A student cut from a model: some of its layers, all else shared."""
 
     rules: ClassVar = _CUT_RULES

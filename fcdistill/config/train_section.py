@@ -1,6 +1,7 @@
 """The sections `train` and `adapt`."""
 
 import math
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,6 +11,7 @@ from fcdistill.config.objective_section import DIVERGENCES_WITH, CacheConfig, Ob
 from fcdistill.config.section import ConfigModel, Dtype, Rule, ToolsInPrompt, with_default_tag
 from fcdistill.config.served_teacher import ServedTeacherConfig
 from fcdistill.config.student_section import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
+from fcdistill.config.template_section import TemplateChoice, TemplateValues
 
 __all__ = [
     "AdaptConfig",
@@ -50,8 +52,9 @@ class AugmentationConfig(ConfigModel):
 
     shuffle_tools: StrictBool = Field(False, description="Draw the order of the tools in the prompt.")
     distractor_catalogue: Path | None = Field(
-        None, description="Tools that no request asks for, of another domain: OpenAI tools JSON, MCP tools/list JSON."
+        None, description="Tools that no request asks for, of another domain, in any layout that `generate` reads."
     )
+    skip_invalid: StrictBool = Field(False, description="Leave out distractors that can't be used, each with a note.")
     num_distractors: StrictInt = Field(
         0, ge=0, description="Mix up to so many of them into the tools; how many is drawn, from 0 on."
     )
@@ -150,6 +153,11 @@ class _TrainingSettings(ConfigModel):
     rules: ClassVar = _TRAINING_RULES
 
     epochs: StrictFloat = Field(3.0, gt=0, description="Passes over the traces.")
+    template_date: date | None = Field(
+        None,
+        description="Date that the chat templates write which write today's, so that prompts are the same on every "
+        "day; the student keeps it. Unset: the one that is saved with the model, else 2024-07-26.",
+    )
     max_steps: StrictInt | None = Field(
         None, ge=1, description="Stop after so many optimizer steps, where the epochs have more."
     )
@@ -317,6 +325,14 @@ _TEACHER_RULES: tuple[Rule["TrainConfig"], ...] = (
     _needs_weights_here("teacher_device"),
     _needs_weights_here("teacher_quantization"),
     Rule(
+        lambda train: (
+            train.teacher is None
+            and (train.teacher_template != "own" or train.teacher_chat_template_kwargs is not None)
+        ),
+        "teacher_template or teacher_chat_template_kwargs is set but teacher is not given: name one, set them in "
+        "served_teacher or student as template and chat_template_kwargs, or remove them",
+    ),
+    Rule(
         lambda train: isinstance(train.student, FromTeacherLayers) and _base_quantization(train) != "none",
         lambda train: (
             f"tuning.quantization is {_base_quantization(train)}, but student.init is "
@@ -430,6 +446,12 @@ class TrainConfig(_TrainingSettings, _Files):
     teacher_quantization: Quantization = Field(
         "none", description="The teacher's weights; 8bit and 4bit need CUDA and the extra [quantized]."
     )
+    teacher_template: Literal["own", "kit"] = Field(
+        "own", description="The teacher's chat template, as template is of the student."
+    )
+    teacher_chat_template_kwargs: TemplateValues | None = Field(
+        None, description="Values for its switches; unset: the teacher does not think (enable_thinking: false)."
+    )
     teacher_examples: Path | None = Field(
         None,
         description="JSONL of WorkedExample records that the teacher alone reads, as earlier turns: it sees how the "
@@ -467,6 +489,15 @@ class TrainConfig(_TrainingSettings, _Files):
         return with_default_tag(values, "tuning", "method", "lora")
 
     @property
+    def teacher_choice(self) -> TemplateChoice:
+        """The chat template of the teacher, whoever that is."""
+        if self.signal == "self":
+            return self.student
+        if self.served_teacher is not None:
+            return self.served_teacher
+        return TemplateChoice(template=self.teacher_template, chat_template_kwargs=self.teacher_chat_template_kwargs)
+
+    @property
     def cache_temperatures(self) -> tuple[float, ...]:
         """Values of kd_temperature for which the cache serves: a server's answers hold for 1 alone."""
         if self.cache is None:
@@ -474,7 +505,7 @@ class TrainConfig(_TrainingSettings, _Files):
         return self.cache.temperatures if self.served_teacher is None else (1.0,)
 
 
-class AdaptationConfig(_TrainingSettings):
+class AdaptationConfig(_TrainingSettings, TemplateChoice):
     """How a teacher learns verified traces, whoever it is and whichever they are."""
 
     tuning: LoraTuning = LoraTuning()
@@ -494,7 +525,9 @@ class AdaptConfig(AdaptationConfig, _Files):
         """The training that this is: cross-entropy, with the teacher in the student's place."""
         shared = {name: getattr(self, name) for name in (*_Files.model_fields, *_TrainingSettings.model_fields)}
         return TrainConfig(
-            student=Pretrained(model=self.teacher),
+            student=Pretrained(
+                model=self.teacher, template=self.template, chat_template_kwargs=self.chat_template_kwargs
+            ),
             tuning=self.tuning,
             tools_in_prompt=self.tools_in_prompt,
             **shared,

@@ -20,6 +20,7 @@ from fcdistill.distillation.examples.examples import (
     Example,
     call_validators,
     drop_long,
+    drop_parallel,
     drop_unseen_removals,
     render_traces,
     stretched,
@@ -39,6 +40,8 @@ from fcdistill.models.quantization import require_quantization
 from fcdistill.models.shapes import ModelShape, card_of, model_shape
 from fcdistill.models.students import layers_to_keep
 from fcdistill.models.vocabulary import shared_vocabulary
+from fcdistill.prompts.chat_template import KIT_REMEDY
+from fcdistill.prompts.rendering import call_format
 from fcdistill.prompts.worked_examples import read_examples
 from fcdistill.records import FunctionTool, ModelRef, Trace, WorkedExample
 from fcdistill.storage import read_jsonl
@@ -46,6 +49,9 @@ from fcdistill.tools.validation import CallValidator
 from fcdistill.traces.splits import Split, split_traces
 
 __all__ = ["Prepared", "PreparedTeacher", "layout_of", "load_teacher", "prepare", "require_devices", "teacher_layout"]
+
+_NUM_NAMED = 5
+"""Traces that a warning names."""
 
 log = logging.getLogger(__name__)
 
@@ -110,11 +116,12 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
         ModelError: a reference, or what it names, is unusable.
     """
     traces = _read_traces(config)
-    split = _split(config, traces)
     if here:
         require_devices(config, needs_teacher=signal is not None)
-    tokenizer = load_tokenizer(config.student.model)
+    tokenizer = load_tokenizer(config.student.model, config.student, thinks=False, template_date=config.template_date)
     teacher = _prepare_teacher(config, tokenizer, signal) if signal else None
+    traces, unwritable = _writable(traces, tokenizer, teacher)
+    split = _split(config, traces)
     tools = tools_of(traces)
     render = _renderer(config, tokenizer, teacher, tools)
     kept, left_out = drop_long(render([*split.train, *split.held_out]), config.max_example_tokens)
@@ -131,6 +138,7 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
     held_out_traces = [trace for trace in split.held_out if trace.id in kept_ids]
     _require_both_sides(config, train, held_out)
     augmented = augmented_examples(config, traces, train, render) if config.augmentation.is_on else None
+    left_out = [*unwritable, *left_out]
     prepared = Prepared(tokenizer, teacher, train, held_out, held_out_traces, left_out, tools, augmented)
     if not config.on_policy_fraction:
         return prepared
@@ -150,6 +158,28 @@ def _read_traces(config: TrainConfig) -> list[Trace]:
                 len(unseen),
             )
     return traces
+
+
+def _writable(
+    traces: list[Trace], student: PreTrainedTokenizerBase, teacher: PreparedTeacher | None
+) -> tuple[list[Trace], list[str]]:
+    """The traces that all chat templates can write, and the ids of the others."""
+    tokenizers = {"student": student} | ({"teacher": teacher.tokenizer} if teacher else {})
+    unable = [whose for whose, tokenizer in tokenizers.items() if not call_format(tokenizer).writes_parallel]
+    if not unable:
+        return traces, []
+    kept, left_out = drop_parallel(traces)
+    if left_out:
+        log.warning(
+            "the chat template of the %s can't write several calls in one answer: %d of %d traces have some and are "
+            "left out (%s); to train on them, %s",
+            " and of the ".join(unable),
+            len(left_out),
+            len(traces),
+            ", ".join(left_out[:_NUM_NAMED]) + (", …" if len(left_out) > _NUM_NAMED else ""),
+            KIT_REMEDY,
+        )
+    return kept, left_out
 
 
 def _renderer(
@@ -237,7 +267,7 @@ def _prepare_teacher(
         reference = without_weights(served.tokenizer)
     else:
         reference = config.student.model if signal == "self" else str(config.teacher)
-    tokenizer = load_tokenizer(reference)
+    tokenizer = load_tokenizer(reference, config.teacher_choice, thinks=False, template_date=config.template_date)
     vocabulary = shared_vocabulary(student_tokenizer, tokenizer)
     vocabulary_size, string_pairs = vocabulary.size, None
     if not vocabulary.same:
@@ -313,6 +343,8 @@ def load_teacher(
     place = teacher_place(config.teacher_device, device)
     model = load_model(
         config.teacher,
+        config.teacher_choice,
+        thinks=False,
         dtype=config.dtype,
         device=str(place.device),
         quantization=config.teacher_quantization,

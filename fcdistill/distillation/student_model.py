@@ -23,8 +23,11 @@ from fcdistill.models.students import (
     save_student,
     trained_token_ids,
 )
+from fcdistill.prompts.chat_template import template_values
+from fcdistill.prompts.rendering import call_format
 from fcdistill.records import ModelRef
 from fcdistill.storage import storage_errors
+from fcdistill.toolcalls.dialects.table import DIALECTS
 
 __all__ = ["StudentModel", "load_student", "quantization_of", "reassemble_student", "save_trained"]
 
@@ -52,6 +55,8 @@ def load_student(config: TrainConfig, device: torch.device) -> tuple[StudentMode
     # Small updates vanish in bfloat16: weights that are trained are float32, and only products use config.dtype.
     loaded = load_model(
         config.student.model,
+        config.student,
+        thinks=False,
         dtype="float32" if full else config.dtype,
         device="cpu" if quantization == "none" else str(device),
         quantization=quantization,
@@ -93,7 +98,15 @@ def save_trained(
     Raises:
         StorageError: the disk refused.
     """
-    card = StudentCard(tools_in_prompt=config.tools_in_prompt, tools=prepared.tools, base=base)
+    dialect = call_format(prepared.tokenizer).dialect
+    card = StudentCard(
+        tools_in_prompt=config.tools_in_prompt,
+        tools=prepared.tools,
+        base=base,
+        dialect=dialect,
+        server_parsers=DIALECTS[dialect].servers.by_server,
+        chat_template_kwargs=template_values(prepared.tokenizer, config.student, thinks=False),
+    )
     model = student.model
     if projectors is not None and projectors.maps:
         with storage_errors(config.out, "write"):

@@ -2,15 +2,16 @@
 
 Covered are the single-turn Python categories, the `live_` ones, irrelevance and relevance. The package's schema dialect
 (`dict`, `float`, `tuple`, `any`) becomes JSON Schema, its dotted function names lose their dots, and its possible
-answers (per argument a list of acceptable values, `""` where it may be left out) become comparators. A case that no
-answer could satisfy is set aside with the reason. No module of the package is imported here.
+answers (per argument a list of acceptable values, `""` where it may be left out) become comparators. Acceptable is what
+the data list, also where it breaks the schema beside it. A case that no answer could satisfy is set aside with the
+reason. No module of the package is imported here.
 """
 
 import importlib.util
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -291,7 +292,11 @@ def _answers(
 
 
 def _arguments(spec: ToolSpec, arguments: Mapping[str, list[Any]]) -> dict[str, tuple[list[Any], bool]]:
-    """Per argument that may be given: its acceptable values that fit the schema, and whether it may be left out."""
+    """Per argument that may be given: its acceptable values, and whether it may be left out.
+
+    What the data list is acceptable, whether or not it fits the schema: a null, or a number for a text. `""` is a value
+    only where texts are; and null is one, listed or not, where it is the default of what may be left out.
+    """
     properties: dict[str, Any] = spec.parameters["properties"]
     required = frozenset(spec.parameters.get("required", ()))
     for parameter in required - arguments.keys():
@@ -302,26 +307,27 @@ def _arguments(spec: ToolSpec, arguments: Mapping[str, list[Any]]) -> dict[str, 
         values = []
         if parameter in properties:
             schema = properties[parameter]
-            values = _fitting(schema, [each for value in alternatives for each in _concrete(value, schema)])
+            listed = [value for value in alternatives if value != _LEFT_OUT or _takes_text(schema)]
+            if optional and "default" in schema and schema["default"] is None:
+                listed.append(None)
+            values = _distinct(each for value in listed for each in _concrete(value, schema))
         if values:
             found[parameter] = values, optional
         elif not optional:
             shown = describe_value(alternatives)
-            reason = "its schema" if parameter in properties else "a function that has no such parameter"
-            raise _UnsatisfiableError(f"{spec.name}.{parameter}: no acceptable value ({shown}) fits {reason}")
+            reason = "is a value for it" if parameter in properties else "fits a function that has no such parameter"
+            raise _UnsatisfiableError(f"{spec.name}.{parameter}: no acceptable value ({shown}) {reason}")
     return found
 
 
-def _fitting(schema: Mapping[str, Any], values: Sequence[Any]) -> list[Any]:
-    """The values that satisfy the schema, each once."""
+def _takes_text(schema: Mapping[str, Any]) -> bool:
     root = {"type": "object", "properties": {"value": schema}}
-    validator = CallValidator([ToolSpec(name="value", parameters=root)])
-    unique = {json.dumps(value, sort_keys=True): value for value in values}
-    return [
-        value
-        for value in unique.values()
-        if not validator.check_call(ToolCall(name="value", arguments={"value": value}))
-    ]
+    call = ToolCall(name="value", arguments={"value": _LEFT_OUT})
+    return not CallValidator([ToolSpec(name="value", parameters=root)]).check_call(call)
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return list({json.dumps(value, sort_keys=True): value for value in values}.values())
 
 
 def _concrete(value: Any, schema: Mapping[str, Any]) -> list[Any]:

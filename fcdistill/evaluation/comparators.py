@@ -18,7 +18,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from fcdistill.evaluation.defaults import MISSING, Defaults
-from fcdistill.toolcalls.equality import same_value
+from fcdistill.records.equality import same_value
 
 __all__ = [
     "Difference",

@@ -31,10 +31,12 @@ class MessageCases:
     Attributes:
         cases: in the file's order.
         safe_names: original to safe name of tools that rows hold, where the two differ.
+        left_out: tools of rows that can't be used, each with the reason and once.
     """
 
     cases: list[EvalCase]
     safe_names: dict[str, str]
+    left_out: tuple[str, ...] = ()
 
     @property
     def note(self) -> str:
@@ -43,25 +45,29 @@ class MessageCases:
         return f"{wanted} of {len(self.cases)} cases want a call, {len(self.cases) - wanted} want none"
 
 
-def read_message_cases(path: Path, catalog: Catalog | None) -> MessageCases:
+def read_message_cases(path: Path, catalog: Catalog | None, *, skip_invalid: bool = False) -> MessageCases:
     """The cases that a file's rows make.
 
     Args:
         path: JSONL or one JSON array of `{"messages": [...], "tools": [...]}`; an `id` is kept, and where there is none
             it is derived from what is asked, so that it outlives other rows and another gold answer.
         catalog: the tools of rows that hold none.
+        skip_invalid: leave out tools of rows that can't be used.
 
     Raises:
         DataError: the file is missing or empty, or a row makes no case; it names the row.
     """
     cases: dict[str, EvalCase] = {}
     safe_names: dict[str, str] = {}
+    left_out: dict[str, None] = {}
     times_asked: Counter[str] = Counter()
     for number, row in enumerate(read_rows(path, "cases"), 1):
         try:
             value = loads_strict(row) if isinstance(row, bytes) else row
             (conversation,) = read_conversations(value, "openai-messages")
-            own = None if conversation.tools is None else catalog_from_document(conversation.tools, "its tools")
+            own = None
+            if conversation.tools is not None:
+                own = catalog_from_document(conversation.tools, "its tools", skip_invalid=skip_invalid)
             case = _case(read_steps(conversation, _tools(own, catalog)), own, _given_id(value))
             if case.id in cases and _given_id(value) is not None:
                 raise SourceError(f"an earlier row has the id {case.id!r} too")
@@ -76,8 +82,9 @@ def read_message_cases(path: Path, catalog: Catalog | None) -> MessageCases:
             case = case.model_copy(update={"id": f"{case.id}-{times_asked[case.id]}"})
         cases[case.id] = case
         if own is not None:
-            safe_names |= {name: safe for safe, name in own.original_names.items()}
-    return MessageCases(list(cases.values()), safe_names)
+            safe_names |= own.safe_names
+            left_out |= dict.fromkeys(own.left_out)
+    return MessageCases(list(cases.values()), safe_names, tuple(left_out))
 
 
 def _tools(own: Catalog | None, shared: Catalog | None) -> Catalog:
@@ -112,9 +119,9 @@ def _split(steps: list[Step]) -> tuple[list[Step], Step]:
     after = {step.turn.role for step in steps[place + 1 :]} - {"tool"}
     if after:
         raise SourceError(f"its last message has role {after.pop()!r}: the gold answer to it is missing")
-    for number, step in enumerate(steps[: place + 1], 1):
+    for step in steps[: place + 1]:
         if step.output.errors:
-            raise SourceError(f"message {number} holds a call that can't be read: {step.output.errors[0].detail}")
+            raise SourceError(f"message {step.number} holds a call that can't be read: {step.output.errors[0].detail}")
     answer = steps[place]
     if not answer.output.calls and not answer.output.text.strip():
         raise SourceError("its last assistant message is empty")

@@ -45,6 +45,7 @@ def prediction_from_text(
     latency_s: float | None = None,
     prompt_tokens: int | None = None,
     completion_tokens: int | None = None,
+    thought_tokens: int | None = None,
     error: str | None = None,
 ) -> Prediction:
     """The record of one output text, its calls read in whatever dialect they stand.
@@ -58,6 +59,7 @@ def prediction_from_text(
         latency_s: seconds for this answer.
         prompt_tokens: tokens of the prompt.
         completion_tokens: tokens of the output.
+        thought_tokens: those of them with which the model thought.
         error: why there is no answer, where the backend failed.
     """
     text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
@@ -76,6 +78,7 @@ def prediction_from_text(
         latency_s=latency_s,
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
+        thought_tokens=thought_tokens,
         error=error,
     )
 
@@ -127,7 +130,8 @@ def predictions_of_suite(
         saved: the answers by case id and repetition.
         known_ids: ids of all cases of the suite.
         safe_names: a tool's original name to its name in the catalogue, where the two differ.
-        specs: the tools of each case, by case id: formats that do not say of what type a value is are read with them.
+        specs: the tools of each evaluated case, by case id: formats that do not say of what type a value is are read
+            with them.
 
     Raises:
         DataError: an id belongs to no case.
@@ -139,7 +143,7 @@ def predictions_of_suite(
             required="ids of the suite's cases",
             fix="give the predictions of this suite, or remove the others",
         )
-    typed = {key: _with_types(prediction, specs[key[0]]) for key, prediction in saved.items()}
+    typed = {key: _with_types(prediction, specs.get(key[0], ())) for key, prediction in saved.items()}
     return {key: _with_safe_names(prediction, safe_names) for key, prediction in typed.items()}
 
 
@@ -170,6 +174,7 @@ def _prediction(line: SavedPrediction, repetition: int) -> Prediction:
         latency_s=line.latency_s,
         prompt_tokens=line.prompt_tokens,
         completion_tokens=line.completion_tokens,
+        thought_tokens=line.thought_tokens,
         error=line.error,
     )
     return prediction if line.prose is None else prediction.model_copy(update={"prose": line.prose})
@@ -183,7 +188,7 @@ def _with_types(prediction: Prediction, specs: Sequence[ToolSpec]) -> Prediction
         **prediction.model_dump(
             include={
                 *("id", "text", "finish_reason", "repetition", "latency_s"),
-                *("prompt_tokens", "completion_tokens", "error"),
+                *("prompt_tokens", "completion_tokens", "thought_tokens", "error"),
             }
         ),
         parsed=parse_output(prediction.text, specs, truncated=prediction.finish_reason == "length"),

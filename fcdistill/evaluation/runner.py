@@ -30,7 +30,7 @@ from fcdistill.storage import Journal, RunDirectory, sha256_json, write_json, wr
 
 __all__ = ["Evaluation", "check_inputs", "exit_code", "open_suite", "run_eval", "with_verdict"]
 
-_VOLATILE = frozenset({"default_equals_omitted", "gate", "limit", "out", "repeat"})
+_VOLATILE = frozenset({"default_equals_omitted", "gate", "limit", "out", "repeat", "skip_invalid"})
 """Config fields that change no answer: with others, the answers that are there already still stand."""
 
 
@@ -89,7 +89,7 @@ def open_suite(config: EvalConfig) -> tuple[Suite, BfclSuite | None]:
         load_ast_checker()
         return bfcl.suite, bfcl
     assert config.cases is not None
-    return read_suite(config.cases, config.tools, config.cases_format), None
+    return read_suite(config.cases, config.tools, config.cases_format, skip_invalid=config.skip_invalid), None
 
 
 def run_eval(
@@ -261,6 +261,7 @@ def _prediction(case_id: str, repetition: int, completion: Completion, specs: Se
         latency_s=completion.latency_s,
         prompt_tokens=completion.prompt_tokens,
         completion_tokens=completion.completion_tokens,
+        thought_tokens=completion.thought_tokens,
         error=completion.error,
     )
 
@@ -298,9 +299,11 @@ def _evaluate(
         scores = [_with_official(score, bfcl, answers[score.id, score.repetition]) for score in scores]
     verdicts = [case_verdict(found) for found in by_case(scores).values()]
     speaking |= {score.id: answers[score.id, score.repetition] for score in verdicts}
+    prompts = None if backend is None else backend.prompt_format
     report = summarise(
         scores,
         [answers[score.id, score.repetition] for score in scores],
+        dialect=None if prompts is None else prompts.dialect,
         unscored_ids=unscored_ids,
         model=None if backend is None else backend.ref,
         decode=None if backend is None else config.decode.model_dump(mode="json"),

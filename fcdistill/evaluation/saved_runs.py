@@ -99,7 +99,7 @@ def describe_differences(runs: Sequence[SavedRun]) -> list[str]:
     for run in others:
         for field, what in (
             ("tools_sha256", "tool catalogue"),
-            ("template_sha256", "chat template"),
+            ("template_sha256", "chat template, or the date that it writes"),
             ("tools_in_prompt", "tools_in_prompt"),
             ("decode_sha256", "decode settings"),
             ("repeat", "number of answers to each case"),

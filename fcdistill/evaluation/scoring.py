@@ -2,7 +2,8 @@
 
 An answer is right when it holds no error. Calls are matched to the expected ones without regard to order; of several
 acceptable answers the closest is reported. Where a value breaks its schema, that is the error, and not also
-`wrong_value`. A malformed call is an attempt to call, never an abstention. A clarify case wants no call and a question
+`wrong_value`; but the very value that a case expects is right, since the answers of some public suites break their
+schemas. A malformed call is an attempt to call, never an abstention. A clarify case wants no call and a question
 (a question mark in the text); an answer without one is a `wrong_value` ("no question was asked"). Whatever a model
 wrote, scoring ends with a verdict and never raises.
 
@@ -20,15 +21,17 @@ from fcdistill.evaluation.comparators import (
     compare,
     describe_value,
     escape_pointer,
+    expected_alternatives,
     parse_rule,
 )
 from fcdistill.evaluation.defaults import MISSING, Defaults
 from fcdistill.records import CALL_ERRORS, CallError, EvalCase, Prediction, Score, ScoreError, ToolCall, ToolSpec
+from fcdistill.records.equality import same_value
 from fcdistill.tools.validation import CallValidator, Violation
 
 __all__ = ["SCORER_VERSION", "Scorer", "score_case"]
 
-SCORER_VERSION = 1
+SCORER_VERSION = 2
 """Counts up when the same prediction may get another verdict: scores of different versions are not comparable."""
 
 _RANK = {code: rank for rank, code in enumerate(CALL_ERRORS)}
@@ -141,8 +144,9 @@ class Scorer:
                 errors.append(ScoreError(code="wrong_function", path=calls[column].name, detail=detail))
         for column in surplus:
             errors += _call_errors(calls[column], violations[column])
-        for (_, column), pair in pairs.items():
-            errors += _call_errors(calls[column], violations[column], pair.differences)
+        for (row, column), pair in pairs.items():
+            broken = _not_expected(violations[column], answer[row], calls[column], rules)
+            errors += _call_errors(calls[column], broken, pair.differences)
         num_missing = sum(_num_arguments(call, rules) for call in missing)
         num_surplus = sum(_num_arguments(calls[column], rules) for column in surplus)
         return _Verdict(
@@ -280,6 +284,24 @@ def _count_errors(answer: Sequence[ToolCall], prediction: Prediction) -> list[Sc
 
 def _names(calls: Iterable[ToolCall]) -> str:
     return ", ".join(call.name for call in calls) or "none"
+
+
+def _not_expected(violations: Sequence[Violation], expected: ToolCall, got: ToolCall, rules: _Rules) -> list[Violation]:
+    """The violations without those of arguments that are the very values which the case expects."""
+    own = rules.get(expected.name, {})
+    pardoned = [
+        f"/{escape_pointer(name)}"
+        for name, value in got.arguments.items()
+        if name in expected.arguments
+        and any(
+            same_value(each, value) for each in expected_alternatives(own.get(name, EXACT), expected.arguments[name])
+        )
+    ]
+    return [
+        violation
+        for violation in violations
+        if not any(violation.pointer == one or violation.pointer.startswith(f"{one}/") for one in pardoned)
+    ]
 
 
 def _call_errors(

@@ -24,6 +24,7 @@ from fcdistill.records import (
     Score,
     ToolsInPrompt,
 )
+from fcdistill.toolcalls.dialect import UNKNOWN_DIALECT
 
 __all__ = ["clustered_interval", "summarise", "wilson_interval"]
 
@@ -89,6 +90,7 @@ def summarise(
     tools_sha256: str | None = None,
     template_sha256: str | None = None,
     tools_in_prompt: ToolsInPrompt | None = None,
+    dialect: str | None = None,
     decode_sha256: str | None = None,
     decode: Mapping[str, bool | int | float] | None = None,
     default_equals_omitted: bool = False,
@@ -106,6 +108,7 @@ def summarise(
         tools_sha256: hash of the suite's catalogue.
         template_sha256: hash of the chat template, where the prompts were rendered here.
         tools_in_prompt: how the prompts showed the tools, where they were rendered here.
+        dialect: the format that the model's template writes, where it was rendered here.
         decode_sha256: hash of the decode settings, where a model was asked.
         decode: these settings.
         default_equals_omitted: how the scores were made.
@@ -119,6 +122,7 @@ def summarise(
     num_expected = sum(score.arguments_expected for score in scores)
     primary = Counter(score.primary_error for score in verdicts)
     scored = [answer for answer in answers if answer.id in cases]
+    dialects = Counter(name for answer in scored for name in answer.dialects)
     return Report(
         num_cases=len(cases) + len(unscored_ids),
         repeat=repeat,
@@ -139,6 +143,11 @@ def summarise(
         latency_s=_distribution(answer.latency_s for answer in scored),
         prompt_tokens=_distribution(answer.prompt_tokens for answer in scored),
         completion_tokens=_distribution(answer.completion_tokens for answer in scored),
+        thought_tokens=_distribution(answer.thought_tokens for answer in scored),
+        dialects=dict(dialects.most_common()),
+        dialect=dialect,
+        num_other_dialect=None if dialect is None else sum(bool({*answer.dialects} - {dialect}) for answer in scored),
+        num_unknown_dialect=dialects[UNKNOWN_DIALECT],
         model=model,
         cases_sha256=cases_sha256,
         tools_sha256=tools_sha256,

@@ -24,7 +24,7 @@ from fcdistill.evaluation.comparators import (
 from fcdistill.evaluation.openai_messages import read_message_cases
 from fcdistill.records import EvalCase, ToolCall, ToolSpec
 from fcdistill.storage import read_jsonl, sha256_json
-from fcdistill.tools.catalog import Catalog, catalog_from_tools, read_catalog
+from fcdistill.tools.catalog import Catalog, catalog_from_tools, read_catalog, with_safe_names
 from fcdistill.tools.comparator_keyword import COMPARATOR_KEYWORD
 from fcdistill.tools.validation import CallValidator
 
@@ -40,14 +40,14 @@ class Suite:
         specs: the tools of each case, by case id; cases of one catalogue share one tuple.
         safe_names: a tool's original name to its name in the suite's catalogue, where the two differ.
         tools_sha256: hash of the suite's catalogue; None where every case holds its own tools.
-        note: what was inferred when the cases were read, in one sentence; empty where they say all themselves.
+        notes: what was inferred when the cases were read, or left out, in sentences.
     """
 
     cases: tuple[EvalCase, ...]
     specs: Mapping[str, tuple[ToolSpec, ...]]
     safe_names: Mapping[str, str]
     tools_sha256: str | None
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def cases_sha256(self) -> str:
@@ -59,24 +59,27 @@ class Suite:
         return replace(self, cases=self.cases[:limit])
 
 
-def read_suite(cases: Path, tools: Path | None = None, cases_format: CasesFormat = "cases") -> Suite:
+def read_suite(
+    cases: Path, tools: Path | None = None, cases_format: CasesFormat = "cases", *, skip_invalid: bool = False
+) -> Suite:
     """Read and check a suite.
 
     Args:
         cases: JSONL of `EvalCase` records, or a file in another format.
         tools: the catalogue of the cases that hold no tools of their own.
         cases_format: that format.
+        skip_invalid: leave out tools of the catalogue, and of rows in another format, that can't be used.
 
     Raises:
         DataError: a file is missing or malformed, or a case contradicts itself or its tools; it names the case.
         CatalogError: the catalogue is unusable.
     """
-    catalog = None if tools is None else read_catalog(tools)
-    safe_names = {} if catalog is None else {name: safe for safe, name in catalog.original_names.items()}
-    note = ""
+    catalog = None if tools is None else read_catalog(tools, skip_invalid=skip_invalid)
+    safe_names = {} if catalog is None else dict(catalog.safe_names)
+    notes = () if catalog is None else catalog.notes
     if cases_format == "openai-messages":
-        rows = read_message_cases(cases, catalog)
-        found, note = rows.cases, f"cases {cases}: {rows.note}"
+        rows = read_message_cases(cases, catalog, skip_invalid=skip_invalid)
+        found, notes = rows.cases, (*notes, *rows.left_out, f"cases {cases}: {rows.note}")
         safe_names |= rows.safe_names
     else:
         found = read_jsonl(cases, EvalCase, "cases")
@@ -97,7 +100,7 @@ def read_suite(cases: Path, tools: Path | None = None, cases_format: CasesFormat
         checked.append(named)
         specs[case.id] = own.specs
     tools_sha256 = None if catalog is None else catalog.sha256
-    return Suite(tuple(checked), specs, safe_names, tools_sha256, note)
+    return Suite(tuple(checked), specs, safe_names, tools_sha256, notes)
 
 
 class _Tools:
@@ -122,10 +125,7 @@ def _with_safe_names(case: EvalCase, safe_names: Mapping[str, str]) -> EvalCase:
     def renamed(call: ToolCall) -> ToolCall:
         return call.model_copy(update={"name": safe_names.get(call.name, call.name)})
 
-    comparators = {}
-    for key, text in case.comparators.items():
-        tool = next((name for name in safe_names if key.startswith(f"{name}.")), None)
-        comparators[key if tool is None else safe_names[tool] + key[len(tool) :]] = text
+    comparators = {with_safe_names(key, safe_names): text for key, text in case.comparators.items()}
     expected = tuple(tuple(renamed(call) for call in answer) for answer in case.expected)
     return case.model_copy(update={"expected": expected, "comparators": comparators})
 

@@ -107,7 +107,10 @@ def _opened(context: GenerationContext, num_rounds: int, shard: Shard | None) ->
         },
         inputs=context.files,
         seed=config.seed,
-        volatile=frozenset({"out", "ray", "ray_gpus", "rounds"} | (set() if is_adapted else {"adaptation"})),
+        # Which tools are left out, the catalogue's hash says.
+        volatile=frozenset(
+            {"out", "ray", "ray_gpus", "rounds", "skip_invalid"} | (set() if is_adapted else {"adaptation"})
+        ),
     )
 
 

@@ -20,7 +20,7 @@ from fcdistill.generation.verification.value_book import ValueBook, ValueEntry
 from fcdistill.records import EvalCase, Message, SeedRequest, ToolCall, ToolSpec
 from fcdistill.storage import write_json, write_jsonl, write_text
 from fcdistill.tools.catalog import Catalog
-from fcdistill.tools.parameters import optional_parameters, property_schema, resolve_schema
+from fcdistill.tools.parameters import members, optional_parameters, resolve_schema
 from fcdistill.tools.validation import CallValidator
 
 __all__ = ["DRAFT_TAG", "Project", "draft_project", "write_project"]
@@ -32,6 +32,7 @@ _SEED = 0
 _DEEPEST = 6
 _VALUES_EACH = 3
 _CALL_FIRST_PER_TOOL = 50
+_KIND_SAYING = frozenset({"type", "properties", "items", "prefixItems"})
 _SAMPLED_FORMATS = ("date-time", "date", "time")
 
 
@@ -76,8 +77,8 @@ def draft_project(tools: Path, catalog: Catalog, out: Path, *, teacher: str, stu
     for spec in catalog.specs:
         for path, schema in _free_texts(spec):
             drafted = _texts_for(path, schema)
-            if drafted and property_schema(spec.parameters, path.split(".")[1:]) is not None:
-                values[path] = drafted
+            if drafted:
+                values[path] = tuple(dict.fromkeys((*values.get(path, ()), *drafted)))
             else:
                 notes.append(
                     f"{path}: no valid text could be drafted; list some under this key of the values "
@@ -100,7 +101,9 @@ def draft_project(tools: Path, catalog: Catalog, out: Path, *, teacher: str, stu
         seeds.append(SeedRequest(id=f"seed-{len(seeds) + 1:04d}", text=_seed_text(seed_call), category="simple"))
     cases.append(_no_call_case())
     files = _files(out)
-    text = _config_text(tools, files, len(catalog.specs), teacher=teacher, student=student)
+    text = _config_text(
+        tools, files, len(catalog.specs), teacher=teacher, student=student, skip_invalid=bool(catalog.left_out)
+    )
     return Project(files[0], text, tuple(seeds), values, tuple(cases), tuple(notes))
 
 
@@ -131,21 +134,27 @@ def _files(out: Path) -> tuple[Path, Path, Path, Path]:
 
 def _free_texts(spec: ToolSpec) -> Iterator[tuple[str, dict[str, Any]]]:
     """The places of a tool's arguments that take any text, of which no schema says which are realistic."""
+    met: set[tuple[str, int]] = set()  # what a path leads to, by identity: an array may hold itself
 
-    def visit(schema: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        schema = resolve_schema(schema, spec.parameters)
-        if path.count(".") > _DEEPEST or "const" in schema or "enum" in schema or schema.get("examples"):
+    def visit(schema: Any, path: str, *, of_known_kind: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+        if (path, id(schema)) in met or path.count(".") > _DEEPEST:
             return
-        for branch in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
-            if "properties" not in schema:
-                yield from visit(branch, path)
-                if _is_free_text(resolve_schema(branch, spec.parameters)):
-                    return  # one list of values serves all branches
-        for name, inner in schema.get("properties", {}).items():
+        met.add((path, id(schema)))
+        schema = resolve_schema(schema, spec.parameters)
+        if "const" in schema or "enum" in schema or schema.get("examples"):
+            return
+        of_known_kind = of_known_kind or bool(_KIND_SAYING & schema.keys())
+        for keyword in ("allOf", "anyOf", "oneOf"):
+            for branch in schema.get(keyword, ()):
+                yield from visit(branch, path, of_known_kind=of_known_kind)
+        for name, inner in (
+            members(schema, spec.parameters).items() if "properties" in schema or "type" in schema else ()
+        ):
             yield from visit(inner, f"{path}.{name}")
-        if "items" in schema:
-            yield from visit(schema["items"], path)
-        if _is_free_text(schema):
+        items = schema.get("items", ())
+        for inner in (*schema.get("prefixItems", ()), *(items if isinstance(items, list | tuple) else [items])):
+            yield from visit(inner, path)
+        if _is_free_text(schema) and not (of_known_kind and "type" not in schema):
             yield path, schema
 
     yield from visit(spec.parameters, spec.name)
@@ -154,9 +163,8 @@ def _free_texts(spec: ToolSpec) -> Iterator[tuple[str, dict[str, Any]]]:
 def _is_free_text(schema: Mapping[str, Any]) -> bool:
     kind = schema.get("type")
     kinds = kind if isinstance(kind, list) else [kind]
-    untyped = kind is None and not schema.keys() & {"properties", "items", "anyOf", "oneOf", "const", "enum"}
-    listed = "const" in schema or "enum" in schema or bool(schema.get("examples"))
-    return ("string" in kinds or untyped) and not listed and schema.get("format") not in _SAMPLED_FORMATS
+    untyped = kind is None and not schema.keys() & {"anyOf", "oneOf"}
+    return ("string" in kinds or untyped) and schema.get("format") not in _SAMPLED_FORMATS
 
 
 def _texts_for(path: str, schema: Mapping[str, Any]) -> tuple[str, ...]:
@@ -170,9 +178,12 @@ def _texts_for(path: str, schema: Mapping[str, Any]) -> tuple[str, ...]:
         *(f"{which} {noun}".ljust(least, "x") for which in ("first", "second", "third")),
         *(letter * max(1, least) for letter in "abcABC123"),
     ]
-    probe = ToolSpec(name="probe", parameters={"type": "object", "properties": {"value": dict(schema)}})
+    # Named like the tool, of which a warning then speaks.
+    probe = ToolSpec(name=path.partition(".")[0], parameters={"type": "object", "properties": {"value": dict(schema)}})
     validator = CallValidator([probe])
-    valid = (text for text in candidates if not validator.check_call(ToolCall(name="probe", arguments={"value": text})))
+    valid = (
+        text for text in candidates if not validator.check_call(ToolCall(name=probe.name, arguments={"value": text}))
+    )
     return tuple(text for _, text in zip(range(_VALUES_EACH), valid, strict=False))
 
 
@@ -228,9 +239,12 @@ def _plain(value: Any) -> str:
     return value.replace("_", " ") if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _config_text(tools: Path, files: Sequence[Path], num_tools: int, *, teacher: str, student: str) -> str:
+def _config_text(
+    tools: Path, files: Sequence[Path], num_tools: int, *, teacher: str, student: str, skip_invalid: bool
+) -> str:
     config, seeds, values, cases = files
     runs = config.parent / "runs"
+    skipping = "\n  skip_invalid: true # tools that can't be used are left out" if skip_invalid else ""
 
     def quoted(value: object) -> str:
         return json.dumps(str(value), ensure_ascii=False)  # a JSON string is a YAML string
@@ -243,7 +257,7 @@ x-student: &student {quoted(student)}
 
 # fcdistill generate {config}
 generate:
-  tools: {quoted(tools)}
+  tools: {quoted(tools)}{skipping}
   seeds: {quoted(seeds)} # requests as your users write them; replace the drafted ones, 50 and more are worth it
   values: {quoted(values)} # realistic texts for arguments that take any text; replace the drafted ones
   decontaminate: [{quoted(cases)}] # what an eval case says is not trained on
@@ -273,7 +287,7 @@ train:
 # fcdistill eval {config}
 eval:
   cases: {quoted(cases)} # gold cases; write the request of each, and more of them
-  tools: {quoted(tools)}
+  tools: {quoted(tools)}{skipping}
   out: {quoted(runs / "eval")}
   model: {{model: {quoted(runs / "student")}}}
 """

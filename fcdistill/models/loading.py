@@ -7,6 +7,7 @@ here.
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from fcdistill.config import Dtype, Quantization
+from fcdistill.config import Dtype, Quantization, TemplateChoice
 from fcdistill.errors import ModelError
 from fcdistill.machine.allocator import keep_freed_memory
 from fcdistill.models.devices import choose_device
@@ -23,11 +24,14 @@ from fcdistill.models.directories import adapter_base, base_directory, read_conf
 from fcdistill.models.fetching import local_directory
 from fcdistill.models.quantization import bits_and_bytes
 from fcdistill.models.references import resolve
-from fcdistill.models.students import StudentCard, cut_layers, model_errors, read_card
+from fcdistill.models.students import StudentCard, cut_layers, model_errors, read_card, stop_at_ends_of_turns
 from fcdistill.prompts.rendering import prepare_tokenizer
+from fcdistill.prompts.template_clock import set_template_date
 from fcdistill.records import ModelRef
 
 __all__ = ["LoadedModel", "load_model", "load_tokenizer"]
+
+_OWN_TEMPLATE = TemplateChoice()
 
 
 @dataclass(frozen=True)
@@ -40,33 +44,49 @@ class LoadedModel:
     card: StudentCard | None
 
 
-def load_tokenizer(ref: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    ref: str, choice: TemplateChoice = _OWN_TEMPLATE, *, thinks: bool = True, template_date: date | None = None
+) -> PreTrainedTokenizerBase:
     """The tokenizer of a reference, with a template that shows tools, padding on the left.
 
+    Args:
+        ref: as for `load_model`.
+        choice: which chat template it gets, and with which values.
+        thinks: whether the model may think where the choice does not say.
+        template_date: the date that its template writes, if it does; None: the one that was saved with it, else
+            `DEFAULT_TEMPLATE_DATE`.
+
     Raises:
+        ConfigError: the template knows nothing of a value of the choice.
         ModelError: the reference, or what it names, is unusable.
         DownloadError: the model is not here and can't be fetched.
     """
     directory, _ = local_directory(resolve(ref))
-    return _tokenizer(directory)
+    return _tokenizer(directory, choice, thinks, template_date)
 
 
 def load_model(
     ref: str,
+    choice: TemplateChoice = _OWN_TEMPLATE,
     *,
+    thinks: bool = True,
     dtype: Dtype,
     device: str = "auto",
     quantization: Quantization = "none",
     max_memory: Mapping[int, int] | None = None,
+    template_date: date | None = None,
 ) -> LoadedModel:
     """The model of a reference, in eval mode. An adapter is loaded on its base and merged into it.
 
     Args:
         ref: a catalogue name, directory, run directory, .gguf file or hub id.
+        choice: which chat template its tokenizer gets, and with which values.
+        thinks: whether it may think where the choice does not say.
         dtype: `float32`, `bfloat16` or `float16`.
         device: `auto` (CUDA, else MPS, else CPU) or a torch device.
         quantization: of its linear layers; `require_quantization` has found that they can be.
         max_memory: bytes of weights by index of the GPU, where the model is spread over several instead of `device`.
+        template_date: as `load_tokenizer` takes it.
 
     Raises:
         ModelError: the reference, or what it names, is unusable.
@@ -77,7 +97,7 @@ def load_model(
     if place.type == "cpu":
         keep_freed_memory()
     directory, revision = local_directory(resolved)
-    tokenizer = _tokenizer(directory)
+    tokenizer = _tokenizer(directory, choice, thinks, template_date)
     options: dict[str, Any] = {}
     if quantization != "none":
         options = {"quantization_config": bits_and_bytes(quantization, dtype), "device_map": {"": place}}
@@ -87,6 +107,7 @@ def load_model(
     if not options:
         model = model.to(place)
     model.eval()
+    stop_at_ends_of_turns(model, tokenizer)
     num_rows = model.get_input_embeddings().num_embeddings
     largest_id = max(tokenizer.get_vocab().values())
     if largest_id >= num_rows:
@@ -100,7 +121,9 @@ def load_model(
     return LoadedModel(model, tokenizer, found, read_card(directory))
 
 
-def _tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+def _tokenizer(
+    directory: Path, choice: TemplateChoice, thinks: bool, template_date: date | None
+) -> PreTrainedTokenizerBase:
     if not any(
         (directory / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
     ):
@@ -111,13 +134,14 @@ def _tokenizer(directory: Path) -> PreTrainedTokenizerBase:
                 required="tokenizer.json (or the older tokenizer.model, vocab.json or vocab.txt)",
                 fix="copy the tokenizer files of the model beside its weights",
             )
-        return load_tokenizer(base.model)
+        return load_tokenizer(base.model, choice, thinks=thinks, template_date=template_date)
     config = read_config(directory) if (directory / "config.json").is_file() else None
     with model_errors(f"the tokenizer in {directory} can't be loaded", "a tokenizer that transformers knows"):
         tokenizer = AutoTokenizer.from_pretrained(
             str(directory), config=config, trust_remote_code=False, local_files_only=True, padding_side="left"
         )
-    prepare_tokenizer(tokenizer)
+    prepare_tokenizer(tokenizer, choice, thinks=thinks)
+    set_template_date(tokenizer, template_date)
     return tokenizer
 
 

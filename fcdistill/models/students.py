@@ -22,9 +22,9 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fcdistill.config import FromTeacherLayers, LoraTuning, ToolsInPrompt
+from fcdistill.config import FromTeacherLayers, LoraTuning, TemplateValues, ToolsInPrompt
 from fcdistill.errors import ConfigError, FcdistillError, ModelError
-from fcdistill.prompts.rendering import call_markers
+from fcdistill.prompts.rendering import call_markers, stop_token_ids
 from fcdistill.records import FunctionTool, ModelRef, Record
 from fcdistill.storage import describe_validation_error, read_json, storage_errors, write_json
 
@@ -37,6 +37,7 @@ __all__ = [
     "model_errors",
     "read_card",
     "save_student",
+    "stop_at_ends_of_turns",
     "trained_token_ids",
     "weight_storage_errors",
 ]
@@ -53,6 +54,12 @@ class StudentCard(Record):
     tools: tuple[FunctionTool, ...]
     base: ModelRef
     """The model it was trained from. `params["keep_layers"]` lists the layers that were kept, where it was cut."""
+    dialect: str | None = None
+    """The format in which it learned to write calls; null in cards that are older than this field."""
+    server_parsers: dict[str, str] = {}
+    """What servers call the parser of that format (`--tool-call-parser`), by server."""
+    chat_template_kwargs: TemplateValues = {}
+    """The values that its chat template has as defaults, such as `enable_thinking: false`."""
 
 
 def apply_lora(model: PreTrainedModel, tuning: LoraTuning, token_ids: Sequence[int] = ()) -> PeftModel:
@@ -166,6 +173,7 @@ def save_student(
 ) -> None:
     """Write a student that `load_model` reads: adapter or full weights, tokenizer with its template, and the card.
 
+    What it is generated with, full weights or an adapter on its base, stops at the ends of the template's answers.
     The directory appears, or is replaced, as a whole.
 
     Raises:
@@ -176,11 +184,13 @@ def save_student(
         work = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".tmp"))
         try:
             made = work / "new"
+            stop_at_ends_of_turns(model.get_base_model() if isinstance(model, PeftModel) else model, tokenizer)
             if isinstance(model, PeftModel):
                 for config in model.peft_config.values():
                     config.base_model_name_or_path = card.base.model
                 # Adapters keep the rows that they change themselves; peft would ask the hub to find that out.
                 model.save_pretrained(made, save_embedding_layers=False)
+                model.get_base_model().generation_config.save_pretrained(made)
                 (made / "README.md").unlink(missing_ok=True)
             else:
                 model.save_pretrained(made)
@@ -191,6 +201,17 @@ def save_student(
             made.rename(directory)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def stop_at_ends_of_turns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make `model.generate`, and servers that read generation_config.json, stop where the template ends an answer.
+
+    A base model's own configuration names the end of a text alone, which a student of a chat template never writes.
+    """
+    found = model.generation_config.eos_token_id
+    own = [found] if isinstance(found, int) else list(found or ())
+    stops = list(dict.fromkeys([*stop_token_ids(tokenizer), *own]))
+    model.generation_config.eos_token_id = stops[0] if len(stops) == 1 else stops
 
 
 def read_card(directory: Path) -> StudentCard | None:

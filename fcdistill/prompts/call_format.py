@@ -9,12 +9,14 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fcdistill.errors import ModelError
+from fcdistill.prompts.chat_template import KIT_REMEDY
+from fcdistill.prompts.continuing import continued
 from fcdistill.records import Message, ToolCall, ToolSpec
+from fcdistill.records.equality import same_calls
 from fcdistill.storage import sha256_json
-from fcdistill.toolcalls.equality import same_calls
 from fcdistill.toolcalls.parsing import parse_output
 
 if TYPE_CHECKING:
@@ -25,29 +27,32 @@ __all__ = ["CallFormat", "Render", "prove_format"]
 Render = Callable[[Sequence[Message], Sequence[ToolSpec], bool], str]
 """Renders messages and tools, with or without a generation prompt; raises `ModelError` where the template refuses."""
 
-_PROBE_TOOLS = (
-    ToolSpec(
-        name="probe_tool",
-        description="probe-description",
-        parameters={
-            "type": "object",
-            "properties": {
-                "probe_key": {"type": "string"},
-                "count": {"type": "integer"},
-                "share": {"type": "number"},
-                "ready": {"type": "boolean"},
-                "spare": {"type": ["string", "null"]},
-                "tags": {"type": "array", "items": {"type": "string"}},
-                "place": {"type": "object", "properties": {"row": {"type": "string"}, "open": {"type": "boolean"}}},
-            },
-        },
-    ),
-    ToolSpec(
-        name="other_probe",
-        description="Another one.",
-        parameters={"type": "object", "properties": {"code": {"type": "string"}}},
-    ),
-)
+
+def _probe_tools(*, with_union: bool) -> tuple[ToolSpec, ...]:
+    properties: dict[str, Any] = {
+        "probe_key": {"type": "string"},
+        "count": {"type": "integer"},
+        "share": {"type": "number"},
+        "ready": {"type": "boolean"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "place": {"type": "object", "properties": {"row": {"type": "string"}, "open": {"type": "boolean"}}},
+    }
+    if with_union:
+        properties["spare"] = {"type": ["string", "null"]}
+    return (
+        ToolSpec(
+            name="probe_tool",
+            description="probe-description",
+            parameters={"type": "object", "properties": properties},
+        ),
+        ToolSpec(
+            name="other_probe",
+            description="Another one.",
+            parameters={"type": "object", "properties": {"code": {"type": "string"}}},
+        ),
+    )
+
+
 _REQUEST = Message(role="user", content="probe-request")
 _PLAIN = ToolCall(name="probe_tool", arguments={"probe_key": "probe-value"})
 _OTHER = ToolCall(name="other_probe", arguments={"code": "0042"})
@@ -58,11 +63,11 @@ _TYPED = ToolCall(
         "count": 12,
         "share": 0.75,
         "ready": True,
-        "spare": None,
         "tags": ["north", "2024"],
         "place": {"row": "C", "open": False},
     },
 )
+_WITH_NULL = ToolCall(name="probe_tool", arguments={**_TYPED.arguments, "spare": None})
 _TEXTS = ToolCall(name="probe_tool", arguments={"probe_key": 'first line\nL\'Été "quoted" <b> 100% & more'})
 
 
@@ -107,38 +112,59 @@ def prove_format(tokenizer: "PreTrainedTokenizerBase", render: Render) -> CallFo
 
 def _tried(tokenizer: "PreTrainedTokenizerBase", render: Render) -> CallFormat | ModelError:
     try:
-        text = _answer_of(render, [_PLAIN])
+        probe = _probe_of(render)
     except ModelError as error:
         return error
-    output = parse_output(text, _PROBE_TOOLS)
-    dialect = output.dialects[0] if len(output.dialects) == 1 else ""
-    if output.errors or not same_calls([_PLAIN], output.calls) or not dialect or not _reads(render, dialect, [_TYPED]):
-        return ModelError(
-            f"the chat template of {tokenizer.name_or_path!r} writes a call in a way that can't be read back: "
-            f"{text[:300]!r}",
-            required="a template whose calls one of the known formats reads, with the arguments that were written",
-            fix="use the model with another chat template (chat_template.jinja in its directory), or with none, "
-            "so that it gets the kit's",
-        )
+    dialect = ""
+    for call in (_PLAIN, _TYPED, *((_WITH_NULL,) if probe.takes_unions else ())):
+        text = probe.answer([call])
+        output = parse_output(text, probe.tools, expected=dialect or None)
+        dialect = dialect or (output.dialects[0] if len(output.dialects) == 1 else "")
+        if output.errors or not same_calls([call], output.calls) or output.dialects != (dialect,):
+            return ModelError(
+                f"the chat template of {tokenizer.name_or_path!r} writes a call in a way that can't be read back: "
+                f"{text[:300]!r}",
+                required="a template whose calls one of the known formats reads, with the arguments that were written",
+                fix=KIT_REMEDY,
+            )
     return CallFormat(
         dialect=dialect,
-        writes_parallel=_reads(render, dialect, [_PLAIN, _OTHER]) and _reads(render, dialect, [_OTHER, _OTHER]),
-        writes_texts=_reads(render, dialect, [_TEXTS]),
+        writes_parallel=probe.reads(dialect, [_PLAIN, _OTHER]) and probe.reads(dialect, [_OTHER, _OTHER]),
+        writes_texts=probe.reads(dialect, [_TEXTS]),
     )
 
 
-def _reads(render: Render, dialect: str, calls: Sequence[ToolCall]) -> bool:
-    """Whether calls come back as they were, in the same dialect."""
+@dataclass(frozen=True)
+class _Probe:
+    """A template, and the tools with which it is tried."""
+
+    render: Render
+    tools: tuple[ToolSpec, ...]
+    takes_unions: bool
+
+    def answer(self, calls: Sequence[ToolCall]) -> str:
+        """What the template writes of an answer with these calls, behind the generation prompt."""
+        prompt = self.render([_REQUEST], self.tools, True)
+        full = self.render([_REQUEST, Message.calling(list(calls))], self.tools, False)
+        answer = continued(prompt, full)
+        return full[len(os.path.commonprefix([prompt, full])) :] if answer is None else answer
+
+    def reads(self, dialect: str, calls: Sequence[ToolCall]) -> bool:
+        """Whether calls come back as they were, in the same dialect."""
+        try:
+            text = self.answer(calls)
+        except ModelError:
+            return False
+        output = parse_output(text, self.tools, expected=dialect)
+        return not output.errors and same_calls(calls, output.calls) and output.dialects == (dialect,)
+
+
+def _probe_of(render: Render) -> _Probe:
+    """With a parameter of two types, where the template renders such tools at all: some fail on them."""
+    probe = _Probe(render, _probe_tools(with_union=True), takes_unions=True)
     try:
-        text = _answer_of(render, calls)
+        probe.answer([_WITH_NULL])
     except ModelError:
-        return False
-    output = parse_output(text, _PROBE_TOOLS, expected=dialect)
-    return not output.errors and same_calls(calls, output.calls) and output.dialects == (dialect,)
-
-
-def _answer_of(render: Render, calls: Sequence[ToolCall]) -> str:
-    """What the template writes of an answer with these calls, behind the generation prompt."""
-    prompt = render([_REQUEST], _PROBE_TOOLS, True)
-    full = render([_REQUEST, Message.calling(list(calls))], _PROBE_TOOLS, False)
-    return full[len(os.path.commonprefix([prompt, full])) :]
+        probe = _Probe(render, _probe_tools(with_union=False), takes_unions=False)
+        probe.answer([_TYPED])
+    return probe

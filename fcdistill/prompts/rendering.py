@@ -10,19 +10,23 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from fcdistill.config import TokenClass, ToolsInPrompt
+from fcdistill.config import TemplateChoice, TokenClass, ToolsInPrompt
 from fcdistill.errors import ModelError
 from fcdistill.prompts.call_format import CallFormat, prove_format
+from fcdistill.prompts.chat_template import KIT_REMEDY, kit_template, template_values, with_values
+from fcdistill.prompts.continuing import continued
+from fcdistill.prompts.control_tokens import Quoting, encode, quoting_of
 from fcdistill.prompts.signatures import compact_signature
-from fcdistill.records import FunctionCall, FunctionTool, Message, ToolCall, ToolSpec
+from fcdistill.prompts.template_clock import clock_arguments, clocked, written_date
+from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec
 from fcdistill.storage import loads_strict, sha256_json
-from fcdistill.toolcalls.parsing import call_spans, class_spans
+from fcdistill.toolcalls.parsing import call_spans, class_spans, parse_output
+from fcdistill.toolcalls.results import tie_results
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,6 +48,8 @@ __all__ = [
     "template_sha256",
     "tokenizer_sha256",
 ]
+
+_OWN_TEMPLATE = TemplateChoice()
 
 _CLASS_PRIORITY: tuple[TokenClass, ...] = ("arg_value", "arg_key", "name", "text", "structure")
 """Which class a token takes that covers equally many characters of several."""
@@ -69,6 +75,7 @@ class RenderedExample:
         completion_classes: one per completion token.
         completion_text: the answer's text, with the stop token.
         request_start: index in `prompt_ids` where the last user message begins; their number where there is none.
+        quoted: places of `completion_text` at which the text of a control token is text, not the token.
     """
 
     prompt_ids: list[int]
@@ -76,6 +83,7 @@ class RenderedExample:
     completion_classes: list[TokenClass]
     completion_text: str
     request_start: int
+    quoted: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -93,13 +101,21 @@ class LabelledAnswer:
     tools: list[str]
 
 
-def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> None:
+def prepare_tokenizer(
+    tokenizer: "PreTrainedTokenizerBase", choice: TemplateChoice = _OWN_TEMPLATE, *, thinks: bool = True
+) -> None:
     """Give the tokenizer what the kit relies on: a pad token and a template that shows tools, calls and results.
 
     A template of its own that does so is kept, if its calls can be read back (`call_format`). Where transformers can
     store how answers are parsed (`response_template`), that is set too. Doing it twice changes nothing.
 
+    Args:
+        tokenizer: is changed.
+        choice: which template it gets, and with which values.
+        thinks: whether its model may think where the choice does not say.
+
     Raises:
+        ConfigError: the template knows nothing of a value of the choice.
         ModelError: the tokenizer has no end-of-sequence token or can't say which characters a token covers, or its
             template writes calls that nothing reads.
     """
@@ -117,8 +133,10 @@ def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> None:
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if not _shows_tools(tokenizer):
-        tokenizer.chat_template = _kit_template(tokenizer)
+    if choice.template == "kit" or not _shows_tools(tokenizer):
+        tokenizer.chat_template = kit_template(tokenizer)
+    values = template_values(tokenizer, choice, thinks=thinks)
+    tokenizer.chat_template = with_values(tokenizer.chat_template, values)
     call_format(tokenizer)
     if hasattr(tokenizer, "response_template") and tokenizer.response_template is None:
         tokenizer.response_template = _response_template(tokenizer)
@@ -134,14 +152,29 @@ def render_prompt(
     messages: Sequence[Message],
     specs: Sequence[ToolSpec],
     style: ToolsInPrompt,
+    *,
+    written: Collection[str] = (),
 ) -> list[int]:
     """The ids that a model is asked with, up to and including the generation prompt.
 
+    The text of a control token in messages and tools is text; only the template's own tokens are tokens.
+
+    Args:
+        tokenizer: of the model.
+        messages: what was said.
+        specs: the tools.
+        style: how the prompt shows them.
+        written: contents that a template wrote, whose control tokens are meant.
+
     Raises:
-        ModelError: the tokenizer's template refuses the conversation.
+        ModelError: the tokenizer's template refuses the conversation, or the tokenizer can't take the text of a control
+            token for text.
     """
-    text = _render(tokenizer, *_styled(tokenizer, messages, specs, style), add_generation_prompt=True)
-    return _encode(tokenizer, text)[0]
+    quoting = quoting_of([tokenizer], [messages, specs])
+    said = [message if message.content in written else quoting.quoted(message) for message in messages]
+    shown, tools = _styled(tokenizer, said, quoting.quoted(list(specs)), style)
+    text = _render_quoted(tokenizer, shown, tools, quoting, add_generation_prompt=True)
+    return encode(tokenizer, quoting.plain(text), quoting.places(text))[0]
 
 
 def render_example(
@@ -149,30 +182,40 @@ def render_example(
     messages: Sequence[Message],
     specs: Sequence[ToolSpec],
     style: ToolsInPrompt,
+    *,
+    readers: Sequence["PreTrainedTokenizerBase"] = (),
 ) -> RenderedExample:
     """A conversation whose last message is the supervised answer.
 
+    Args:
+        tokenizer: of the model.
+        messages: what was said, and the answer.
+        specs: the tools.
+        style: how the prompt shows them.
+        readers: other tokenizers that the answer's text is encoded with, whose control tokens are quoted too.
+
     Raises:
         ModelError: the tokenizer's template refuses the conversation, or renders the answer as something else than
-            the prompt's continuation.
+            the prompt's continuation; or the tokenizer can't take the text of a control token for text.
     """
-    shown, tools = _styled(tokenizer, messages, specs, style)
-    prompt = _render(tokenizer, shown[:-1], tools, add_generation_prompt=True)
-    full = _render(tokenizer, shown, tools)
-    if not full.startswith(prompt):
+    quoting = quoting_of([tokenizer, *readers], [messages, specs])
+    shown, tools = _styled(tokenizer, quoting.quoted(list(messages)), quoting.quoted(list(specs)), style)
+    prompt = _render_quoted(tokenizer, shown[:-1], tools, quoting, add_generation_prompt=True)
+    full = _render_quoted(tokenizer, shown, tools, quoting)
+    answer = continued(prompt, full)
+    if answer is None:
         common = len(os.path.commonprefix([prompt, full]))
         raise ModelError(
             f"the chat template of {tokenizer.name_or_path!r} does not render an answer as the continuation of its "
             f"prompt: the prompt goes on with {prompt[common : common + 60]!r}, the conversation with "
             f"{full[common : common + 60]!r}",
             required="a template whose text with the answer starts with the text without it",
-            fix="use the model with another chat template (chat_template.jinja in its directory)",
+            fix=KIT_REMEDY,
         )
-    stop = _stop_token(tokenizer)
-    answer = full[len(prompt) :]
-    body = answer[: answer.rindex(stop)] if stop in answer else answer
-    prompt_ids, prompt_offsets = _encode(tokenizer, prompt)
-    completion_ids, offsets = _encode(tokenizer, body)
+    marked, stop = _split_at_stop(tokenizer, answer)
+    body, quoted = quoting.plain(marked), quoting.places(marked)
+    prompt_ids, prompt_offsets = encode(tokenizer, quoting.plain(prompt), quoting.places(prompt))
+    completion_ids, offsets = encode(tokenizer, body, quoted)
     request = _request_position(tokenizer, shown[:-1], tools, prompt)
     return RenderedExample(
         prompt_ids=prompt_ids,
@@ -180,12 +223,19 @@ def render_example(
         completion_classes=[*_token_classes(body, offsets, call_format(tokenizer).dialect), "stop"],
         completion_text=body + stop,
         request_start=sum(end <= request for _, end in prompt_offsets),
+        quoted=quoted,
     )
 
 
-def label_answer(tokenizer: "PreTrainedTokenizerBase", text: str) -> LabelledAnswer:
-    """An answer's text, without a stop token, as any tokenizer cuts it: whatever dialect its calls are in."""
-    ids, offsets = _encode(tokenizer, text)
+def label_answer(tokenizer: "PreTrainedTokenizerBase", text: str, quoted: Collection[int] = ()) -> LabelledAnswer:
+    """An answer's text, without a stop token, as any tokenizer cuts it: whatever dialect its calls are in.
+
+    Args:
+        tokenizer: any.
+        text: the answer.
+        quoted: as `RenderedExample` has it, for this tokenizer.
+    """
+    ids, offsets = encode(tokenizer, text, quoted)
     dialect = call_format(tokenizer).dialect
     classes = _token_classes(text, offsets, dialect)
     spans = call_spans(text, expected=dialect)
@@ -222,9 +272,7 @@ def calls_text(tokenizer: "PreTrainedTokenizerBase", calls: Sequence[ToolCall]) 
     Raises:
         ModelError: the tokenizer's template refuses them.
     """
-    text = _after_prompt(tokenizer, Message.calling(list(calls)))
-    stop = _stop_token(tokenizer)
-    return (text[: text.rindex(stop)] if stop in text else text).strip()
+    return _split_at_stop(tokenizer, _after_prompt(tokenizer, Message.calling(list(calls))))[0].strip()
 
 
 def call_markers(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
@@ -239,14 +287,16 @@ def call_markers(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
 
 
 def stop_token_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """Ids that end an answer: the one that the template writes after it, then end-of-sequence where it is another."""
-    ids = [tokenizer.convert_tokens_to_ids(_stop_token(tokenizer)), tokenizer.eos_token_id]
-    return list(dict.fromkeys(ids))
+    """Ids that end an answer: those that the template writes after words and after calls, then end-of-sequence."""
+    after_calls = _split_at_stop(tokenizer, _after_prompt(tokenizer, Message.calling([_PROBE_CALL])))[1]
+    ids = tokenizer.convert_tokens_to_ids([_stop_token(tokenizer), after_calls])
+    return list(dict.fromkeys([*ids, tokenizer.eos_token_id]))
 
 
 def template_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Hex SHA-256 of the chat template."""
-    return sha256_json(tokenizer.chat_template)
+    """Hex SHA-256 of the chat template, and of the date that it writes, if it does."""
+    template, day = tokenizer.chat_template, written_date(tokenizer)
+    return sha256_json(template if day is None else {"template": template, "date": day})
 
 
 def tokenizer_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -283,30 +333,8 @@ def _styled(
 
 
 def _template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as templates expect them: arguments as objects, no nulls, calls and results tied by id.
-
-    Missing ids are filled in as nine alphanumeric characters, since Mistral's templates refuse others.
-    """
-    shown: list[dict[str, Any]] = []
-    unanswered: list[FunctionCall] = []
-    num_calls = 0
-    for message in messages:
-        fields = message.model_dump(mode="json")
-        if message.tool_calls:
-            calls = []
-            for call in message.tool_calls:
-                num_calls += 1
-                calls.append(call if call.id else call.model_copy(update={"id": f"call{num_calls:05d}"}))
-            fields["tool_calls"] = [call.model_dump(mode="json") for call in calls]
-            unanswered = calls
-        if message.role == "tool":
-            answers = [call for call in unanswered if message.tool_call_id in (None, call.id)]
-            if answers:
-                unanswered = [call for call in unanswered if call is not answers[0]]
-                fields.setdefault("tool_call_id", answers[0].id)
-                fields.setdefault("name", answers[0].function.name)
-        shown.append(fields)
-    return shown
+    """Messages as templates expect them: arguments as objects, no nulls, calls and results tied by id and order."""
+    return [message.model_dump(mode="json") for message in tie_results(messages)]
 
 
 def _render(
@@ -317,25 +345,44 @@ def _render(
 ) -> str:
     tools = [FunctionTool(function=spec).model_dump(mode="json") for spec in specs]
     try:
+        template = tokenizer.get_chat_template(tools=tools or None)
         text = tokenizer.apply_chat_template(
             _template_messages(messages),
             tools=tools or None,
+            chat_template=clocked(template),
             add_generation_prompt=add_generation_prompt,
             tokenize=False,
+            **clock_arguments(tokenizer, template),
         )
     except Exception as error:  # a template is a foreign program and may raise anything
         raise ModelError(
             f"the chat template of {tokenizer.name_or_path!r} refuses a conversation with roles "
             f"{[message.role for message in messages]}: {error}",
             required="a template that renders these roles",
-            fix="change the conversation, or use the model with another chat template",
+            fix=f"change the conversation, or {KIT_REMEDY}",
         ) from error
     return str(text)
 
 
-def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
-    return encoded["input_ids"], encoded["offset_mapping"]
+def _render_quoted(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Message],
+    specs: Sequence[ToolSpec],
+    quoting: Quoting,
+    add_generation_prompt: bool = False,
+) -> str:
+    """What the template makes of marked messages and tools; but for the marks, it is what it makes of them without."""
+    text = _render(tokenizer, messages, specs, add_generation_prompt)
+    if quoting.marks:
+        unmarked = quoting.unquoted(list(messages)), quoting.unquoted(list(specs))
+        if quoting.plain(text) != _render(tokenizer, *unmarked, add_generation_prompt):
+            raise ModelError(
+                f"the chat template of {tokenizer.name_or_path!r} changes the text of control tokens, such as "
+                f"{quoting.tokens[0]!r}, in a conversation or its tools",
+                required="conversations and tools without such texts, for this template",
+                fix="remove or reword the text, or use the model with another chat template",
+            )
+    return text
 
 
 def _token_classes(text: str, offsets: Sequence[tuple[int, int]], dialect: str) -> list[TokenClass]:
@@ -363,16 +410,46 @@ def _request_position(
 
 
 def _after_prompt(tokenizer: "PreTrainedTokenizerBase", answer: Message) -> str:
-    prompt = _render(tokenizer, [_PROBE_REQUEST], [], add_generation_prompt=True)
-    full = _render(tokenizer, [_PROBE_REQUEST, answer], [])
-    return full[len(os.path.commonprefix([prompt, full])) :]
+    tools: list[ToolSpec] = []
+    try:
+        prompt = _render(tokenizer, [_PROBE_REQUEST], tools, add_generation_prompt=True)
+    except ModelError:  # some templates render nothing without a tool
+        tools = [_PROBE_TOOL]
+        prompt = _render(tokenizer, [_PROBE_REQUEST], tools, add_generation_prompt=True)
+    full = _render(tokenizer, [_PROBE_REQUEST, answer], tools)
+    found = continued(prompt, full)
+    return full[len(os.path.commonprefix([prompt, full])) :] if found is None else found
+
+
+def _split_at_stop(tokenizer: "PreTrainedTokenizerBase", answer: str) -> tuple[str, str]:
+    """An answer as it is rendered: what a model writes of it, and the token that ends it.
+
+    Some templates end calls with another token than words (gpt-oss, Gemma 4): that one then stands last.
+    """
+    stop = _stop_token(tokenizer)
+    if stop in answer:
+        return answer[: answer.rindex(stop)], stop
+    bare = answer.rstrip()
+    for token in _special_tokens(tokenizer):
+        body = bare.removesuffix(token)
+        if bare.endswith(token) and _says_the_same(body, bare):
+            return body, token
+    return answer, stop
+
+
+def _says_the_same(one: str, other: str) -> bool:
+    first, second = parse_output(one), parse_output(other)
+    return (first.calls, first.errors) == (second.calls, second.errors) and bool(first.calls)
+
+
+def _special_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    return [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
 
 
 def _stop_token(tokenizer: "PreTrainedTokenizerBase") -> str:
     """The first special token that the template writes after an answer, else the end-of-sequence token."""
     after = _after_prompt(tokenizer, Message(role="assistant", content="probe-answer")).partition("probe-answer")[2]
-    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    found = [(after.index(token), token) for token in special if token in after]
+    found = [(after.index(token), token) for token in _special_tokens(tokenizer) if token in after]
     return min(found)[1] if found else str(tokenizer.eos_token)
 
 
@@ -388,21 +465,14 @@ def _shows_tools(tokenizer: "PreTrainedTokenizerBase") -> bool:
     return all(sentinel in text for sentinel in shown) and not is_double_encoded
 
 
-def _kit_template(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """ChatML where the tokenizer has its tokens, else plain headings; begins with BOS where the tokenizer adds it."""
-    markers = [tokenizer(marker, add_special_tokens=False)["input_ids"] for marker in ("<|im_start|>", "<|im_end|>")]
-    knows_chatml = all(len(ids) == 1 and ids[0] != tokenizer.unk_token_id for ids in markers)
-    name = "hermes.jinja" if knows_chatml else "hermes_generic.jinja"
-    template = (resources.files("fcdistill.prompts") / "templates" / name).read_text(encoding="utf-8")
-    begins_with_bos = tokenizer.bos_token is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-    return ("{{- bos_token -}}\n" if begins_with_bos else "") + template
-
-
 def _response_template(tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any] | None:
     """How transformers parses answers of this tokenizer's template; None where it does not write Hermes blocks."""
-    prompt = _render(tokenizer, [_PROBE_REQUEST], [], add_generation_prompt=True)
-    generation_prompt = prompt[len(_render(tokenizer, [_PROBE_REQUEST], [])) :]
-    if not generation_prompt or "<tool_call>" not in calls_text(tokenizer, [_PROBE_CALL]):
+    prompt = _render(tokenizer, [_PROBE_REQUEST], [_PROBE_TOOL], add_generation_prompt=True)
+    generation_prompt = prompt[len(_render(tokenizer, [_PROBE_REQUEST], [_PROBE_TOOL])) :]
+    is_tagged_json = call_format(tokenizer).dialect == "hermes" and "<tool_call>" in calls_text(
+        tokenizer, [_PROBE_CALL]
+    )
+    if not generation_prompt or not is_tagged_json:
         return None
     stops = tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer))
     call = {

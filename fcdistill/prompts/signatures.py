@@ -10,65 +10,81 @@ from collections.abc import Mapping
 from typing import Any
 
 from fcdistill.records import ToolSpec
+from fcdistill.tools.parameters import all_members, alternatives, listed_values, members, suggested_types
 from fcdistill.tools.refs import read_schema
 
 __all__ = ["compact_signature"]
 
+_MAX_ALTERNATIVES = 16
 _MAX_DEPTH = 8
 _MAX_PATTERN_CHARACTERS = 48
 _PLAIN_WORD = re.compile(r"[\w.+:/-]+")
+_LIKE_OTHERS = re.compile(
+    r"(?i:true|false|null|none|nan|inf(?:inity)?)|(?i:str|int|number|bool|any|object)"
+    r"|[+-]?(?:\.[0-9]|[0-9])[0-9_]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?"
+)
+"""Words that could be taken for a number, a truth value, null or one of the types of a signature."""
 _TYPE_NAMES = {"string": "str", "integer": "int", "number": "number", "boolean": "bool", "null": "null"}
 
 
 def compact_signature(spec: ToolSpec) -> str:
     """One line: `name(required: type, optional?: type)  # description`.
 
-    Types are `str`, `int 0..100`, `a|b|c`, `[item]`, `{key: type, optional?: type}`, `bool`, `null` and `any`.
+    Types are `str`, `int 0..100`, `a|b|c`, `[item]`, `{key: type, optional?: type}`, `bool`, `null` and `any`. Words
+    that read like another value are in quotes. A tool that is called in one of several ways shows all of them:
+    `name(a: str) | name(b: int)`.
     """
-    root = read_schema(spec.parameters, spec.parameters)
-    head = f"{spec.name}({_members(root, spec.parameters, 0) if isinstance(root, Mapping) else ''})"
+    ways = _alternatives(spec.parameters, spec.parameters)
+    heads = dict.fromkeys(f"{spec.name}({_members(way, spec.parameters, 0)})" for way in ways)
+    head = " | ".join(heads) or f"{spec.name}()"
     description = " ".join(spec.description.split())
     return f"{head}  # {description}" if description else head
 
 
+def _alternatives(schema: Any, root: Mapping[str, Any], depth: int = 0) -> list[dict[str, Any]]:
+    """What a value may be: each of the alternatives, or where they are too many, one object with all their members."""
+    found = alternatives(schema, root, _MAX_ALTERNATIVES)
+    if found is not None or depth > _MAX_DEPTH:
+        return found or []
+    own = read_schema(schema, root)
+    names, required = all_members(own, root)
+    objects = [{**own, "properties": names, "required": required}] if names else []
+    if "type" in own and objects:
+        return objects
+    branches = [each for keyword in ("allOf", "anyOf", "oneOf") for each in own.get(keyword, ())]
+    apart = [each for branch in branches for each in _alternatives(branch, root, depth + 1)]
+    return [*objects, *(each for each in apart if not objects or "object" not in suggested_types(each))]
+
+
 def _members(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> str:
     required = set(schema.get("required", ()))
-    members = [
+    shown = [
         f"{name}{'' if name in required else '?'}: {_type(value, root, depth + 1)}"
-        for name, value in schema.get("properties", {}).items()
+        for name, value in members(schema, root).items()
     ]
+    for pattern, value in schema.get("patternProperties", {}).items():
+        named = f"/{pattern}/" if len(pattern) <= _MAX_PATTERN_CHARACTERS else "*"
+        shown.append(f"{named}: {_type(value, root, depth + 1)}")
     others = schema.get("additionalProperties")
     if isinstance(others, Mapping):
-        members.append(f"*: {_type(others, root, depth + 1)}")
-    return ", ".join(members)
+        shown.append(f"*: {_type(others, root, depth + 1)}")
+    return ", ".join(shown)
 
 
 def _type(schema: Any, root: Mapping[str, Any], depth: int) -> str:
     resolved = read_schema(schema, root)
-    return _shown(resolved, root, depth if resolved is schema else depth + 1)
-
-
-def _shown(schema: Any, root: Mapping[str, Any], depth: int) -> str:
-    """The type of a schema that refers to nothing."""
-    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
+    if not isinstance(resolved, Mapping) or (depth := depth if resolved is schema else depth + 1) > _MAX_DEPTH:
         return "any"
-    if "allOf" in schema:  # what no other keyword says exactly
-        merged = {key: value for key, value in schema.items() if key != "allOf"}
-        for part in schema["allOf"]:
-            merged.update(part if isinstance(part, Mapping) else {})
-        return _shown(merged, root, depth + 1)
-    if "const" in schema:
-        return _literal(schema["const"])
-    if "enum" in schema:
-        options = [_literal(value) for value in schema["enum"]]
-    elif "anyOf" in schema or "oneOf" in schema:
-        options = [_type(part, root, depth + 1) for part in schema.get("anyOf", schema.get("oneOf", ()))]
-    else:
-        types = schema.get("type", "object" if "properties" in schema else "any")
-        options = [_one_type(name, schema, root, depth) for name in ([types] if isinstance(types, str) else types)]
-    if schema.get("nullable") is True:
-        options.append("null")
-    return "|".join(dict.fromkeys(options))
+    options = [option for each in _alternatives(resolved, root) for option in _options(each, root, depth)]
+    return "|".join(dict.fromkeys(options)) or "any"
+
+
+def _options(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> list[str]:
+    """The types, or the values, of a schema without alternatives."""
+    values = listed_values(schema, root)
+    if values is not None:
+        return [_literal(value) for value in values]
+    return [_one_type(name, schema, root, depth) for name in suggested_types(schema) or ["any"]]
 
 
 def _one_type(name: str, schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> str:
@@ -108,6 +124,7 @@ def _number_range(schema: Mapping[str, Any]) -> str:
 
 
 def _literal(value: Any) -> str:
-    if isinstance(value, str) and _PLAIN_WORD.fullmatch(value):
+    """A value as it has to be written; words without quotes, unless they read like a value of another type."""
+    if isinstance(value, str) and _PLAIN_WORD.fullmatch(value) and not _LIKE_OTHERS.fullmatch(value):
         return value
     return json.dumps(value, ensure_ascii=False)

@@ -128,6 +128,8 @@ class Prediction(Record):
     """Seconds of the batch that answered this case, divided by the batch's size."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    thought_tokens: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Those of the completion tokens with which the model thought; None where that is not known."""
     error: str | None = None
 
 
@@ -149,6 +151,7 @@ class SavedPrediction(Record):
     latency_s: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    thought_tokens: int | None = None
     error: str | None = None
     """Why there is no answer; the case stays unscored."""
 
@@ -337,6 +340,17 @@ class Report(Record):
     latency_s: Distribution
     prompt_tokens: Distribution
     completion_tokens: Distribution
+    thought_tokens: Distribution = Distribution(n=0, mean=None, p50=None, p95=None)
+    """Of the completion tokens those with which the model thought."""
+    dialects: dict[str, int] = Field(default_factory=dict)
+    """Answers by the format in which their calls stand, the commonest first; `unknown` are marks of a call in no known
+    one."""
+    dialect: str | None = None
+    """The format that the model's chat template writes; null where that is not known here."""
+    num_other_dialect: int | None = None
+    """Answers with a call in another format than that; null where it is not known."""
+    num_unknown_dialect: int = 0
+    """Answers with marks of a call in no known format."""
     model: ModelRef | None
     cases_sha256: str
     tools_sha256: str | None

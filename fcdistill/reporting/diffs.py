@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from fcdistill.evaluation.comparators import EXACT, assign, compare, escape_pointer, parse_rule
 from fcdistill.records import EvalCase, Score, ScoreError, ToolCall
-from fcdistill.toolcalls.equality import same_value
+from fcdistill.records.equality import same_value
 
 __all__ = ["ArgumentDiff", "CallDiff", "diff_calls"]
 

@@ -146,6 +146,7 @@ def _distributions(report: Report) -> list[tuple[str, str, Distribution]]:
         ("Latency", "s", report.latency_s),
         ("Prompt tokens", "", report.prompt_tokens),
         ("Completion tokens", "", report.completion_tokens),
+        *([("Thought tokens", "", report.thought_tokens)] if report.thought_tokens.mean else []),
     ]
     return [(name, unit, distribution) for name, unit, distribution in found if distribution.n]
 
@@ -159,6 +160,8 @@ def _provenance(report: Report) -> list[tuple[str, str]]:
         ("Tools SHA-256", report.tools_sha256 or NOTHING),
         ("Chat template SHA-256", report.template_sha256 or NOTHING),
         ("Tools in the prompt", report.tools_in_prompt or NOTHING),
+        ("Format of calls", report.dialect or NOTHING),
+        ("Answers by format", ", ".join(f"{name}: {count}" for name, count in report.dialects.items()) or NOTHING),
         ("Decoding", decoding(report)),
         ("Decode settings SHA-256", report.decode_sha256 or NOTHING),
         ("Default equals omitted", "yes" if report.default_equals_omitted else "no"),

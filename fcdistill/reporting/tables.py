@@ -251,6 +251,10 @@ def _figures(report: Report) -> _Rows:
         ("argument F1", report.argument_f1),
     )
     rows += [(name, percent(value), "", "") for name, value in arguments]
+    if report.num_other_dialect:
+        rows.append((f"answers with calls not in {report.dialect}", str(report.num_other_dialect), "", ""))
+    if report.num_unknown_dialect:
+        rows.append(("answers with calls in no known format", str(report.num_unknown_dialect), "", ""))
     for name, distribution, unit in _distributions(report):
         if distribution.n:
             rows += [
@@ -265,6 +269,7 @@ def _distributions(report: Report) -> tuple[tuple[str, Distribution, str], ...]:
         ("latency", report.latency_s, "s"),
         ("prompt tokens", report.prompt_tokens, ""),
         ("completion tokens", report.completion_tokens, ""),
+        *((("thought tokens", report.thought_tokens, ""),) if report.thought_tokens.mean else ()),
     )
 
 
@@ -319,6 +324,7 @@ def _provenance(report: Report) -> _Rows:
         ("tools SHA-256", report.tools_sha256 or NOTHING),
         ("chat template SHA-256", report.template_sha256 or NOTHING),
         ("tools in the prompt", report.tools_in_prompt or NOTHING),
+        ("format of calls", report.dialect or NOTHING),
         ("decoding", decoding(report)),
         ("decode settings SHA-256", report.decode_sha256 or NOTHING),
         ("default equals omitted", "yes" if report.default_equals_omitted else "no"),

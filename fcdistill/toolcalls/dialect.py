@@ -24,6 +24,7 @@ __all__ = [
     "Source",
     "Span",
     "Tags",
+    "UNKNOWN_DIALECT",
     "attempt_error",
     "one_region",
 ]
@@ -31,6 +32,9 @@ __all__ = [
 ErrorKind = Literal[
     "invalid_json", "invalid_syntax", "duplicate_key", "not_finite", "unclosed", "not_a_call", "unknown_dialect"
 ]
+UNKNOWN_DIALECT = "unknown"
+"""Whose the marks of a call are that no dialect has."""
+
 Span = tuple[int, int]
 Part = tuple[int, int, Literal["name", "arg_key", "arg_value"]]
 """A stretch of a call: start, end, and what stands there."""
@@ -143,11 +147,18 @@ Reader = Callable[[Source, int], Found | None]
 
 @dataclass(frozen=True)
 class ServerParsers:
-    """What servers call the parser of this dialect (`--tool-call-parser` of vLLM and SGLang); None: they have none."""
+    """What servers call the parser of this dialect (`--tool-call-parser` of vLLM and SGLang); None: they have none.
+
+    llama.cpp's server has no names for them: it derives its parser from the chat template.
+    """
 
     vllm: str | None = None
     sglang: str | None = None
-    llama_cpp: str | None = None
+
+    @property
+    def by_server(self) -> dict[str, str]:
+        """The names that there are, by server."""
+        return {name: value for name, value in (("vllm", self.vllm), ("sglang", self.sglang)) if value is not None}
 
 
 @dataclass(frozen=True)
@@ -196,7 +207,8 @@ class Dialect:
         read: its reader; called where one of its openings, or its `pattern`, begins.
         write: calls as text that `read` reads back.
         syntax: how arguments are written.
-        pattern: a regular expression for where it may begin without any of the openings.
+        pattern: a regular expression for where it may begin without any of the openings; it begins with a bracket.
+        beginning: one for where it may begin at the very start of an answer.
         servers: who can read it behind an API.
         tags: with syntax `xml`, the tags.
         quote: with syntax `bare`, what stands before and behind a text.
@@ -208,6 +220,7 @@ class Dialect:
     write: Callable[[Sequence[ToolCall]], str]
     syntax: ArgumentSyntax = "json"
     pattern: str = ""
+    beginning: str = ""
     servers: ServerParsers = ServerParsers()
     tags: Tags | None = None
     quote: str = ""

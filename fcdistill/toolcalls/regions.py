@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fcdistill.toolcalls.dialect import Found, Region, Source, attempt_error
+from fcdistill.records import ParseError
+from fcdistill.toolcalls.dialect import UNKNOWN_DIALECT, Dialect, Found, Region, Source, attempt_error
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.thinking import OPENINGS, closing_before, thought_mark
 
@@ -44,7 +45,7 @@ def find_regions(
     source = Source(text, tools or {}, truncated, marker=_marker())
     regions: list[Region] = []
     position = 0
-    while match := _start().search(text, position):
+    while match := _next_start(text, position):
         start = match.start()
         if match.lastgroup == "thought":
             position = _read_thought(source, regions, start, match.group())
@@ -52,7 +53,7 @@ def find_regions(
         found, position = _read(source, start, match.lastgroup or "", match.group(), expected)
         for region in found:
             closing = None
-            if region.error is not None or any(not _is_read(attempt.verdict) for attempt in region.attempts):
+            if region.error is not None or any(isinstance(attempt.verdict, ParseError) for attempt in region.attempts):
                 closing = closing_before(text, region.start, region.end)
             if closing is not None:  # what broke the call off is the end of a thought that the prompt has opened
                 _close_thought(regions, closing)
@@ -64,25 +65,23 @@ def find_regions(
     return regions
 
 
-def _is_read(verdict: object) -> bool:
-    return not hasattr(verdict, "kind")
-
-
 def _read(source: Source, start: int, kind: str, mark: str, expected: str | None) -> Found:
     """What begins at a place: read by the dialect that is expected, else by the first that knows it."""
-    if kind in DIALECTS:
-        candidates = [DIALECTS[kind]]
-    else:
-        candidates = [dialect for dialect in DIALECTS.values() if mark in dialect.openings]
-        candidates.sort(key=lambda dialect: dialect.name != expected)
-    for dialect in candidates:
+    for dialect in (DIALECTS[kind],) if kind in DIALECTS else _candidates(mark, expected):
         found = dialect.read(source, start)
         if found is not None:
             return found
     if kind in DIALECTS:
         return [], start + len(mark)
     end = source.next_marker(start + len(mark))
-    return [Region(start, end, "unknown", error=attempt_error("unknown_dialect", (start, end)))], end
+    return [Region(start, end, UNKNOWN_DIALECT, error=attempt_error("unknown_dialect", (start, end)))], end
+
+
+@functools.lru_cache(maxsize=1024)
+def _candidates(mark: str, expected: str | None) -> tuple[Dialect, ...]:
+    """The dialects that begin with a mark, the expected one first."""
+    candidates = [dialect for dialect in DIALECTS.values() if mark in dialect.openings]
+    return tuple(sorted(candidates, key=lambda dialect: dialect.name != expected))
 
 
 def _read_thought(source: Source, regions: list[Region], start: int, mark: str) -> int:
@@ -112,17 +111,36 @@ def _marker() -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(MARKERS, key=len, reverse=True))))
 
 
+def _next_start(text: str, position: int) -> re.Match[str] | None:
+    """What a thought or a call may begin with, from a place on."""
+    if position == 0 and (match := _beginning().match(text)):
+        return match
+    possible, start = _possible(), _start()
+    while found := possible.search(text, position):
+        if match := start.match(text, found.start()):
+            return match
+        position = found.start() + 1
+    return None
+
+
 @functools.cache
 def _start() -> re.Pattern[str]:
-    """Where a thought or a call may begin: the groups are named for what it is."""
+    """What a thought or a call may begin with: the groups are named for what it is."""
     patterns = [f"(?P<{dialect.name}>{dialect.pattern})" for dialect in DIALECTS.values() if dialect.pattern]
-    return re.compile(
-        "|".join(
-            [
-                f"(?P<thought>{thought_mark()})",
-                f"(?P<mark>{_marker().pattern})",
-                *patterns,
-                f"(?P<unknown>{UNKNOWN_MARK})",
-            ]
-        )
-    )
+    known = [f"(?P<thought>{thought_mark()})", f"(?P<mark>{_marker().pattern})", *patterns]
+    return re.compile("|".join([*known, f"(?P<unknown>{UNKNOWN_MARK})"]))
+
+
+@functools.cache
+def _possible() -> re.Pattern[str]:
+    """Where that may be: found much faster than by trying all of it everywhere."""
+    words = [mark for mark in MARKERS if mark[0].isalpha()]
+    signs = {mark[0] for mark in (*MARKERS, *OPENINGS, *OPENINGS.values()) if not mark[0].isalpha()} | set("[{<")
+    return re.compile(f"[{re.escape(''.join(sorted(signs)))}]" + "".join(f"|{re.escape(word)}" for word in words))
+
+
+@functools.cache
+def _beginning() -> re.Pattern[str]:
+    """What a call may begin with at the very start of an answer alone."""
+    patterns = [f"(?P<{dialect.name}>{dialect.beginning})" for dialect in DIALECTS.values() if dialect.beginning]
+    return re.compile("|".join(patterns))

@@ -53,7 +53,7 @@ def write_tagged(calls: Sequence[ToolCall], tags: Tags) -> str:
     texts = [_call_text(call, tags) for call in calls]
     if not texts:
         return ""
-    space = tags.call_space if tags.opening.startswith("<") and tags.call_space else ""
+    space = tags.call_space
     if tags.one_block:
         return f"{tags.opening}{space}{tags.between.join(texts)}{space}{tags.closing}"
     inner = space if tags.call_end else ""

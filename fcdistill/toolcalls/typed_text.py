@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from fcdistill.records.equality import same_value
 from fcdistill.storage import StrictJsonError, loads_strict
-from fcdistill.toolcalls.equality import same_value
 from fcdistill.toolcalls.json_text import json_text
 from fcdistill.toolcalls.literals import PYTHON, LiteralError, read_literal
 from fcdistill.tools.parameters import property_schema, resolve_schema
@@ -100,8 +100,7 @@ def _allowed(schema: Any, root: Mapping[str, Any]) -> tuple[set[str], list[Any]]
         return {_type_of(value) for value in listed}, listed
     if named is None:
         return {"string", *(name for name, _ in _TYPES)}, listed
-    types = {named} if isinstance(named, str) else set(named)
-    return types | ({"null"} if schema.get("nullable") is True else set()), listed
+    return {named} if isinstance(named, str) else set(named), listed
 
 
 def _type_of(value: Any) -> str:

@@ -1,22 +1,26 @@
-"""Tool catalogues in: OpenAI `tools` JSON, an MCP `tools/list` result, or Python functions become `ToolSpec` records.
+"""Tool catalogues in: JSON in any of the layouts that teams have, or Python functions, become `ToolSpec` records.
 
 A catalogue that was read is sound: names are unique and fit every chat template, schemas are valid and refer only to
-themselves. Names with dots, as MCP servers have them, are mapped to underscores, and the mapping is kept. What calls
-are judged by is not known here (`validation`).
+themselves. Other names, as MCP servers have them, are mapped to such, and the mapping is kept. How sources are laid out
+is known to `catalog_layouts`; what calls are judged by is not known here (`validation`).
 """
 
+import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from fcdistill.errors import CatalogError, DataError
 from fcdistill.records import FunctionTool, ToolSpec
 from fcdistill.storage import read_json, sha256_json
+from fcdistill.tools.catalog_layouts import LAYOUTS, SourceTool, listed_tools, read_tool
 from fcdistill.tools.comparator_keyword import split_comparators
-from fcdistill.tools.python_functions import import_function
+from fcdistill.tools.json_schema import canonical_dialect
+from fcdistill.tools.python_functions import describe_function, import_function
 from fcdistill.tools.validation import check_spec
 
 __all__ = [
@@ -27,16 +31,16 @@ __all__ = [
     "load_catalog",
     "read_catalog",
     "safe_name",
+    "with_safe_names",
 ]
 
-_LAYOUTS = "OpenAI tools (an array or a single tool), or the result of MCP tools/list"
-_OPENAI_KEYS = frozenset({"name", "description", "parameters", "strict", "return"})
-"""`strict` asks a server for constrained decoding, `return` is what transformers adds: neither is shown to a model."""
-_MCP_KEYS = frozenset(
-    {"name", "description", "inputSchema", "outputSchema", "title", "annotations", "icons", "execution", "_meta"}
-)
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LONGEST_NAME = 64
+_NAME_DIGITS = 8
+_UNSAFE = re.compile(r"[ -,./:-@\[-^`{-~]")
+"""What ASCII prints besides letters, digits, '_' and '-'."""
 _FUNCTION_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(,[A-Za-z_][\w.:]*)*")
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -45,21 +49,35 @@ class Catalog:
 
     Attributes:
         specs: the tools, in the order of their source.
-        original_names: name to the name with dots that its source gave, where they differ.
+        original_names: name to the name that its source gave, where they differ.
         returns: name to the JSON Schema of what the tool gives back, where the source says it (MCP's `outputSchema`,
             or the `return` of a function).
         comparators: `tool.param` to how an eval compares it, where the source says so (`comparator_keyword`).
+        left_out: the tools of the source that can't be used, each with the reason.
+        unread: its keys that have no meaning here, in one sentence; empty where there are none.
     """
 
     specs: tuple[ToolSpec, ...]
     original_names: Mapping[str, str] = field(default_factory=dict)
     returns: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     comparators: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = field(default=(), compare=False)
+    unread: str = field(default="", compare=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the source is not in the catalogue, in sentences for its reader."""
+        return (*self.left_out, *([self.unread] if self.unread else []))
 
     @cached_property
     def by_name(self) -> dict[str, ToolSpec]:
         """The tools by name."""
         return {spec.name: spec for spec in self.specs}
+
+    @cached_property
+    def safe_names(self) -> dict[str, str]:
+        """The name that a source gave to its name here, where they differ."""
+        return {source: name for name, source in self.original_names.items()}
 
     @cached_property
     def tools(self) -> tuple[FunctionTool, ...]:
@@ -73,19 +91,33 @@ class Catalog:
         return sha256_json({"tools": tools, "comparators": dict(self.comparators)} if self.comparators else tools)
 
 
-def load_catalog(ref: str) -> Catalog:
-    """The catalogue that `module:function[,function...]` or else a path names. Raises `CatalogError`."""
+def load_catalog(ref: str, *, skip_invalid: bool = False) -> Catalog:
+    """The catalogue that `module:function[,function...]` or else a path names.
+
+    Args:
+        ref: the reference.
+        skip_invalid: leave out tools that are not sound, each with a note.
+
+    Raises:
+        CatalogError: as `read_catalog` and `catalog_from_functions` say.
+    """
     if _FUNCTION_REFERENCE.fullmatch(ref) and not Path(ref).exists():
         module, _, names = ref.partition(":")
-        return catalog_from_functions([name if ":" in name else f"{module}:{name}" for name in names.split(",")])
-    return read_catalog(Path(ref))
+        refs = [name if ":" in name else f"{module}:{name}" for name in names.split(",")]
+        return catalog_from_functions(refs, skip_invalid=skip_invalid)
+    return read_catalog(Path(ref), skip_invalid=skip_invalid)
 
 
-def read_catalog(path: Path) -> Catalog:
+def read_catalog(path: Path, *, skip_invalid: bool = False) -> Catalog:
     """The catalogue in a JSON file.
 
     Accepts OpenAI's `tools` (an array or a single tool, bare or wrapped as `{"type": "function", "function": ...}`) and
-    an MCP `tools/list` result (`{"tools": [...]}`, its bare array, or the JSON-RPC response around it).
+    older `functions`, an MCP `tools/list` result (`{"tools": [...]}`, its bare array, the JSON-RPC response around it,
+    or an array of these: its pages), and the tools of Anthropic, Gemini and Bedrock as their APIs take them.
+
+    Args:
+        path: the file.
+        skip_invalid: leave out tools that are not sound, each with a note.
 
     Raises:
         CatalogError: the file is missing or malformed, or a tool is not sound.
@@ -95,218 +127,161 @@ def read_catalog(path: Path) -> Catalog:
         document = read_json(path, "tool catalogue")
     except DataError as error:
         raise CatalogError(error.found, required=error.required, fix=error.fix) from None
-    return catalog_from_document(document, origin)
+    return catalog_from_document(document, origin, skip_invalid=skip_invalid)
 
 
-def catalog_from_document(document: Any, origin: str) -> Catalog:
+def catalog_from_document(document: Any, origin: str, *, skip_invalid: bool = False) -> Catalog:
     """The catalogue in JSON values of one of the layouts that `read_catalog` accepts.
 
     Args:
         document: what the JSON says.
         origin: where it stands, for errors.
+        skip_invalid: leave out tools that are not sound, each with a note.
 
     Raises:
         CatalogError: it is in no known layout, or a tool is not sound.
     """
-    items = _items(document, origin)
-    named = [_named_spec(item, f"{origin}, tool {number}") for number, item in enumerate(items, 1)]
-    return _catalog(named, origin, _returns(items))
+    sources = [
+        partial(read_tool, item, f"{origin}, tool {number}")
+        for number, item in enumerate(listed_tools(document, origin), 1)
+    ]
+    return _catalog(sources, origin, skip_invalid=skip_invalid)
 
 
 def catalog_from_tools(tools: Sequence[FunctionTool]) -> Catalog:
     """The catalogue that these records make. Raises `CatalogError` where they are not sound together."""
-    return _catalog([(tool.function.name, tool.function) for tool in tools], "tools")
+    specs = [tool.function for tool in tools]
+    sources = [SourceTool("tools", spec.name, spec.description, spec.parameters, None, ()) for spec in specs]
+    return _catalog([partial(_itself, source) for source in sources], "tools")
 
 
-def catalog_from_functions(refs: Sequence[str]) -> Catalog:
+def catalog_from_functions(refs: Sequence[str], *, skip_invalid: bool = False) -> Catalog:
     """The catalogue of Python functions, each `module:function`; modules in the current directory are found too.
 
     Types come from the annotations, descriptions from a Google-style docstring, as `transformers.utils.get_json_schema`
-    reads them. An optional type becomes a JSON Schema type with `null`.
+    reads them. An optional type becomes a JSON Schema type with `null`, and `**options` further arguments of its type.
+
+    Args:
+        refs: the functions.
+        skip_invalid: leave out functions that can't be described, each with a note.
 
     Raises:
         CatalogError: a function can't be imported or described.
     """
-    origin = f"functions {', '.join(refs)}"
-    items = [_described(ref) for ref in refs]
-    named = [_named_spec(item, f"function {ref}") for item, ref in zip(items, refs, strict=True)]
-    return _catalog(named, origin, _returns(items))
+    functions = [(ref, import_function(ref, CatalogError)) for ref in refs]
+
+    def described(ref: str, function: Callable[..., Any]) -> SourceTool:
+        return read_tool(describe_function(function, ref), f"function {ref}")
+
+    sources = [partial(described, ref, function) for ref, function in functions]
+    return _catalog(sources, f"functions {', '.join(refs)}", skip_invalid=skip_invalid)
 
 
 def safe_name(name: str) -> str:
-    """A tool's name without dots, which several chat templates and APIs refuse."""
-    return name.replace(".", "_")
+    """A tool's name as every chat template and API takes it: letters, digits, '_' and '-', at most 64 of them.
+
+    Other signs that ASCII prints become '_'; a longer name is cut and ends in digits that are the name's own. A name of
+    other signs still can't be called.
+    """
+    if len(name) > _LONGEST_NAME:
+        digits = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_NAME_DIGITS]
+        name = f"{name[: _LONGEST_NAME - _NAME_DIGITS - 1]}_{digits}"
+    return _UNSAFE.sub("_", name)
 
 
-def _items(document: Any, origin: str) -> list[Any]:
-    """The tools of a document in any of the layouts."""
-    found = document
-    if isinstance(found, dict) and "jsonrpc" in found and "error" in found:
-        raise CatalogError(f"{origin} is a JSON-RPC error: {found['error']!r}", required=_LAYOUTS, fix="ask again")
-    if isinstance(found, dict) and isinstance(found.get("result"), dict):
-        found = found["result"]
-    if isinstance(found, dict) and "tools" in found:
-        if found.get("nextCursor"):
+def with_safe_names(key: str, safe_names: Mapping[str, str]) -> str:
+    """A key that begins with a tool's name and a dot, with the tool's name in the catalogue.
+
+    Args:
+        key: such as `tool.param`; the tool's original name may hold dots too.
+        safe_names: original to safe names.
+    """
+    tool = max((name for name in safe_names if key.startswith(f"{name}.")), key=len, default=None)
+    return key if tool is None else safe_names[tool] + key[len(tool) :]
+
+
+class _Builder:
+    """Takes tools one by one into a catalogue, after the checks that concern each and its predecessors."""
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+        self._sources: dict[str, str] = {}
+        self.specs: list[ToolSpec] = []
+        self.returns: dict[str, dict[str, Any]] = {}
+        self.comparators: dict[str, str] = {}
+        self.unread: defaultdict[str, list[str]] = defaultdict(list)
+        """Keys without a meaning, each with the tools that have it."""
+
+    @property
+    def original_names(self) -> dict[str, str]:
+        """Name to the name in the source, where they differ."""
+        return {name: source for name, source in self._sources.items() if name != source}
+
+    def add(self, tool: SourceTool) -> None:
+        """Take a tool. Raises `CatalogError` where it is not sound, or has the name of an earlier one."""
+        name = safe_name(tool.name)
+        if not _NAME.fullmatch(name):
             raise CatalogError(
-                f"{origin} is one page of several: it has a nextCursor",
-                required="the whole list",
-                fix="fetch the other pages and put all tools into one array",
+                f"{tool.where}: the name can't be called",
+                required="letters, digits, '_', '-' (and other signs of ASCII, such as '.' and '/', which become '_')",
+                fix="rename the tool",
             )
-        found = found["tools"]
-    elif isinstance(found, dict) and found.keys() & {"name", "function", "type"}:
-        found = [found]
-    if not isinstance(found, list):
-        raise CatalogError(
-            f"{origin} holds {_kind(found)}, in no known layout", required=_LAYOUTS, fix="see schemas/README.md"
-        )
-    return found
-
-
-def _named_spec(item: Any, where: str) -> tuple[str, ToolSpec]:
-    """A tool's name in its source, and the tool."""
-    tool = _unwrapped(item, where)
-    name = tool.get("name")
-    if not isinstance(name, str):
-        raise CatalogError(f"{where} has no name: found {_kind(name)}", required="a string", fix="give it a name")
-    where = f"{where} ({name!r})"
-    schema_key, known = (
-        ("inputSchema", _MCP_KEYS) if "inputSchema" in tool else ("parameters", _OPENAI_KEYS | _MCP_KEYS)
-    )
-    unknown = sorted(tool.keys() - known)
-    if unknown:
-        raise CatalogError(
-            f"{where}: unknown key {unknown[0]!r}",
-            required=f"name, description and {schema_key}",
-            fix="remove or rename it",
-        )
-    if not _NAME.fullmatch(safe_name(name)):
-        raise CatalogError(
-            f"{where}: the name can't be called",
-            required="1 to 64 letters, digits, '_', '-' (and '.', which becomes '_')",
-            fix="rename the tool",
-        )
-    description = tool.get("description")
-    if not isinstance(description, str | None):
-        raise CatalogError(f"{where}: description is {_kind(description)}", required="a string", fix="make it one")
-    parameters = tool.get(schema_key)
-    if parameters is None or parameters == {}:
-        parameters = {"type": "object", "properties": {}}
-    if not isinstance(parameters, dict):
-        raise CatalogError(
-            f"{where}: {schema_key} is {_kind(parameters)}",
-            required="a JSON Schema object, or nothing for a tool without parameters",
-            fix="write the schema of the arguments object",
-        )
-    return name, ToolSpec(name=safe_name(name), description=description or "", parameters=parameters)
-
-
-def _unwrapped(item: Any, where: str) -> dict[str, Any]:
-    """The tool inside OpenAI's wrapping, if it has one."""
-    if not isinstance(item, dict):
-        raise CatalogError(f"{where} is {_kind(item)}", required="an object", fix=f"write it as in {_LAYOUTS}")
-    if "type" in item and item["type"] != "function":
-        raise CatalogError(
-            f"{where} has type {item['type']!r}", required="type 'function'", fix="remove tools that a server provides"
-        )
-    if "function" not in item:
-        return {key: value for key, value in item.items() if key != "type"}
-    unknown = sorted(item.keys() - {"type", "function", "strict"})
-    if unknown or not isinstance(item["function"], dict):
-        found = f"unknown key {unknown[0]!r} beside function" if unknown else f"function is {_kind(item['function'])}"
-        raise CatalogError(
-            f"{where}: {found}",
-            required='{"type": "function", "function": {"name": ..., "description": ..., "parameters": ...}}',
-            fix="put name, description and parameters inside function",
-        )
-    return item["function"]
-
-
-def _kind(value: Any) -> str:
-    names = {bool: "a boolean", str: "a string", list: "an array", dict: "an object", type(None): "nothing"}
-    return names.get(type(value), "a number")
-
-
-def _returns(items: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What the tools of a source say of their results, by name; the tools themselves are known to be sound."""
-    tools = [item.get("function", item) for item in items]
-    said = {safe_name(tool["name"]): tool.get("outputSchema", tool.get("return")) for tool in tools}
-    return {name: schema for name, schema in said.items() if isinstance(schema, dict)}
-
-
-def _catalog(
-    named: Iterable[tuple[str, ToolSpec]], origin: str, returns: Mapping[str, dict[str, Any]] | None = None
-) -> Catalog:
-    """The catalogue of tools, each with its name in the source, after the checks that concern them all."""
-    sources: dict[str, str] = {}
-    specs = []
-    comparators: dict[str, str] = {}
-    for source_name, spec in named:
-        if spec.name in sources:
-            first = sources[spec.name]
+        if name in self._sources:
+            first = self._sources[name]
             raise CatalogError(
-                f"{origin}: two tools are called {source_name!r}"
-                if first == source_name
-                else f"{origin}: {first!r} and {source_name!r} are both called {spec.name!r} once dots are replaced",
+                f"{self._origin}: two tools are called {tool.name!r}"
+                if first == tool.name
+                else f"{self._origin}: {first!r} and {tool.name!r} are both called {name!r} once their names are made "
+                "of letters, digits, '_' and '-' alone",
                 required="unique names",
                 fix="rename one",
             )
+        spec = ToolSpec(name=name, description=tool.description, parameters=canonical_dialect(tool.parameters))
         problems = check_spec(spec)
         if problems:
             raise CatalogError(
-                f"{origin}: the parameters of tool {source_name!r} can't be used:\n  " + "\n  ".join(problems),
+                f"{self._origin}: the parameters of tool {tool.name!r} can't be used:\n  " + "\n  ".join(problems),
                 required="a JSON Schema of the arguments object that is valid and refers only to itself",
                 fix="correct the schema at the named place",
             )
-        sources[spec.name] = source_name
-        bare, own_comparators = split_comparators(spec, origin)
-        specs.append(bare)
-        comparators |= own_comparators
-    if not specs:
-        raise CatalogError(f"{origin}: there is no tool", required="at least one tool", fix=f"give {_LAYOUTS}")
-    original_names = {name: source for name, source in sources.items() if name != source}
-    return Catalog(tuple(specs), original_names, returns or {}, comparators)
+        bare, comparators = split_comparators(spec, self._origin)
+        self._sources[name] = tool.name
+        self.specs.append(bare)
+        self.comparators |= comparators
+        if tool.returns is not None:
+            self.returns[name] = tool.returns
+        for key in tool.unread:
+            self.unread[key].append(tool.name)
 
 
-def _described(ref: str) -> dict[str, Any]:
-    """What transformers makes of a function: name, description and parameters."""
-    from transformers.utils import chat_template_utils, get_json_schema
-
-    function = import_function(ref, CatalogError)
-    try:
-        tool: dict[str, Any] = get_json_schema(function)["function"]
-    except (
-        chat_template_utils.DocstringParsingException,
-        chat_template_utils.TypeHintParsingException,
-        NameError,
-        TypeError,
-        ValueError,
-    ) as error:
+def _catalog(sources: Iterable[Callable[[], SourceTool]], origin: str, *, skip_invalid: bool = False) -> Catalog:
+    """The catalogue of tools, each of which is read when it is asked for."""
+    builder, left_out = _Builder(origin), []
+    for read in sources:
+        try:
+            builder.add(read())
+        except CatalogError as error:
+            if not skip_invalid:
+                raise
+            left_out.append(f"left out, as it can't be used: {' '.join(error.found.split())}")
+    if not builder.specs:
         raise CatalogError(
-            f"function {ref} can't be described: {error}",
-            required="type hints and a Google-style docstring that describes every argument",
-            fix="complete the function's signature and docstring",
-        ) from None
-    return {**tool, "parameters": _with_null_types(tool["parameters"])}
+            "; ".join([f"{origin}: there is no tool", *left_out]), required="at least one tool", fix=f"give {LAYOUTS}"
+        )
+    keys = ", ".join(f"{key!r} ({_counted(names)})" for key, names in sorted(builder.unread.items()))
+    return Catalog(
+        tuple(builder.specs),
+        builder.original_names,
+        builder.returns,
+        builder.comparators,
+        tuple(left_out),
+        f"{origin}: keys without a meaning here are not read: {keys}" if keys else "",
+    )
 
 
-def _with_null_types(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with `nullable: true`, which JSON Schema does not know, said as a type."""
-    result = {key: value for key, value in schema.items() if key != "nullable"}
-    for key in ("items", "additionalProperties"):
-        if isinstance(result.get(key), dict):
-            result[key] = _with_null_types(result[key])
-    for key in ("prefixItems", "anyOf"):
-        if key in result:
-            result[key] = [_with_null_types(each) for each in result[key]]
-    if "properties" in result:
-        result["properties"] = {name: _with_null_types(each) for name, each in result["properties"].items()}
-    if not schema.get("nullable"):
-        return result
-    if "anyOf" in result:
-        result["anyOf"] = [*result["anyOf"], {"type": "null"}]
-    if "type" in result:
-        types = result["type"] if isinstance(result["type"], list) else [result["type"]]
-        result["type"] = list(dict.fromkeys([*types, "null"]))
-    if "enum" in result and None not in result["enum"]:
-        result["enum"] = [*result["enum"], None]
-    return result
+def _counted(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= _MOST_NAMED else f"{len(names)} tools"
+
+
+def _itself(tool: SourceTool) -> SourceTool:
+    return tool

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from referencing import Specification
-from referencing.jsonschema import DRAFT202012, specification_with
+from referencing.jsonschema import specification_with
 
 from fcdistill.errors import CatalogError
 from fcdistill.records import ToolSpec
+from fcdistill.tools.json_schema import Draft202012Validator, dialect_of
 
 __all__ = ["COMPARATOR_KEYWORD", "split_comparators"]
 
@@ -45,7 +46,8 @@ def split_comparators(spec: ToolSpec, origin: str) -> tuple[ToolSpec, dict[str, 
         properties[name] = {key: value for key, value in schema.items() if key != COMPARATOR_KEYWORD}
     if comparators:
         spec = spec.model_copy(update={"parameters": {**spec.parameters, "properties": properties}})
-    dialect = specification_with(spec.parameters.get("$schema", ""), default=DRAFT202012)
+    named = dialect_of(spec.parameters) or Draft202012Validator
+    dialect = specification_with(str(named.META_SCHEMA["$schema"]))
     if any(COMPARATOR_KEYWORD in schema for schema in _schemas(spec.parameters, dialect)):
         raise CatalogError(
             f"{origin}: {spec.name} has an {COMPARATOR_KEYWORD} that does not belong to a parameter",

@@ -6,12 +6,12 @@ of their names is declared; under `anyOf` and `oneOf` the place is closed only i
 This is stricter than JSON Schema, and it judges no values: that is `validation`.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fcdistill.tools.json_schema import Draft4Validator, Draft6Validator, Draft7Validator, Validator
+from fcdistill.tools.patterns import Pattern, pattern_for
 from fcdistill.tools.refs import EndlessReferenceError, Leaf
 
 __all__ = ["Level", "Levels", "Place"]
@@ -46,7 +46,7 @@ class Level:
     """
 
     names: Mapping[str, "Place | None"]
-    patterns: tuple[tuple[re.Pattern[str], "Place"], ...] = ()
+    patterns: tuple[tuple[Pattern, "Place"], ...] = ()
     rest: "Place | None" = None
     positions: tuple["Place", ...] = ()
     items: "Place | None" = None
@@ -60,7 +60,7 @@ class Level:
         if name in self.names:
             return True, self.names[name]
         for pattern, place in self.patterns:
-            if pattern.search(name):
+            if pattern.found_in(name):
                 return True, place
         return self.allows_others or not self.declares, self.rest
 
@@ -132,6 +132,7 @@ class Levels:
         """What the schema's own keywords say, those of its subschemas in place left aside."""
         schema = leaf.schema
         types = schema.get("type", "object")
+        named = schema.get("patternProperties", {})
         others = [schema[key] for key in ("additionalProperties", "unevaluatedProperties") if key in schema]
         positions = schema.get("prefixItems", schema.get("items"))
         later = schema.get("items") if isinstance(schema.get("items"), dict) else schema.get("additionalItems")
@@ -140,15 +141,17 @@ class Levels:
         return Level(
             names=names,
             patterns=tuple(
-                (re.compile(pattern), leaf.inside(each))
-                for pattern, each in schema.get("patternProperties", {}).items()
+                (pattern, leaf.inside(each))
+                for written, each in named.items()
+                if (pattern := pattern_for(written)) is not None
             ),
             rest=_join([leaf.inside(each) for each in others if isinstance(each, dict)], either=False),
             positions=tuple(leaf.inside(each) for each in positions) if isinstance(positions, list) else (),
             items=leaf.inside(later) if isinstance(later, dict) else None,
             takes_objects="object" in ([types] if isinstance(types, str) else types),
             declares="properties" in schema or "patternProperties" in schema,
-            allows_others=any(each is not False for each in others),
+            # A pattern of names that can't be read might mean any.
+            allows_others=any(each is not False for each in others) or None in map(pattern_for, named),
         )
 
 

@@ -6,12 +6,12 @@ not followed here (`refs`): both schemas have none that apply in place.
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fcdistill.toolcalls.equality import same_value
+from fcdistill.records.equality import same_value
+from fcdistill.tools.patterns import pattern_for
 
 __all__ = ["CONSTRAINTS", "EVALUATING", "Join", "UNEVALUATED", "intersect", "join_schemas"]
 
@@ -208,13 +208,12 @@ def _members(ours: dict[str, Any], theirs: dict[str, Any], join: Join) -> dict[s
     for side, beside in (sides, sides[::-1]):
         if side.is_closed and beside.patterns.keys() - side.patterns.keys():
             return None  # no keyword says "names that match one pattern, and not the other"
-    try:
-        found = {
-            name: join([part for side in sides for part in side.named(name)])
-            for name in (first.properties | second.properties)
-        }
-    except re.error:
-        return None
+    if None in map(pattern_for, (*first.patterns, *second.patterns)):
+        return None  # nobody can say which names it means
+    found = {
+        name: join([part for side in sides for part in side.named(name)])
+        for name in (first.properties | second.properties)
+    }
     others = [side.others for side in sides if side.others is not None]
     merged: dict[str, Any] = {"additionalProperties": join(others)} if others else {}
     if merged.get("additionalProperties") is False:
@@ -251,6 +250,6 @@ class _Side:
         """The schemas that a property of this name must satisfy, those of patterns aside, which stay."""
         if name in self.properties:
             return [self.properties[name]]
-        if not self.is_closed or any(re.search(pattern, name) for pattern in self.patterns):
+        if not self.is_closed or any(pattern.found_in(name) for pattern in map(pattern_for, self.patterns) if pattern):
             return []
         return [self.others]

@@ -1,13 +1,15 @@
 """A schema document written anew so that all its references are plain ones: each a `$ref` to a definition.
 
-For readers that follow no other reference, such as the library behind constrained decoding. What the references come
-to is said in `refs`; what a grammar can enforce is not known here.
+Null is among the types where `nullable` allows it. For readers that follow no other reference, such as the library
+behind constrained decoding. What the references come to is said in `refs`; what a grammar can enforce is not known
+here.
 """
 
 import itertools
 from typing import Any
 
 from fcdistill.tools.intersection import CONSTRAINTS, EVALUATING, UNEVALUATED
+from fcdistill.tools.json_schema import with_null
 from fcdistill.tools.refs import Document, fragment_step, pointer_step
 
 __all__ = ["with_plain_references"]
@@ -28,8 +30,8 @@ _NAMED_BELOW = frozenset({"dependencies", "dependentSchemas", "patternProperties
 def with_plain_references(document: Document) -> tuple[dict[str, Any], dict[str, str]]:
     """An equal document in which every reference is a `$ref` to a definition, with annotations alone beside it.
 
-    It has no other base, no anchors and no definition that nothing refers to. A document without references is
-    returned itself.
+    It has no other base, no anchors and no definition that nothing refers to. A document without references and
+    without `nullable` is returned itself.
 
     Args:
         document: all of whose references can be followed.
@@ -42,7 +44,7 @@ def with_plain_references(document: Document) -> tuple[dict[str, Any], dict[str,
         UnusableReferenceError: a reference can't be followed.
     """
     schema: dict[str, Any] = document.root.schema
-    return _PlainWriter(document).written() if document.has_references() else (schema, {})
+    return (schema, {}) if document.is_plain() else _PlainWriter(document).written()
 
 
 class _PlainWriter:
@@ -112,7 +114,7 @@ class _PlainWriter:
             return self._plain(part, "/".join([pointer, *map(pointer_step, steps)]))
 
         written: dict[str, Any] = {}
-        for keyword, value in schema.items():
+        for keyword, value in with_null(schema).items():
             if keyword in _LEFT_BEHIND:
                 continue
             if keyword in _NAMED_BELOW and isinstance(value, dict):

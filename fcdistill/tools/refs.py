@@ -25,6 +25,7 @@ from fcdistill.tools.json_schema import (
     Draft202012Validator,
     Validator,
     dialect_of,
+    with_null,
 )
 
 __all__ = [
@@ -46,7 +47,7 @@ REFERENCE_KEYWORDS = ("$ref", "$dynamicRef", "$recursiveRef")
 
 _MAX_REFERENCES = 64
 """More schemas that apply in place one inside the other are no sound document (see `validation`)."""
-_IN_PLACE = frozenset({*REFERENCE_KEYWORDS, "allOf"})
+_IN_PLACE = frozenset({*REFERENCE_KEYWORDS, "allOf", "nullable"})
 _ALTERNATIVES = ("anyOf", "oneOf")
 _CLOSED_SETS = frozenset({"enum", "const"})
 _BREAKS_NULL = frozenset({"not", "if", "then", "else"})
@@ -191,6 +192,8 @@ class Document:
     def resolved(self, schema: Any) -> Any:
         """An equal schema without references, in place, and with its `allOf` taken in as far as that is exact.
 
+        Where `nullable` allows null, it is among the types.
+
         What applies further down (to properties, items, alternatives) stays as it is written. A schema that says
         nothing of this kind is returned itself.
 
@@ -207,9 +210,9 @@ class Document:
         told = self._told.get(id(found), frozenset())
         return {keyword: value for keyword, value in found.items() if keyword not in told} if told else found
 
-    def has_references(self) -> bool:
-        """Whether anything in the document refers to something."""
-        return any(leaf.references() for leaf in self._leaves.values())
+    def is_plain(self) -> bool:
+        """Whether nothing in the document refers to anything, and null is allowed by types alone."""
+        return not any(leaf.references() or "nullable" in leaf.schema for leaf in self._leaves.values())
 
     def leaf(self, schema: dict[str, Any]) -> Leaf:
         """A schema with its base."""
@@ -245,7 +248,7 @@ class Document:
                 self._resolve(self._leaves.get(id(each)) or leaf.inside(each), within, (*references, ""))
                 for each in (all_of if isinstance(all_of, list) else ())
             ]
-            own = {keyword: value for keyword, value in schema.items() if keyword not in _IN_PLACE}
+            own = {keyword: value for keyword, value in with_null(schema).items() if keyword not in _IN_PLACE}
             # Only what is kept may be told apart by identity later.
             resolved = self._taken_in(own, parts, self._join if leaf.key in self._leaves else join_schemas)
         if leaf.key in self._leaves:
@@ -358,7 +361,7 @@ def read_schema(schema: Any, root: Mapping[str, Any]) -> Any:
     try:
         return document_of(root).resolved(schema)
     except UnusableReferenceError:
-        return {keyword: value for keyword, value in schema.items() if keyword not in REFERENCE_KEYWORDS}
+        return {keyword: value for keyword, value in with_null(schema).items() if keyword not in REFERENCE_KEYWORDS}
 
 
 def pointer_step(step: str | int) -> str:

@@ -5,9 +5,11 @@ that was broken and the error code that the scorer counts. Nothing here knows wh
 answer would have been, and no schema is ever fetched. Which arguments count as undeclared is said in `declared_levels`.
 """
 
+import copy
 import difflib
 import functools
 import json
+import logging
 import marshal
 import math
 import re
@@ -27,7 +29,9 @@ from fcdistill.tools.json_schema import (
     Validator,
     best_match,
     dialect_of,
+    metaschema_judge,
 )
+from fcdistill.tools.patterns import pattern_for
 from fcdistill.tools.refs import (
     EndlessReferenceError,
     Leaf,
@@ -49,6 +53,7 @@ _CODES: dict[str, CallError] = {
     "enum": "enum_violation",
     "const": "enum_violation",
 }
+_log = logging.getLogger(__name__)
 _PLAIN = 2
 """A version of marshal's format that writes the same values alike, and several times faster than JSON is written."""
 
@@ -98,7 +103,8 @@ def check_spec(spec: ToolSpec) -> list[str]:
     """The problems of a tool's schema, each in one sentence; none where it can be used.
 
     The schema must be valid in its dialect (`$schema`, draft-04 to 2020-12, the latter where it is not given), have
-    `"type": "object"` at the root, hold no more than `MAX_SCHEMA_DEPTH` levels, and refer only to itself.
+    `"type": "object"` at the root, hold no more than `MAX_SCHEMA_DEPTH` levels, and refer only to itself. A pattern
+    that can't be read is no problem: it judges nothing, and `CallValidator` warns of it.
     """
     schema = spec.parameters
     if _is_deeper(schema, MAX_SCHEMA_DEPTH):
@@ -152,9 +158,8 @@ def _is_deeper(value: object, limit: int) -> bool:
 
 
 def _metaschema_problems(dialect: type[Validator], schema: Any) -> list[str]:
-    judge = dialect(dialect.META_SCHEMA, format_checker=dialect.FORMAT_CHECKER)
     problems = set()
-    for error in judge.iter_errors(schema):
+    for error in metaschema_judge(dialect).iter_errors(schema):
         while error.context:  # of alternatives, the metaschemas name the plain one first
             error = error.context[0]
         problems.add(f"{_pointer(error.absolute_path) or '/'}: {_cut(error.message, 200)}")
@@ -170,15 +175,67 @@ def _level_problems(levels: Levels, leaves: Iterable[Leaf]) -> Iterator[str]:
             yield f"a schema applies to itself in place, without a level of arguments between: it never ends ({error})"
         except RecursionError:
             yield f"more than {MAX_SCHEMA_DEPTH} references lead from one to the next"
-        except re.error as error:
-            yield f"patternProperties: {_quote(error.pattern)} is no regular expression ({error})"
+
+
+class _Patterns(dict[str, Any]):
+    """`patternProperties` with names as `re` takes them, found by the written ones too, as references name them."""
+
+    def __init__(self, written: dict[str, Any]) -> None:
+        self._written = written
+        super().__init__((_searched(name), schema if _is_searched(name) else True) for name, schema in written.items())
+
+    def __missing__(self, name: str) -> Any:
+        return self._written[name]
+
+
+def _is_searched(name: str) -> bool:
+    pattern = pattern_for(name)
+    return pattern is not None and pattern.is_plain
+
+
+def _searched(name: str) -> str:
+    """A pattern of names for `re`; one for all names where it can't be told which are meant."""
+    pattern = pattern_for(name)
+    return pattern.text if pattern is not None and pattern.is_plain else "(?:)"
+
+
+def _judged(dialect: type[Validator], schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema as jsonschema is to read it, which searches names by itself, with `re`.
+
+    It does not name its dialect: by that name the library would take its own validator for what refers to the root.
+    """
+    judged = copy.deepcopy(schema)
+    for leaf in list(Leaf.of_document(judged, dialect).reachable()):
+        if dialect_of(leaf.schema) is dialect:
+            leaf.schema.pop("$schema", None)
+        if isinstance(leaf.schema.get("patternProperties"), dict):
+            leaf.schema["patternProperties"] = _Patterns(leaf.schema["patternProperties"])
+    return judged
+
+
+def _unread_patterns(dialect: type[Validator], schema: dict[str, Any]) -> Iterator[str]:
+    """The patterns of a schema that no library takes."""
+    for leaf in Leaf.of_document(schema, dialect).reachable():
+        named = leaf.schema.get("patternProperties")
+        patterns = [leaf.schema.get("pattern"), *(named if isinstance(named, dict) else ())]
+        yield from (each for each in patterns if isinstance(each, str) and pattern_for(each) is None)
+
+
+@functools.lru_cache(maxsize=4096)
+def _warn_once(tool: str, pattern: str) -> None:
+    _log.warning(
+        "tool %r: the pattern %s is not checked, since it is no regular expression of ECMA-262 that could be read",
+        tool,
+        _quote(pattern),
+    )
 
 
 class _Compiled:
     """One tool's schema, ready to judge arguments."""
 
     def __init__(self, dialect: type[Validator], schema: dict[str, Any]) -> None:
-        self._validator = dialect(schema, registry=Registry(), format_checker=dialect.FORMAT_CHECKER)
+        judged = _judged(dialect, schema)
+        self._validator = dialect(judged, registry=Registry(), format_checker=dialect.FORMAT_CHECKER)
         self._levels = Levels(dialect, schema)
         # The arguments object itself is closed even where it declares no property: the tool takes none.
         self._root = replace(self._levels.at(self._levels.root), declares=True)
@@ -235,7 +292,10 @@ def _compile(name: str, canonical_parameters: str) -> _Compiled:
             required="a valid JSON Schema of an arguments object",
             fix="correct the tool's parameters",
         )
-    return _Compiled(dialect_of(spec.parameters) or Draft202012Validator, spec.parameters)
+    dialect = dialect_of(spec.parameters) or Draft202012Validator
+    for pattern in _unread_patterns(dialect, spec.parameters):
+        _warn_once(name, pattern)
+    return _Compiled(dialect, spec.parameters)
 
 
 def _undeclared(name: str, declared: Iterable[str], pointer: str) -> Violation:
@@ -257,7 +317,7 @@ def _violations(error: ValidationError) -> Iterator[Violation]:
     elif finding.validator == "additionalProperties":
         patterns = finding.schema.get("patternProperties", ())
         for name in finding.instance.keys() - finding.schema.get("properties", {}).keys():
-            if not any(re.search(pattern, name) for pattern in patterns):
+            if not any(re.search(pattern, name) for pattern in patterns):  # as `_judged` has written them
                 yield _undeclared(name, (), pointer)
     else:
         # The schema `false` has no keyword, and jsonschema gives the place around what it forbids.

@@ -12,8 +12,8 @@ from typing import Any, Generic, Literal, TypeVar
 from fcdistill.backends.openai.chat_wire import wire_messages, wire_tools
 from fcdistill.errors import DataError
 from fcdistill.records import Message, Outcome, Reject, Trace
+from fcdistill.records.equality import same_calls
 from fcdistill.storage import iter_jsonl, iter_unique_jsonl, sha256_json, write_parts
-from fcdistill.toolcalls.equality import same_calls
 from fcdistill.traces.sharegpt import write_turns
 
 __all__ = ["Counted", "RowLayout", "export_rows", "preference_rows", "read_failed", "write_rows"]

@@ -13,6 +13,7 @@ from typing import Any
 
 from fcdistill.records import FunctionTool, Message, ToolSpec
 from fcdistill.toolcalls.parsing import render_calls
+from fcdistill.toolcalls.results import tie_results
 
 __all__ = ["TurnError", "own_system", "read_answer", "read_system", "read_tool_results", "write_turns"]
 
@@ -36,9 +37,12 @@ class TurnError(ValueError):
 
 
 def write_turns(messages: Sequence[Message], specs: Sequence[ToolSpec]) -> list[dict[str, str]]:
-    """The turns of a conversation; `parsing.parse_output` reads the calls back from them."""
+    """The turns of a conversation, results in the order of their calls, since turns know no ids.
+
+    `parsing.parse_output` reads the calls back from them.
+    """
     own = messages[0].content if messages[0].role == "system" else ""
-    rest = messages[1:] if messages[0].role == "system" else messages
+    rest = tie_results(messages[1:] if messages[0].role == "system" else messages)
     system = "\n\n".join(part for part in (_tools_text(specs), own) if part)
     turns = [{"from": "system", "value": system}] if system else []
     return turns + [{"from": _ROLES[message.role], "value": _value(message)} for message in rest]

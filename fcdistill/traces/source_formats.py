@@ -49,7 +49,7 @@ class Turn:
         role: who speaks.
         text: what is said; an assistant's calls too, where they are not given as data.
         structured: an assistant's answer, where its calls are given as data.
-        call_ids: the ids of these calls, where the source gives them.
+        call_ids: the ids of these calls, None for one to which the source gives none.
         tool_call_id: the call whose result this is, where the source says so.
         name: the tool whose result this is, where the source says so.
         truncated: the text ended at a length limit.
@@ -59,7 +59,7 @@ class Turn:
     role: Role
     text: str
     structured: ParsedOutput | None = None
-    call_ids: tuple[str, ...] = ()
+    call_ids: tuple[str | None, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
     truncated: bool = False
@@ -198,12 +198,12 @@ def _turn(message: Mapping[str, Any], where: str) -> Turn:
     if role == "assistant":
         calls = message.get("tool_calls")
         ids = [call.get("id") if isinstance(call, Mapping) else None for call in calls] if calls else []
-        known = tuple(identity for identity in ids if isinstance(identity, str))
+        known = tuple(identity if isinstance(identity, str) else None for identity in ids)
         said, structured = content_text(message.get("content")), read_message(message)
         if structured is not None and structured.errors:  # what can't be read stays as it was written
             written = json.dumps(calls or message.get("function_call"), ensure_ascii=False)
             said = "\n".join(part for part in (said, written) if part)
-        return Turn(role, said, structured, call_ids=known if len(known) == len(ids) else ())
+        return Turn(role, said, structured, call_ids=known)
     text = content_text(message.get("content"))
     if role != "tool":
         return Turn(role, text)

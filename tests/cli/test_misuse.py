@@ -60,6 +60,7 @@ def tools_json(**changes: Any) -> str:
     return json.dumps([light | changes, {"name": "set_timer", "parameters": parameters(minutes={"type": "integer"})}])
 
 
+BAD_FIRST = tools_json(function="set_light")
 NOT_ENFORCED = tools_json(parameters=parameters(room={"type": "string", "not": {"const": "attic"}}))
 
 
@@ -215,7 +216,7 @@ GENERATE_ROWS = [
     Misuse("invalid JSON Schema", ("the parameters of tool 'set_light' can't be used", "/properties/room/type", "correct the schema at the named place"), files={"tools.json": tools_json(parameters=parameters(room={"type": "text"}))}),
     Misuse("remote $ref", ("set_light", "https://example.com/room.json", "refers only to itself"), files={"tools.json": tools_json(parameters=parameters(room={"$ref": "https://example.com/room.json"}))}),
     Misuse("duplicate tool", ("two tools are called 'set_timer'", "unique names", "rename one"), files={"tools.json": tools_json(name="set_timer")}),
-    Misuse("uncallable tool name", ("tool 1 ('set light'): the name can't be called", "1 to 64 letters", "rename the tool"), files={"tools.json": tools_json(name="set light")}),
+    Misuse("uncallable tool name", ("tool 1 ('dämpfen'): the name can't be called", "letters, digits", "rename the tool"), files={"tools.json": tools_json(name="dämpfen")}),
     Misuse("functions that can't be imported", ("module 'no_such_module' of no_such_module:dim can't be imported", "ModuleNotFoundError", "check that `python -c 'import no_such_module'` works"), ("tools='no_such_module:dim'",)),
     Misuse("no seeds file", ("seeds file seeds.jsonl does not exist", "check the path"), files={"seeds.jsonl": None}),
     Misuse("broken line of seeds", ("seeds file seeds.jsonl, line 2: Expecting", "one SeedRequest record a line", "correct that line"), files={"seeds.jsonl": json_lines([{"id": "a", "text": "b"}]) + '{"id": \n'}),
@@ -223,7 +224,7 @@ GENERATE_ROWS = [
     Misuse("two seeds of one id", ("seeds file seeds.jsonl holds id 'a' twice", "unique ids"), files={"seeds.jsonl": json_lines([{"id": "a", "text": "b"}, {"id": "a", "text": "c"}])}),
     Misuse("seeds are no text", ("seeds file seeds.jsonl, line 1: byte 0 is not UTF-8",), files={"seeds.jsonl": b"\xff\xfe{}\n"}),
     Misuse("no values file", ("values file values.json does not exist",), files={"values.json": None}),
-    Misuse("values of an unknown parameter", ("'set_light.rom' names no parameter of the catalogue", "set_light, set_timer"), files={"values.json": '{"set_light.rom": ["hall"]}'}),
+    Misuse("values of an unknown parameter", ("'set_light.rom' names no parameter of the catalogue", "name one of set_light.room"), files={"values.json": '{"set_light.rom": ["hall"]}'}),
     Misuse("no examples file", ("examples file examples.jsonl does not exist",), files={"examples.jsonl": None}),
     Misuse("example against its schema", ("examples file examples.jsonl, example e: set_timer/minutes", "calls that satisfy the catalogue", "correct the example"), files={"examples.jsonl": json_lines([{"id": "e", "request": "x", "category": "simple", "calls": calling("set_timer", minutes="ten")[0]}])}),
     Misuse("example calls an unknown tool", ("example e: set_lihgt", "did you mean set_light?"), files={"examples.jsonl": json_lines([{"id": "e", "request": "x", "category": "simple", "calls": calling("set_lihgt", room="hall")[0]}])}),
@@ -231,7 +232,7 @@ GENERATE_ROWS = [
     Misuse("nothing to generate", ("there is nothing to generate", "num_call_first above 0, or a seeds file"), ("seeds=null",)),
     Misuse("results of a tool that is not there", ("results file results.json: the entry 'fly' is unknown", "tools are: "), ("results=results.json",), files={"results.json": '{"fly": {}}'}),
     Misuse("empty seeds and nothing else planned", ("there is nothing to generate",), files={"seeds.jsonl": ""}),
-    Misuse("arguments that can't be sampled", ("no valid arguments found for tool 'set_light'", "failed at /floor", "list some under a key 'set_light.<parameter>' of the values file"), ("num_call_first=4",), {"tools.json": tools_json(parameters=parameters(floor={"type": "integer", "minimum": 2, "maximum": 9, "not": {"type": "integer"}})), "examples.jsonl": "", "values.json": "{}"}),
+    Misuse("arguments that can't be sampled", ("no valid arguments found for tool 'set_light'", "failed at /floor", "list some in the values file under the key 'set_light.floor'"), ("num_call_first=4",), {"tools.json": tools_json(parameters=parameters(floor={"type": "integer", "minimum": 2, "maximum": 9, "not": {"type": "integer"}})), "examples.jsonl": "", "values.json": "{}"}),
     Misuse("texts that nothing lists", ("parameter set_light.room takes any text", "some values for it", "list them in the values file under the key 'set_light.room'"), ("num_call_first=4", "values=null")),
     Misuse("no script", ("script answers.jsonl does not exist",), files={"answers.jsonl": None}),
     Misuse("script answers in two ways", ("answers 'hi' in two ways", "one answer per request"), files={"answers.jsonl": json_lines([{"request": "hi", "text": "a"}, {"request": "hi", "text": "b"}])}),
@@ -296,6 +297,8 @@ TRAIN_ROWS = [
     Misuse("augmentation of cached signals", ("augmentation draws other texts in every epoch, but signal is cached", "set signal to online"), (CACHED, KD, "augmentation.shuffle_tools=true")),
     Misuse("distractors without a catalogue", ("augmentation: num_distractors is 2 but distractor_catalogue is not given",), ("augmentation.num_distractors=2",)),
     Misuse("no distractor catalogue", ("tool catalogue nope.json does not exist",), ("augmentation={distractor_catalogue: nope.json, num_distractors: 1}",)),
+    Misuse("a distractor that can't be used", ("bad.json, tool 1: unknown key 'name' beside function",), ("augmentation={distractor_catalogue: bad.json, num_distractors: 1}",), {"bad.json": BAD_FIRST}),
+    Misuse("distractors without the one that can't be used", ("of 1 tools in bad.json the traces lack 0",), ("augmentation={distractor_catalogue: bad.json, num_distractors: 1, skip_invalid: true}",), {"bad.json": BAD_FIRST}),
     Misuse("distractors that the traces have", ("augmentation.num_distractors is 1, but of 2 tools in tools.json the traces lack 0", "foreign to the traces"), ("augmentation={distractor_catalogue: tools.json, num_distractors: 1}",)),
     Misuse("both ways to cut", ("give exactly one of keep_every and keep_layers",), (LAYERS + "keep_every: 2, keep_layers: [0]}}",)),
     Misuse("embeddings in the layer map", ("layer_map pair [0, 1]: indices start at 1, since 0 is the embeddings",), ("objective={hidden_weight: 1.0, layer_map: [[0, 1]]}",)),
@@ -354,7 +357,7 @@ TRAIN_ROWS = [
 
 ADAPT_ROWS = [
     Misuse("no teacher", ("teacher: Input should be a valid string (found None)",), ("teacher=null",)),
-    Misuse("a field of train", ("signal: unknown field. Allowed: compile_loss, device,",), ("signal=online",)),
+    Misuse("a field of train", ("signal: unknown field. Allowed: chat_template_kwargs, compile_loss,",), ("signal=online",)),
     Misuse("all weights", ("tuning.method: Input should be 'lora' (found 'full')",), ("tuning={method: full}",)),
     Misuse("packs that don't divide a step", ("examples_per_pack 3 does not divide examples_per_step 4",), ("examples_per_pack=3",)),
     Misuse("teacher does not exist", NOWHERE, ("teacher=./nowhere",)),

@@ -1,4 +1,5 @@
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any, get_args
 
@@ -58,16 +59,24 @@ def test_an_adaptation_is_a_training_of_the_teacher_with_every_field_that_both_h
         "max_grad_norm": 2.0, "held_out_fraction": 0.5, "dtype": "float32", "device": "cpu",
         "gradient_checkpointing": True, "save_steps": 4, "log_steps": 3, "merge": False, "seed": 9,
         "compile_loss": True, "monitor": {"steps": 2}, "report_to": ("wandb",), "run_name": "r",
-        "tools_in_prompt": "none",
+        "tools_in_prompt": "none", "template_date": date(2025, 1, 3), "template": "kit",
+        "chat_template_kwargs": {"enable_thinking": True},
     }  # fmt: skip
     adapt = parse_config(values, "adapt", "test")
     assert adapt.model_fields_set == set(AdaptConfig.model_fields), "a field is not covered here"
     training = adapt.training()
-    assert training.student == Pretrained(model="big") and training.teacher is None
+    assert training.student == Pretrained(model="big", template="kit", chat_template_kwargs={"enable_thinking": True})
+    assert training.teacher is None
     assert training.objective == ObjectiveConfig()
-    shared = AdaptConfig.model_fields.keys() - {"teacher"}
+    shared = AdaptConfig.model_fields.keys() - {"teacher", "template", "chat_template_kwargs"}
     assert {name: getattr(training, name) for name in shared} == {name: getattr(adapt, name) for name in shared}
     assert training.tuning == LoraTuning(lora_rank=2)
+
+
+@pytest.mark.parametrize("written", ["2025-01-03", "'2025-01-03'"])
+def test_a_template_date_is_written_as_a_date(write: Any, written: str) -> None:
+    text = GENERATE.replace("{model: big}", f"{{model: big, template_date: {written}}}")
+    assert load_config(write(text), "generate").teacher.template_date == date(2025, 1, 3)
 
 
 def test_a_backend_may_be_a_model_name_alone(write: Any) -> None:
@@ -535,6 +544,8 @@ def test_a_server_is_a_teacher_and_a_model(write: Any) -> None:
         ({"api": "completions"}, "model: api completions needs tokenizer"),
         ({"tokenizer": "t"}, "model: tokenizer has no effect with api chat"),
         ({"tools_in_prompt": "none"}, "model: tools_in_prompt has no effect with api chat"),
+        ({"template": "kit"}, "model: template kit has no effect with api chat"),
+        ({"chat_template_kwargs": {"enable_thinking": [1]}}, "model.chat_template_kwargs"),
         ({"prompt_price": 1.0}, "model: give both of prompt_price and completion_price"),
     ],
 )

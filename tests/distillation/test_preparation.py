@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,6 +11,7 @@ from fcdistill.errors import ConfigError, DataError
 from fcdistill.records import Message, ModelRef
 from fcdistill.storage import write_jsonl
 from tests.distillation.tiny_data import tiny_traces
+from tests.prompts.families import FAMILIES
 
 
 def _config(directory: Path, models: Path, **fields: Any) -> TrainConfig:
@@ -174,3 +176,51 @@ def test_a_teacher_of_another_tokenizer_is_aligned_before_any_weights(
     assert prepared.teacher is not None and prepared.teacher.string_pairs is not None
     assert prepared.teacher.vocabulary_size == len(prepared.teacher.tokenizer)
     assert all(example.alignment is not None for example in prepared.train)
+
+
+def _single_call_student(directory: Path, models: Path) -> Path:
+    """The student with a template that writes one call at a time."""
+    shutil.copytree(models / "student", directory / "single")
+    (directory / "single" / "chat_template.jinja").write_text(FAMILIES["llama3"].template)
+    return directory / "single"
+
+
+def test_traces_with_several_calls_are_named_and_left_out_where_the_template_writes_one_alone(
+    tmp_path: Path, tiny_models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    student = {"model": str(_single_call_student(tmp_path, tiny_models))}
+    config = _config(tmp_path, tiny_models, student=student, tuning={"method": "full"})
+    traces = tiny_traces(6)
+    calls = traces[0].answer.calls
+    traces[0] = traces[0].model_copy(update={"messages": (traces[0].messages[0], Message.calling([*calls, *calls]))})
+    write_jsonl(config.traces, traces)
+    with caplog.at_level("WARNING"):
+        prepared = prepare(config, signal=None)
+    assert "several calls" in caplog.text and traces[0].id in caplog.text and "template: kit" in caplog.text
+    assert prepared.left_out == [traces[0].id]
+    assert {example.trace_id for example in prepared.train} == {trace.id for trace in traces[1:]}
+
+    kit = _config(tmp_path, tiny_models, student={**student, "template": "kit"}, tuning={"method": "full"})
+    write_jsonl(kit.traces, traces)
+    assert not prepare(kit, signal=None).left_out
+
+    write_jsonl(config.traces, traces[:1])
+    with pytest.raises(DataError, match="several calls at once"):
+        prepare(config, signal=None)
+
+
+def test_a_teachers_template_is_chosen_too_and_neither_side_thinks(tmp_path: Path, tiny_models: Path) -> None:
+    for side in ("student", "teacher"):
+        shutil.copytree(tiny_models / side, tmp_path / side)
+        (tmp_path / side / "chat_template.jinja").write_text(FAMILIES["qwen3"].template)
+    fields = {"student": {"model": str(tmp_path / "student")}, "teacher": str(tmp_path / "teacher")}
+    prepared = prepare(_config(tmp_path, tiny_models, **fields), signal="online")
+    assert prepared.teacher is not None
+    closed = prepared.tokenizer.encode("</think>\n\n", add_special_tokens=False)
+    for example in prepared.train:
+        assert list(example.student_prompt[-len(closed) :]) == list(example.teacher_prompt[-len(closed) :]) == closed
+    chosen = {"teacher_chat_template_kwargs": {"enable_thinking": True}}
+    thinking = prepare(_config(tmp_path, tiny_models, **fields, **chosen), signal="online")
+    assert list(thinking.train[0].teacher_prompt[-len(closed) :]) != closed
+    with pytest.raises(ConfigError, match="teacher_template"):
+        _config(tmp_path, tiny_models, **{**fields, "teacher": None}, signal="self", **chosen)

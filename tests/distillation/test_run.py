@@ -47,6 +47,9 @@ from tests.distillation.tiny_data import tiny_traces
 from tests.distillation.world import metrics_lines, train_config, train_until_sealed, trained_weights
 from tests.tiny import tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+"""Whole runs, from a configuration to a saved student: over a hundred seconds together."""
+
 EVERYTHING = {"ce_weight": 1.0, "kd_weight": 0.5, "kd_temperature": 2.0, "hidden_weight": 0.5, "num_layer_pairs": 2}
 
 
@@ -338,9 +341,9 @@ def test_a_quantised_student_is_merged_into_the_weights_as_they_are(
     run_training(train_config(world, tmp_path / "plain", objective=EVERYTHING))
     loaded = []
 
-    def load(ref: str, **options: Any) -> Any:
+    def load(ref: str, *choice: Any, **options: Any) -> Any:
         loaded.append((Path(ref).name, options.get("quantization", "none")))
-        return load_model(ref, **options)
+        return load_model(ref, *choice, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(loading, "bits_and_bytes", lambda *_: None)

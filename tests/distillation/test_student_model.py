@@ -1,3 +1,4 @@
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -6,10 +7,16 @@ import pytest
 import torch
 from peft import PeftModel
 
-from fcdistill.config import TrainConfig, parse_config
+from fcdistill.backends import open_backend
+from fcdistill.config import LocalBackendConfig, TrainConfig, parse_config
+from fcdistill.distillation.run import run_training
 from fcdistill.distillation.student_model import load_student, quantization_of, reassemble_student, save_trained
+from fcdistill.evaluation.runner import run_eval
 from fcdistill.models.loading import load_model
 from fcdistill.prompts.rendering import tokenizer_sha256
+from fcdistill.records import EvalCase, FunctionTool, Message, ModelRef, ToolCall, ToolSpec, Trace, TraceMeta
+from fcdistill.storage import write_json, write_jsonl
+from tests.prompts.families import FAMILIES, family_tokenizer
 from tests.tiny import tiny_model, tiny_tokenizer
 
 CPU = torch.device("cpu")
@@ -73,4 +80,73 @@ def test_what_is_saved_computes_what_was_trained(model: Path, tmp_path: Path, me
         loaded = load_model(str(config.out / saved), dtype="float32")
         assert torch.allclose(loaded.model.eval()(ids).logits, expected, atol=1e-5)
         assert loaded.card is not None and loaded.card.tools_in_prompt == "none"
+        assert (loaded.card.dialect, loaded.card.server_parsers["vllm"]) == ("hermes", "hermes")
         assert tokenizer_sha256(loaded.tokenizer) == tokenizer_sha256(tokenizer)
+
+
+LIGHT = FunctionTool(
+    function=ToolSpec(
+        name="set_light",
+        description="Switch a light.",
+        parameters={
+            "type": "object",
+            "properties": {"room": {"type": "string"}, "level": {"type": "integer"}},
+            "required": ["room"],
+        },
+    )
+)
+LEARNT = {
+    "Light the kitchen.": (ToolCall(name="set_light", arguments={"room": "kitchen"}),),
+    "Dim the attic to 30.": (ToolCall(name="set_light", arguments={"room": "attic", "level": 30}),),
+    "Tell a joke.": (),
+}
+FAST = ("gemma4", "gpt_oss")
+
+
+@pytest.mark.parametrize(
+    "family", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
+def test_a_student_of_each_family_learns_three_answers_and_is_found_right(family: str, tmp_path: Path) -> None:
+    tokenizer = family_tokenizer(family)
+    student = tiny_model("llama", len(tokenizer), num_layers=2, hidden_size=64, initializer_range=0.05)
+    student.save_pretrained(tmp_path / "student")
+    tokenizer.save_pretrained(tmp_path / "student")
+    meta = TraceMeta(source="import", category="simple", plan_cell="cell", teacher=ModelRef(model="by hand"))
+    traces, cases = [], []
+    for number, (request, calls) in enumerate(LEARNT.items()):
+        asked = Message(role="user", content=request)
+        answer = Message.calling(list(calls)) if calls else Message(role="assistant", content="I can't do that.")
+        traces.append(
+            Trace(id=f"{number}", messages=(asked, answer), tools=(LIGHT,), split_group=f"{number}", meta=meta)
+        )
+        behaviour, category = ("call", "simple") if calls else ("no_call", "irrelevance")
+        cases.append(
+            EvalCase(id=f"{number}", messages=(asked,), behaviour=behaviour, expected=(calls,), category=category)  # type: ignore[arg-type]
+        )
+    write_jsonl(tmp_path / "traces.jsonl", traces)
+    write_jsonl(tmp_path / "cases.jsonl", cases)
+    write_json(tmp_path / "tools.json", [LIGHT.model_dump(mode="json")])
+    config = _config(
+        tmp_path / "student",
+        tmp_path / "run",
+        traces=tmp_path / "traces.jsonl",
+        tuning={"method": "full"},
+        objective={"kd_weight": 0.0},
+        tools_in_prompt="none",
+        max_steps=200,
+        epochs=300,
+        examples_per_step=3,
+        examples_per_pack=3,
+        learning_rate=5e-3,
+        held_out_fraction=0.0,
+        dtype="float32",
+    )
+    run_training(config)
+    model = {"model": str(tmp_path / "run"), "dtype": "float32", "device": "cpu"}
+    files = {"cases": tmp_path / "cases.jsonl", "tools": tmp_path / "tools.json", "out": tmp_path / "eval"}
+    evaluation = parse_config({"model": model, **files, "decode": {"max_new_tokens": 400}}, "eval", "test")
+    with contextlib.closing(open_backend(LocalBackendConfig(**model))) as backend:
+        report = run_eval(evaluation, backend).report
+    assert report.call_accuracy.value == 1
+    assert report.dialect == FAMILIES[family].dialect and report.dialects == {report.dialect: 2}
+    assert (report.num_other_dialect, report.num_unknown_dialect, report.thought_tokens.mean) == (0, 0, 0)

@@ -12,6 +12,7 @@ from tests.cli.projects import invoke, write_project
 from tests.distillation.tiny_data import tiny_traces
 
 
+@pytest.mark.slow
 def test_curves_are_compared_with_the_online_one(
     tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

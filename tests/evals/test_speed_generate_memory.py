@@ -30,6 +30,7 @@ def test_fewer_than_two_sizes_are_refused(sizes: list[str]) -> None:
         generate_memory.main(["--num-requests", *sizes])
 
 
+@pytest.mark.slow
 def test_a_small_measurement_ends_with_its_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

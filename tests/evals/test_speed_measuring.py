@@ -69,6 +69,7 @@ def test_the_clock_leaves_the_warm_up_out_of_time_and_work_but_not_of_the_superv
     assert found["peak_bytes"] >= found["loaded_bytes"] > 0
 
 
+@pytest.mark.slow
 def test_the_peak_is_the_process_s_own() -> None:
     held = bytearray(300 << 20)  # a parent that is large while it starts a contender
     code = "from measuring import peak_bytes; print(peak_bytes('cpu'))"

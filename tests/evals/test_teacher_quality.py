@@ -35,6 +35,7 @@ def local_student(directory: Path) -> None:
     config.write_text(text.replace(f"  {scripted}", f"  {local}"))
 
 
+@pytest.mark.slow
 def test_arms_are_paired_with_the_first(
     tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

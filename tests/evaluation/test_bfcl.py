@@ -120,7 +120,7 @@ def test_objects_below_an_argument_list_acceptable_values_too(
 def test_a_case_that_no_answer_satisfies_is_set_aside_with_the_reason(tmp_path: Path) -> None:
     rows = [("Dim.", [DIM]), ("Dim.", [DIM]), ("Dim.", [DIM]), ("Dim.", [DIM])]
     answers: list[list[dict[str, Any]]] = [
-        [{"lamp.dim": {"room": ["hall"], "level": ["half"]}}],
+        [{"lamp.dim": {"room": ["hall"], "level": [""]}}],
         [{"lamp.dim": {"room": ["hall"], "level": [1], "colour": ["red"]}}],
         [{"lamp.dim": {"room": ["hall"]}}],
         [{"lamp.dim": {"room": ["hall"], "level": [1]}}],
@@ -129,18 +129,58 @@ def test_a_case_that_no_answer_satisfies_is_set_aside_with_the_reason(tmp_path: 
     found = read_bfcl("live_simple", tmp_path)
     assert [case.id for case in found.suite.cases] == ["live_simple_3"]
     assert found.unsatisfiable == {
-        "live_simple_0": 'lamp_dim.level: no acceptable value (["half"]) fits its schema',
+        "live_simple_0": 'lamp_dim.level: no acceptable value ([""]) is a value for it',
         "live_simple_1": 'lamp_dim.colour: no acceptable value (["red"]) fits a function that has no such parameter',
         "live_simple_2": "lamp_dim.level is required and no value is acceptable",
     }
 
 
-def test_values_that_break_the_schema_are_no_alternatives(tmp_path: Path) -> None:
-    write_category(
-        tmp_path, "simple_python", [("Dim.", [DIM])], [[{"lamp.dim": {"room": ["hall"], "level": ["full", 1]}}]]
-    )
-    case = read_bfcl("simple_python", tmp_path).suite.cases[0]
-    assert case.expected[0][0].arguments == {"room": ["hall"], "level": [1]}
+@pytest.mark.parametrize(
+    ("level", "error"), [("full", None), (1, None), (None, "wrong_type"), ("half", "wrong_type"), (2, "wrong_value")]
+)
+def test_what_the_data_list_is_acceptable_though_it_breaks_the_schema(
+    tmp_path: Path, level: object, error: str | None
+) -> None:
+    answer = [{"lamp.dim": {"room": ["hall"], "level": ["full", 1]}}]
+    write_category(tmp_path, "simple_python", [("Dim.", [DIM])], [answer])
+    assert answered(tmp_path, "simple_python", ("lamp_dim", {"room": "hall", "level": level})).primary_error == error
+
+
+OWNED = {
+    "name": "find",
+    "description": "Finds.",
+    "parameters": {
+        "type": "dict",
+        "properties": {
+            "owner": {"type": "string", "description": "Whose.", "default": None},
+            "size": {"type": "integer", "description": "How large; default null."},
+            "place": {"type": "string", "description": "Where."},
+        },
+        "required": [],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("owner", "size", "given", "right"),
+    [
+        ([""], [""], {"owner": None}, True),
+        (["", "ann"], [""], {"owner": None}, True),
+        (["ann"], [""], {"owner": None}, False),
+        ([""], ["", None], {"size": None}, True),
+        ([""], ["", 3, None], {"size": None}, True),
+        ([""], ["", 3], {"size": None}, False),
+        ([""], ["", None], {"size": "None"}, False),
+        ([""], ["", None], {"place": None}, False),
+        ([""], ["", None], {}, True),
+    ],
+)
+def test_null_is_right_where_it_is_listed_or_the_default(
+    tmp_path: Path, owner: list[Any], size: list[Any], given: dict[str, Any], right: bool
+) -> None:
+    answer = [{"find": {"owner": owner, "size": size, "place": [""]}}]
+    write_category(tmp_path, "live_simple", [("Find.", [OWNED])], [answer])
+    assert answered(tmp_path, "live_simple", ("find", given)).correct is right
 
 
 def test_irrelevance_wants_no_call(tmp_path: Path) -> None:
@@ -189,6 +229,7 @@ def test_the_config_names_exactly_the_categories() -> None:
         ({}, "exactly one of cases and suite"),
         ({"suite": "bfcl:simple_python", "cases": "c.jsonl"}, "exactly one of cases and suite"),
         ({"suite": "bfcl:simple_python", "tools": "t.json"}, "tools belongs to cases"),
+        ({"suite": "bfcl:simple_python", "skip_invalid": True}, "skip_invalid belongs to cases"),
         ({"suite": "bfcl:multi_turn_base"}, "bfcl:live_relevance"),
     ],
 )
@@ -199,7 +240,7 @@ def test_a_suite_excludes_cases_and_tools(fields: dict[str, str], message: str) 
 
 def test_a_run_reports_both_verdicts_and_why_they_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = [{"lamp.dim": {"room": ["hall"], "level": [1.0]}}]
-    unsatisfiable = [{"lamp.dim": {"room": ["hall"], "level": ["full"]}}]
+    unsatisfiable = [{"lamp.dim": {"room": ["hall"], "level": [""]}}]
     data = tmp_path / "data"
     write_category(data, "simple_python", [("Dim.", [DIM])] * 4, [answer, answer, answer, unsatisfiable])
     monkeypatch.setattr(bfcl, "data_directory", lambda: data)

@@ -34,10 +34,10 @@ def gold(case: EvalCase) -> Prediction:
         ("simple_python", 0),
         ("multiple", 0),
         ("parallel", 0),
-        ("parallel_multiple", 2),
+        ("parallel_multiple", 0),
         ("live_simple", 2),
         ("live_parallel", 0),
-        ("live_parallel_multiple", 1),
+        ("live_parallel_multiple", 0),
     ],
 )
 def test_gold_answers_are_right_for_both(category: str, num_unsatisfiable: int) -> None:

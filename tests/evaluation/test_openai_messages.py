@@ -82,7 +82,7 @@ def test_rows_without_tools_take_the_catalogue(tmp_path: Path) -> None:
     suite = read_suite(rows, tmp_path / "tools.json", "openai-messages")
     assert [len(suite.specs[case.id]) for case in suite.cases] == [1, 1]
     assert suite.safe_names == {"home.light": "home_light"}
-    assert suite.note.endswith("rows.jsonl: 2 of 2 cases want a call, 0 want none")
+    assert suite.notes[-1].endswith("rows.jsonl: 2 of 2 cases want a call, 0 want none")
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_rows_without_tools_take_the_catalogue(tmp_path: Path) -> None:
         (row(USER, calling("attic"), USER), "its last message has role 'user': the gold answer to it is missing"),
         (row(USER, {"role": "assistant", "content": " "}), "its last assistant message is empty"),
         (row(calling("attic")), "messages: "),
-        (row(calling("attic"), calling("attic")), "ends with user or tool"),
+        (row({"role": "assistant", "content": "Hi."}, {"role": "assistant", "content": "b"}), "ends with user or tool"),
         ({"messages": [USER, calling("attic")]}, "it holds no tools and no catalogue was given"),
-        (row(USER, calling("attic"), tools=[{"name": "a b"}]), "its tools, tool 1"),
+        (row(USER, calling("attic"), tools=[{"name": "a\tb"}]), "its tools, tool 1"),
         (row(USER, calling("attic"), id=1.5), "its id is 1.5"),
         (row(USER, calling("attic"), id="a"), "an earlier row has the id 'a' too"),
         (

@@ -202,7 +202,7 @@ def test_another_run_is_not_continued(suite: Path) -> None:
 
 
 def test_how_prompts_were_rendered_is_recorded_and_other_prompts_are_refused(suite: Path) -> None:
-    here, there = PromptFormat("1" * 64, "none"), PromptFormat("2" * 64, "none")
+    here, there = PromptFormat("1" * 64, "none", "hermes"), PromptFormat("2" * 64, "none", "hermes")
     found = run_eval(config(suite), RecordingBackend(prompt_format=here))
     assert (found.report.template_sha256, found.report.tools_in_prompt) == ("1" * 64, "none")
     assert read_json(suite / "out/manifest.json")["template_sha256"] == "1" * 64

@@ -6,6 +6,7 @@ import pytest
 
 from fcdistill.errors import DataError
 from fcdistill.evaluation.saved_runs import describe_differences, read_run, require_comparable
+from fcdistill.evaluation.scoring import SCORER_VERSION
 from fcdistill.storage import write_jsonl
 from tests.evaluation.saved_run import write_run
 from tests.evaluation.scores import score
@@ -42,7 +43,7 @@ def test_what_is_no_complete_run_is_refused(tmp_path: Path, spoil: Callable[[Pat
     ("changes", "message"),
     [
         ({"cases_sha256": "e" * 64}, f"cases_sha256 {'c' * 64} there, {'e' * 64} here"),
-        ({"scorer_version": 99}, "scorer_version 1 there, 99 here"),
+        ({"scorer_version": 99}, f"scorer_version {SCORER_VERSION} there, 99 here"),
         ({"default_equals_omitted": True}, "default_equals_omitted False there, True here"),
     ],
 )

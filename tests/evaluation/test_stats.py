@@ -195,3 +195,17 @@ def test_provenance_arrives() -> None:
     assert (report.model, report.cases_sha256, report.tools_sha256, report.decode_sha256) == (model, "1", "2", "3")
     assert report.default_equals_omitted
     assert report.scorer_version >= 1
+
+
+def test_answers_are_counted_by_the_format_of_their_calls_and_thoughts_apart() -> None:
+    scores = [score(f"case-{number}") for number in range(4)]
+    found = (("hermes",), ("json", "hermes"), ("unknown",), ())
+    answers = [
+        Prediction(id=each.id, dialects=dialects, completion_tokens=9, thought_tokens=number)
+        for number, (each, dialects) in enumerate(zip(scores, found, strict=True))
+    ]
+    report = summarise(scores, answers, cases_sha256="0" * 64, dialect="hermes")
+    assert report.dialects == {"hermes": 2, "json": 1, "unknown": 1}
+    assert (report.dialect, report.num_other_dialect, report.num_unknown_dialect) == ("hermes", 2, 1)
+    assert (report.thought_tokens.n, report.thought_tokens.mean) == (4, 1.5)
+    assert summarise(scores, answers, cases_sha256="0" * 64).num_other_dialect is None

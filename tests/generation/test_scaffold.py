@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fcdistill.config import load_config
+from fcdistill.config import CONTAMINATION_JACCARD, load_config
 from fcdistill.errors import ConfigError
 from fcdistill.evaluation.suites import read_suite
-from fcdistill.generation.dataset.dedupe import Contamination
+from fcdistill.generation.dataset.dedupe import WordingIndex
 from fcdistill.generation.plan.plan import make_plan
 from fcdistill.generation.plan.tool_results import ToolResults
 from fcdistill.generation.scaffold import DRAFT_TAG, Project, draft_project, write_project
@@ -68,8 +68,10 @@ def test_all_files_are_read_by_the_kit(tmp_path: Path, catalog: Catalog) -> None
     assert settings.seeds is not None and settings.values is not None
     seeds = read_jsonl(settings.seeds, SeedRequest)
     assert len(seeds) == len(catalog.specs)
-    contamination = Contamination(suite.cases)
-    assert [seed.text for seed in seeds if contamination.find(seed.text)] == []
+    asked = WordingIndex(CONTAMINATION_JACCARD)
+    for case in suite.cases:
+        asked.add(case.id, case.messages[-1].content)
+    assert [seed.text for seed in seeds if asked.find(seed.text)] == []
     book = read_value_book(settings.values, catalog)
     plan = make_plan(
         settings, read_catalog(settings.tools), CallValidator(catalog.specs), book, seeds, ToolResults({}, ())
@@ -90,6 +92,50 @@ def test_values_are_drafted_where_nothing_else_says_them(tmp_path: Path) -> None
     assert values["book.tags"] == ("first tags", "second tags", "third tags")
     assert all(len(text) <= 4 for text in values["book.note"])
     assert all(len(text) >= 20 for text in values["book.title"])
+
+
+TEXT = {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "paths"),
+    [
+        (
+            {
+                "oneOf": [
+                    {"type": "object", "properties": {"label": TEXT, "text": TEXT}, "required": ["label", "text"]},
+                    {"type": "object", "properties": {"number": {"type": "integer"}, "text": TEXT}},
+                    {"type": "integer"},
+                ]
+            },
+            {"t.p.label", "t.p.text"},
+        ),
+        ({"anyOf": [TEXT, {"type": "object", "properties": {"inner": TEXT}}]}, {"t.p", "t.p.inner"}),
+        (
+            {
+                "type": "object",
+                "properties": {"a": TEXT, "b": TEXT},
+                "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
+            },
+            {"t.p.a", "t.p.b"},
+        ),
+        ({"type": "string", "anyOf": [{"minLength": 3}, {"maxLength": 9}]}, {"t.p"}),
+        ({"type": "array", "prefixItems": [TEXT, {"type": "integer"}], "minItems": 2}, {"t.p"}),
+        ({"type": "object", "required": ["k"], "additionalProperties": TEXT}, {"t.p.k"}),
+        ({"type": "object", "properties": {"a.b": TEXT}}, {"t.p.a.b"}),
+        ({"$ref": "#/$defs/L"}, set()),
+    ],
+)
+def test_texts_in_alternatives_are_drafted_and_read_again(
+    tmp_path: Path, schema: dict[str, Any], paths: set[str]
+) -> None:
+    loop = {"L": {"type": "array", "items": {"$ref": "#/$defs/L"}}}
+    catalog = catalog_of(tool("t", {"p": schema}, ("p",), **{"$defs": loop}))
+    project = drafted(tmp_path, catalog)
+    assert (set(project.values), project.notes) == (paths, ())
+    assert {case.id for case in project.cases} == {"t-1", "no-call-1"}
+    write_project(project)
+    assert set(read_value_book(project.files[2], catalog).entries) == paths
 
 
 def test_a_seed_says_its_call_in_words(tmp_path: Path) -> None:

@@ -10,10 +10,13 @@ import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from fcdistill.config import FromTeacherLayers, LoraTuning
+from fcdistill.backends.base import Request
+from fcdistill.backends.local.local_backend import LocalBackend
+from fcdistill.config import DecodeSettings, FromTeacherLayers, LoraTuning
 from fcdistill.errors import ConfigError, ModelError, StorageError
+from fcdistill.models.loading import load_model
 from fcdistill.models.students import (
     StudentCard,
     apply_lora,
@@ -24,7 +27,8 @@ from fcdistill.models.students import (
     trained_token_ids,
     weight_storage_errors,
 )
-from fcdistill.records import FunctionTool, ModelRef, ToolSpec
+from fcdistill.prompts.rendering import answer_text, prepare_tokenizer, render_prompt, stop_token_ids
+from fcdistill.records import FunctionTool, Message, ModelRef, ToolSpec
 from tests.tiny import Family, tiny_model, tiny_tokenizer
 
 FAMILIES: tuple[Family, ...] = ("llama", "qwen2", "gemma3")
@@ -224,3 +228,40 @@ def test_a_disk_that_takes_only_a_part_of_the_weights(tmp_path: Path, write: Cal
 def test_what_is_no_fault_of_the_disk_passes_through(tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)), weight_storage_errors(tmp_path, "write"):
         raise error
+
+
+@pytest.mark.parametrize("saved", ["weights", "adapter"])
+def test_what_is_saved_stops_where_the_template_ends_an_answer(tmp_path: Path, saved: str) -> None:
+    tokenizer = tiny_tokenizer("chatml")
+    model = tiny_model("llama", len(tokenizer))
+    model.generation_config.eos_token_id = 7
+    student = apply_lora(model, LoraTuning(lora_rank=4, lora_alpha=8)) if saved == "adapter" else model
+    save_student(student, tokenizer, tmp_path / "student", CARD)
+    written = json.loads((tmp_path / "student" / "generation_config.json").read_text())
+    assert written["eos_token_id"] == [*stop_token_ids(tokenizer), 7]
+    assert model.generation_config.eos_token_id == written["eos_token_id"]
+
+
+def test_generate_on_saved_weights_ends_where_a_local_backend_does(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer("chatml")
+    prepare_tokenizer(tokenizer)
+    stop = stop_token_ids(tokenizer)[0]
+    base = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    tokenizer.eos_token = "<|im_start|>"  # as a base model names another token than its template
+    assert stop_token_ids(tokenizer) == [stop, base]
+    model = tiny_model("llama", len(tokenizer), tie_word_embeddings=False)
+    model.generation_config.eos_token_id = base
+    prompt = torch.tensor([render_prompt(tokenizer, [Message(role="user", content="hi")], [], "none")])
+    with torch.no_grad():
+        longer = model.generate(prompt, max_new_tokens=4, min_new_tokens=4, do_sample=False)
+        hidden = model.model(longer).last_hidden_state[0, -1]
+        model.get_output_embeddings().weight[stop] = hidden * 10
+    save_student(model, tokenizer, tmp_path / "merged", CARD)
+
+    plain = AutoModelForCausalLM.from_pretrained(str(tmp_path / "merged"), dtype=torch.float32)
+    ids = plain.generate(prompt, max_new_tokens=30, do_sample=False)[0, prompt.shape[1] :].tolist()
+    assert ids[-1] == stop and ids.count(stop) == 1 and len(ids) < 30
+    backend = LocalBackend(load_model(str(tmp_path / "merged"), dtype="float32", device="cpu"))
+    request = Request("a", (Message(role="user", content="hi"),), ())
+    (answer,) = backend.complete([request], DecodeSettings(max_new_tokens=30))
+    assert (answer.finish_reason, answer.text) == ("stop", answer_text(tokenizer, ids[:-1]))

@@ -363,9 +363,9 @@ def test_a_template_that_rewrites_its_prompt_is_refused() -> None:
     tokenizer = prepared("chatml")
     tokenizer.chat_template = (
         "{% for message in messages %}{{ message.role }}: {{ message.content }}<|im_end|>{% endfor %}"
-        "{% if add_generation_prompt %}assistant: <think>{% endif %}"
+        "{% if add_generation_prompt %}assistant: Surely, {% endif %}"
     )
-    with pytest.raises(ModelError, match="does not render an answer as the continuation of its prompt.*<think>"):
+    with pytest.raises(ModelError, match="does not render an answer as the continuation of its prompt.*Surely"):
         render_example(tokenizer, [REQUEST, ANSWERS[2]], [], "none")
 
 
@@ -417,3 +417,17 @@ def test_the_real_tokenizers_agree_on_the_completion_and_differ_in_prompt_length
             lengths[name, style] = len(example.prompt_ids)
     assert len(texts) == 1
     assert lengths[REAL[0], "none"] < 20 < lengths[REAL[0], "compact"] < lengths[REAL[0], "full"] / 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_in_any_order_are_one_prompt(kind: str) -> None:
+    tokenizer = prepared(kind)
+    calls = tuple(FunctionCall(id=identity, function=CALL) for identity in ("a", "b"))
+    results = [Message(role="tool", tool_call_id=identity, content=f"of {identity}") for identity in ("a", "b")]
+    made = Message(role="assistant", tool_calls=calls)
+    prompts = [
+        render_prompt(tokenizer, [REQUEST, made, *order, REQUEST], [SPEC], "full") for order in (results, results[::-1])
+    ]
+    assert prompts[0] == prompts[1] and tokenizer.decode(prompts[0]).index("of a") < tokenizer.decode(prompts[0]).index(
+        "of b"
+    )

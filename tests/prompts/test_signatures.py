@@ -41,6 +41,45 @@ def signature_of(schema: object, **root: object) -> str:
             {"type": "object", "properties": {"a": {"type": "integer"}, "b": {}}, "required": ["a"]},
             "{a: int, b?: any}",
         ),
+        ({"type": "string", "enum": ["inner", "outer", None]}, "inner|outer"),
+        ({"type": "string", "nullable": True, "enum": ["inner", None]}, "inner|null"),
+        ({"type": "string", "nullable": True, "enum": ["inner"]}, "inner"),
+        ({"type": "integer", "enum": [1, 5, 9, "x"], "maximum": 5}, "1|5"),
+        ({"enum": ["5", "true", "null", "half"]}, '"5"|"true"|"null"|half'),
+        (
+            {"enum": ["1.5", "-3", "+4", ".5", "1e3", "False", "NaN", "str", "10:30", "v2", "3d"]},
+            '"1.5"|"-3"|"+4"|".5"|"1e3"|"False"|"NaN"|"str"|10:30|v2|3d',
+        ),
+        ({"type": "array", "items": {"enum": ["1", "large"]}}, '["1"|large]'),
+        ({"minimum": 1, "maximum": 5}, "number 1..5"),
+        ({"pattern": "^a"}, "str /^a/"),
+        ({"items": {"type": "boolean"}}, "[bool]"),
+        ({"required": ["a"]}, "{a: any}"),
+        ({"type": "number", "nullable": True, "multipleOf": 0.01}, "number step 0.01|null"),
+        (
+            {"allOf": [{"properties": {"a": {"type": "string"}}}, {"properties": {"b": {"type": "integer"}}}]},
+            "{a?: str, b?: int}",
+        ),
+        (
+            {
+                "type": "object",
+                "properties": {"own": {"type": "string"}},
+                "required": ["own"],
+                "anyOf": [{"properties": {"a": {"type": "integer"}}}, {"required": ["b"]}],
+            },
+            "{own: str, a?: int}|{own: str, b: any}",
+        ),
+        ({"type": "integer", "anyOf": [{"minimum": 5}, {"type": "string"}, {"enum": [1, "a"]}]}, "int >=5|1"),
+        ({"anyOf": [{"const": each} for each in range(20)]}, "|".join(map(str, range(20)))),
+        (
+            {"anyOf": [{"type": "string"}, *({"properties": {name: {}}} for name in "abcdefghijklmnopqr")]},
+            "{" + ", ".join(f"{name}?: any" for name in "abcdefghijklmnopqr") + "}|str",
+        ),
+        ({"properties": {"a": {"type": "integer"}, "b": False}}, "{a?: int}"),
+        (
+            {"patternProperties": {"^x-": {"type": "integer"}, "a" * 99: {}}, "additionalProperties": {"type": "null"}},
+            "{/^x-/: int, *: any, *: null}",
+        ),
         (True, "any"),
         ({"$ref": "http://elsewhere/schema"}, "any"),
         ({"$ref": "#/$defs/missing"}, "any"),
@@ -48,6 +87,41 @@ def signature_of(schema: object, **root: object) -> str:
 )
 def test_types(schema: object, shown: str) -> None:
     assert signature_of(schema) == shown
+
+
+@pytest.mark.parametrize(
+    ("parameters", "shown"),
+    [
+        (
+            {"oneOf": [{"properties": {"a": {"type": "string"}}, "required": ["a"]}, {"required": ["b"]}]},
+            "f(a: str) | f(b: any)",
+        ),
+        (
+            {
+                "properties": {"own": {"type": "boolean"}},
+                "anyOf": [{"properties": {"a": {}}, "required": ["a"]}, {"properties": {"b": {}}}],
+            },
+            "f(own?: bool, a: any) | f(own?: bool, b?: any)",
+        ),
+        (
+            {"properties": {"a": {}, "b": {}}, "anyOf": [{"required": [name]} for name in "ab"]},
+            "f(a: any, b?: any) | f(a?: any, b: any)",
+        ),
+        ({"allOf": [{"properties": {"a": {}}, "required": ["a"]}, {"properties": {"b": {}}}]}, "f(a: any, b?: any)"),
+        ({"$ref": "#/$defs/L", "$defs": {"L": {"properties": {"a": {}}}}}, "f(a?: any)"),
+        ({"anyOf": [{"type": "null"}, {"properties": {"a": {}}}]}, "f(a?: any)"),
+        ({"anyOf": [{"$ref": "#"}]}, "f()"),
+        ({"properties": {"a": {}}, "then": {"required": ["b"]}, "else": {"$ref": "#"}}, "f(a?: any, b?: any)"),
+    ],
+)  # fmt: skip
+def test_all_ways_of_calling_are_shown(parameters: dict[str, object], shown: str) -> None:
+    assert compact_signature(ToolSpec(name="f", parameters={"type": "object", **parameters})) == shown
+
+
+def test_of_very_many_ways_all_members_are_shown() -> None:
+    ways = [{"properties": {name: {}}, "required": [name, "all"]} for name in "abcdefghijklmnopqrst"]
+    shown = compact_signature(ToolSpec(name="f", parameters={"type": "object", "oneOf": ways}))
+    assert shown == "f(a?: any, all: any, " + ", ".join(f"{name}?: any" for name in "bcdefghijklmnopqrst") + ")"
 
 
 def test_local_references_are_followed() -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fcdistill.errors import CatalogError
-from fcdistill.records import FunctionTool, ToolSpec
+from fcdistill.records import FunctionTool, ToolCall, ToolSpec
 from fcdistill.tools.catalog import (
     Catalog,
     catalog_from_document,
@@ -93,6 +94,18 @@ def test_no_schema_means_no_parameters(read: Any, parameters: dict[str, Any]) ->
     assert read([{"name": "stop", **parameters}]).specs == (ToolSpec(name="stop", parameters=NO_PARAMETERS),)
 
 
+@pytest.mark.parametrize("end", ["", "#"])
+def test_a_dialect_written_with_https_judges_as_itself(read: Any, end: str) -> None:
+    schema = {"type": "object", "properties": {"level": {"items": [{"type": "integer"}], "additionalItems": False}}}
+    catalog = read(
+        [{"name": "dim", "parameters": {"$schema": f"https://json-schema.org/draft-07/schema{end}", **schema}}]
+    )
+    assert catalog.specs[0].parameters["$schema"] == "http://json-schema.org/draft-07/schema#"
+    validator = CallValidator(catalog.specs)
+    assert not validator.check_call(ToolCall(name="dim", arguments={"level": [1]}))
+    assert validator.check_call(ToolCall(name="dim", arguments={"level": [1, 2]}))
+
+
 def test_a_null_description_is_empty(read: Any) -> None:
     assert read([{"name": "stop", "description": None}]).specs[0].description == ""
 
@@ -117,9 +130,67 @@ def test_names_come_back_or_the_catalogue_is_refused(names: list[str]) -> None:
         assert [spec.name for spec in catalog_from_tools(tools).specs] == safe
 
 
-def test_a_collision_after_mapping_names_both_originals(read: Any) -> None:
-    with pytest.raises(CatalogError, match="'light.dim' and 'light_dim' are both called 'light_dim'"):
-        read([{"name": "light.dim"}, {"name": "light_dim"}])
+@pytest.mark.parametrize("other", ["light.dim", "light/dim", "light:dim", "light dim"])
+def test_a_collision_after_mapping_names_both_originals(read: Any, other: str) -> None:
+    with pytest.raises(CatalogError, match=f"'{other}' and 'light_dim' are both called 'light_dim'"):
+        read([{"name": other}, {"name": "light_dim"}])
+
+
+def test_names_of_servers_and_routes_are_mapped_and_the_originals_kept(read: Any) -> None:
+    names = ["home/light:dim", "Dim the light", "GET /lights/{id}", "dim"]
+    catalog = read([{"name": name} for name in names])
+    assert [spec.name for spec in catalog.specs] == ["home_light_dim", "Dim_the_light", "GET__lights__id_", "dim"]
+    assert [catalog.original_names.get(spec.name, spec.name) for spec in catalog.specs] == names
+
+
+def test_long_names_stay_apart_though_they_begin_alike(read: Any) -> None:
+    names = ["a" * 64, "a" * 65, "a" * 66, "b/" * 60]
+    catalog = read([{"name": name} for name in names])
+    assert [len(spec.name) for spec in catalog.specs] == [64] * 4
+    assert [catalog.original_names.get(spec.name, spec.name) for spec in catalog.specs] == names
+
+
+@given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=200))
+def test_every_name_that_ascii_prints_can_be_called(name: str) -> None:
+    assert re.fullmatch("[A-Za-z0-9_-]{1,64}", safe_name(name))
+    assert safe_name(safe_name(name)) == safe_name(name)
+    if re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
+        assert safe_name(name) == name
+
+
+# --- what is left out
+
+
+def test_keys_without_a_meaning_are_listed(read: Any) -> None:
+    (note,) = read([{**DIM, "x-cost": 2, "tags": []}, {**MCP_DIM, "name": "b"}, {"name": "c", "x-cost": 1}]).notes
+    assert "'annotations' (b)" in note and "'tags' (dim)" in note and "'x-cost' (dim, c)" in note
+    assert "outputSchema" not in note
+    (note,) = read([{"type": "function", "function": {"name": f"t{number}"}, "x-cost": 2} for number in range(5)]).notes
+    assert "'x-cost' (5 tools)" in note
+    assert read([{"type": "function", "function": {**DIM, "strict": True}}]).notes == ()
+
+
+def test_one_bad_tool_is_left_out_where_that_is_asked_for(read: Any, tmp_path: Path) -> None:
+    bad = {"name": "glow", "parameters": {"type": "object", "properties": {"p": {"type": "int"}}}}
+    document = [DIM, bad, {"name": "dim"}, "stop", {"type": "web_search"}, {**DIM, "name": "last"}]
+    with pytest.raises(CatalogError, match="tool 'glow' can't be used"):
+        read(document)
+    catalog = read_catalog(tmp_path / "tools.json", skip_invalid=True)
+    assert [spec.name for spec in catalog.specs] == ["dim", "last"]
+    reasons = ["tool 'glow' can't be used", "two tools are called 'dim'", "tool 4 is a string", "type 'web_search'"]
+    for note, reason in zip(catalog.notes, reasons, strict=True):
+        assert reason in note and "\n" not in note
+    assert load_catalog(str(tmp_path / "tools.json"), skip_invalid=True) == catalog
+    with pytest.raises(CatalogError, match="there is no tool; left out, as .*tool 1 is a string"):
+        catalog_from_document(["stop"], "row 1", skip_invalid=True)
+
+
+def test_functions_that_can_not_be_described_are_left_out_too(module: str) -> None:
+    catalog = load_catalog(f"{module}:stop,route,untyped", skip_invalid=True)
+    assert [spec.name for spec in catalog.specs] == ["stop"]
+    assert "*stops" in catalog.notes[0] and "untyped" in catalog.notes[1]
+    with pytest.raises(CatalogError, match="has no 'dam'"):
+        load_catalog(f"{module}:stop,dam", skip_invalid=True)
 
 
 # --- refusals
@@ -150,10 +221,10 @@ def test_a_collision_after_mapping_names_both_originals(read: Any) -> None:
         ([{**DIM, "paramters": {}}], "tool 1 ('dim'): unknown key 'paramters'"),
         ([{**MCP_DIM, "parameters": {}}], "tool 1 ('dim'): unknown key 'parameters'"),
         ([{"name": ""}], "tool 1 (''): the name can't be called"),
-        ([{"name": "a b"}], "tool 1 ('a b'): the name can't be called"),
+        ([{"name": "a\tb"}], "tool 1 ('a\\tb'): the name can't be called"),
         ([{"name": "dämpfen"}], "the name can't be called"),
         ([{"name": "a\n"}], "the name can't be called"),
-        ([{"name": "a" * 65}], "the name can't be called"),
+        ([{"name": "ä" * 65}], "the name can't be called"),
         ([{"name": "a", "description": ["x"]}], "tool 1 ('a'): description is an array"),
         ([{"name": "a", "parameters": "{}"}], "tool 1 ('a'): parameters is a string"),
         ([{"name": "a", "parameters": []}], "tool 1 ('a'): parameters is an array"),
@@ -270,6 +341,34 @@ class Lamp:
             level: How much.
         """
 
+def route(name: str, *stops: int, **fees: int):
+    """Mark a route.
+
+    Args:
+        name: Its name.
+        stops: Numbers of stops.
+        fees: Fees by stop.
+    """
+
+def card(to: str, greeting: Optional[str] = None, **options: "int | None"):
+    """Send a card.
+
+    Args:
+        to: Who gets it.
+        greeting: The words on it.
+        **options (int): Whatever the printer takes.
+    """
+
+def note(text: str, **fields):
+    """Take a note.
+
+    Args:
+        text: What it says.
+    """
+
+def form(**fields: Any):
+    """Fill a form."""
+
 class Kind: ...
 
 def of_a_class(kind: Kind):
@@ -314,6 +413,33 @@ def test_functions_become_tools(module: str) -> None:
     assert (stop.description, stop.parameters) == ("Stop.", NO_PARAMETERS)
 
 
+def test_named_variadic_arguments_are_further_ones_of_their_type(module: str) -> None:
+    catalog = load_catalog(f"{module}:card,note,form")
+    card, note, form = (spec.parameters for spec in catalog.specs)
+    assert (list(card["properties"]), card["required"]) == (["to", "greeting"], ["to"])
+    assert card["additionalProperties"] == {"type": ["integer", "null"]}
+    assert note["additionalProperties"] is form["additionalProperties"] is True
+    assert note["required"] == ["text"] and form["properties"] == {}
+    validator = CallValidator(catalog.specs)
+    for arguments in ({"to": "Alma"}, {"to": "Alma", "weight": 3}, {"to": "Alma", "weight": None}):
+        assert validator.check_call(ToolCall(name="card", arguments=arguments)) == []
+    (violation,) = validator.check_call(ToolCall(name="card", arguments={"to": "Alma", "weight": "3"}))
+    assert (violation.code, violation.pointer) == ("wrong_type", "/weight")
+
+
+def test_values_without_a_name_are_read_once_they_are_a_list_as_advised(module: str) -> None:
+    with pytest.raises(CatalogError) as caught:
+        load_catalog(f"{module}:route")
+    assert "write `stops` without the star" in caught.value.fix and "list[str]" in caught.value.fix
+    Path(f"{module}_advised.py").write_text(FUNCTIONS.replace("*stops: int", "stops: list[str]"))
+    (spec,) = load_catalog(f"{module}_advised:route").specs
+    assert spec.parameters["properties"]["stops"]["items"] == {"type": "string"}
+    assert (spec.parameters["required"], spec.parameters["additionalProperties"]) == (
+        ["name", "stops"],
+        {"type": "integer"},
+    )
+
+
 def test_functions_of_several_modules_and_of_classes(module: str) -> None:
     assert [spec.name for spec in catalog_from_functions([f"{module}:stop", f"{module}:Lamp.glow"]).specs] == [
         "stop",
@@ -338,6 +464,7 @@ def test_functions_of_several_modules_and_of_classes(module: str) -> None:
         (":strange", "can't be described: name 'Unheard' is not defined"),
         (":of_a_class", "can't be described: "),
         (":anonymous", "the name can't be called"),
+        (":route", "takes *stops, arguments without a name"),
         (":dim,dim", "two tools are called 'dim'"),
     ],
 )
@@ -418,9 +545,10 @@ def test_a_comparator_elsewhere_than_at_a_parameter_is_refused(schema: dict[str,
 
 def test_comparators_elsewhere_are_found_in_older_dialects_too() -> None:
     tool = annotated(items=[{"x-comparator": "exact"}])
-    tool["parameters"]["$schema"] = "http://json-schema.org/draft-07/schema#"
-    with pytest.raises(CatalogError, match="does not belong to a parameter"):
-        catalog_from_document([tool], "tools")
+    for scheme in ("http", "https"):
+        tool["parameters"]["$schema"] = f"{scheme}://json-schema.org/draft-07/schema#"
+        with pytest.raises(CatalogError, match="does not belong to a parameter"):
+            catalog_from_document([tool], "tools")
 
 
 def test_a_value_that_looks_like_a_comparator_is_none() -> None:

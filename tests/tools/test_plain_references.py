@@ -18,6 +18,18 @@ def test_a_document_without_references_stays_itself() -> None:
     assert written(schema)[0] is schema
 
 
+def test_null_that_a_keyword_allows_is_a_type() -> None:
+    name = {"type": "string", "nullable": True}
+    schema = {"properties": {"a": name, "b": {"$ref": "#/$defs/N"}, "c": {"items": name}}, "$defs": {"N": name}}
+    both = {"type": ["string", "null"]}
+    without = {key: part for key, part in schema.items() if key != "$defs"} | {"properties": {"a": name}}
+    assert written(without)[0] == {"properties": {"a": both}}
+    assert written(schema)[0] == {
+        "properties": {"a": both, "b": {"$ref": "#/$defs/N"}, "c": {"items": both}},
+        "$defs": {"N": both},
+    }
+
+
 def test_plain_references_keep_their_definitions_and_others_get_one() -> None:
     schema = {
         "$id": "https://example.org/t",

@@ -403,12 +403,17 @@ def test_what_stands_beside_a_reference_is_ignored_before_2019() -> None:
             {"properties": {"a": {}}, "allOf": [{"unevaluatedProperties": False}]},
         ),
         ({"$dynamicRef": "#P", "maximum": 9}, {**PERCENT, "title": "P", "maximum": 9}),
+        ({"$ref": "#/$defs/Name", "maxLength": 5}, {"type": ["string", "null"], "maxLength": 5}),
+        ({"$ref": "#/$defs/Name", "type": "string"}, {"type": "string"}),
+        ({"$ref": "#/$defs/Name", "type": ["string", "boolean"], "nullable": True}, {"type": ["string", "null"]}),
+        ({"$ref": "#/$defs/Text", "nullable": True}, {"type": "string", "pattern": "^a"}),
     ],
 )
 def test_what_a_reference_and_its_neighbours_come_to(schema: dict[str, Any], resolved: Any) -> None:
     definitions = {
         "P": {**PERCENT, "title": "P", "$dynamicAnchor": "P"},
         "Text": {"type": "string", "pattern": "^a"},
+        "Name": {"type": "string", "nullable": True},
         "Open": {"unevaluatedProperties": False},
     }
     found = read_schema(schema, {"$defs": definitions})

@@ -259,3 +259,19 @@ def test_rows_that_end_with_an_error_leave_no_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="trace 'bad'"):
         write_rows(tmp_path / "rows.jsonl", export_rows([TRACES[0], silent], "openai-finetune"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_results_stand_in_the_order_of_their_calls_where_no_ids_are_shown() -> None:
+    calls = tuple(FunctionCall(id=identity, function=LIGHT) for identity in ("a", "b"))
+    crossed = trace(
+        "crossed",
+        said("both"),
+        Message(role="assistant", tool_calls=calls),
+        Message(role="tool", tool_call_id="b", content="of b"),
+        Message(role="tool", tool_call_id="a", content="of a"),
+        said("again"),
+        Message.calling([LIGHT]),
+    )
+    (row,) = export_rows([crossed], "sharegpt")
+    results = [turn["value"] for turn in row["conversations"] if turn["from"] == "tool"]
+    assert [result.splitlines()[1] for result in results] == ["of a", "of b"]

@@ -39,6 +39,39 @@ def test_a_call_without_an_id_has_none_and_one_that_cannot_be_read_stays_text() 
     assert broken.output.errors and broken.message.tool_calls == () and "home.light" in broken.message.content
 
 
+USER = {"role": "user", "content": "light"}
+
+
+def test_an_answer_that_is_written_as_several_messages_is_one_step() -> None:
+    said = {"role": "assistant", "content": "Both, then."}
+    found = steps(USER, said, calling("{}"), calling('{"room": "attic"}', identity="c2"), USER)
+    assert [step.number for step in found] == [1, 4, 5]
+    assert [call.id for call in found[1].message.tool_calls] == ["c1", "c2"]
+    assert found[1].output.calls == (
+        ToolCall(name="home_light"),
+        ToolCall(name="home_light", arguments={"room": "attic"}),
+    )
+    assert found[1].message.content == "Both, then.\nOn it.\nOn it."
+
+
+def test_calls_with_results_between_them_and_words_after_calls_are_steps_of_their_own() -> None:
+    result = {"role": "tool", "tool_call_id": "c1", "content": "ok"}
+    said = {"role": "assistant", "content": "Done."}
+    assert len(steps(USER, calling("{}"), result, calling("{}", identity="c2"))) == 4
+    assert len(steps(USER, calling("{}"), said)) == 3
+
+
+def test_a_part_that_cannot_be_read_spoils_the_answer() -> None:
+    _, answer = steps(USER, calling("{}"), calling("{"))
+    assert answer.output.errors and answer.message.tool_calls == ()
+
+
+def test_results_stand_in_the_order_of_their_calls() -> None:
+    results = [{"role": "tool", "tool_call_id": identity, "content": f"of {identity}"} for identity in ("c2", "c1")]
+    found = steps(USER, calling("{}"), calling("{}", identity="c2"), *results)
+    assert [step.message.content for step in found[2:]] == ["of c1", "of c2"]
+
+
 @pytest.mark.parametrize(
     ("names", "category"), [("", "irrelevance"), ("a", "simple"), ("aa", "parallel"), ("ab", "parallel_multiple")]
 )

@@ -22,7 +22,7 @@ from fcdistill.errors import BackendError
 from fcdistill.models.loading import LoadedModel, load_model
 from fcdistill.prompts.rendering import answer_text, call_format, render_prompt, stop_token_ids, template_sha256
 from fcdistill.records import FinishReason, ModelRef
-from fcdistill.toolcalls.parsing import is_complete
+from fcdistill.toolcalls.parsing import is_complete, parse_output
 
 __all__ = ["LocalBackend"]
 
@@ -44,7 +44,8 @@ class LocalBackend:
         self.tools_in_prompt: ToolsInPrompt = tools_in_prompt or (
             loaded.card.tools_in_prompt if loaded.card else "full"
         )
-        self._dialect = call_format(loaded.tokenizer).dialect
+        card_dialect = loaded.card.dialect if loaded.card else None
+        self._dialect = card_dialect or call_format(loaded.tokenizer).dialect
         self._stop_ids = frozenset(stop_token_ids(loaded.tokenizer)) | _generation_stop_ids(loaded)
         self._closing_ids = {
             index
@@ -57,7 +58,9 @@ class LocalBackend:
     @classmethod
     def from_config(cls, config: LocalBackendConfig) -> Self:
         """The backend of a config. Raises what `loading.load_model` raises."""
-        loaded = load_model(config.model, dtype=config.dtype, device=config.device)
+        loaded = load_model(
+            config.model, config, dtype=config.dtype, device=config.device, template_date=config.template_date
+        )
         return cls(loaded, batch_size=config.batch_size, tools_in_prompt=config.tools_in_prompt)
 
     @property
@@ -68,7 +71,7 @@ class LocalBackend:
     @property
     def prompt_format(self) -> PromptFormat:
         """The chat template of the model, and how it shows tools."""
-        return PromptFormat(template_sha256(self._loaded.tokenizer), self.tools_in_prompt)
+        return PromptFormat(template_sha256(self._loaded.tokenizer), self.tools_in_prompt, self._dialect)
 
     @property
     def shares_prefix(self) -> bool:
@@ -114,6 +117,7 @@ class LocalBackend:
                     len(row.generated),
                     latency_s=row.latency_s,
                     dialect=self._dialect,
+                    thought_tokens=self._thought_tokens(text),
                 )
 
     def close(self) -> None:
@@ -134,6 +138,10 @@ class LocalBackend:
             return Completion(request.id, "", "error", prompt_tokens=len(prompt), error=found)
         uniforms = random.Random(f"{settings.seed}/{request.id}")
         return Row(request.id, prompt, min(settings.max_new_tokens, room), uniforms)
+
+    def _thought_tokens(self, text: str) -> int:
+        thought = parse_output(text, expected=self._dialect).thought
+        return len(self._loaded.tokenizer.encode(thought, add_special_tokens=False)) if thought else 0
 
     def _end(self, row: Row) -> tuple[FinishReason, str] | None:
         """How and with which text a row has ended; None where it has not."""

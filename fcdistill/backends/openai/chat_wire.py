@@ -14,6 +14,7 @@ from fcdistill.backends.base import Request
 from fcdistill.config import DecodeSettings
 from fcdistill.records import FinishReason, FunctionTool, Message, ToolSpec
 from fcdistill.toolcalls.parsing import ParsedOutput
+from fcdistill.toolcalls.results import tie_results
 from fcdistill.toolcalls.structured import content_text, read_message, reasoning_text
 from fcdistill.tools.catalog import safe_name
 
@@ -36,6 +37,10 @@ _FINISH_REASONS: dict[Any, FinishReason] = {
 }
 
 
+_NO_CALL = "call00000"
+"""The id on a result of no call: the API demands one."""
+
+
 class MalformedAnswerError(ValueError):
     """A response's body is no answer; the message says why."""
 
@@ -51,6 +56,7 @@ class WireAnswer:
         finish_reason: in the records' words.
         prompt_tokens: as the server counts them; None where it does not.
         completion_tokens: likewise.
+        thought_tokens: those of them with which the model thought; None where the server does not say.
     """
 
     text: str
@@ -59,40 +65,30 @@ class WireAnswer:
     finish_reason: FinishReason
     prompt_tokens: int | None
     completion_tokens: int | None
+    thought_tokens: int | None
 
 
 def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The messages as the chat API takes them: every call with an id, every result with the id of its call.
-
-    Results without an id belong to the open calls in their order, or by the tool's name where they give it.
-    """
+    """The messages as the chat API takes them: every call with an id, every result with the id of its call."""
     written: list[dict[str, Any]] = []
-    open_calls: list[tuple[str, str]] = []  # id and tool name
-    num_calls = 0
-    for message in messages:
+    for message in tie_results(messages):
         wire: dict[str, Any] = {"role": message.role, "content": message.content}
         if message.name is not None and message.role != "tool":
             wire["name"] = message.name
         if message.role == "tool":
-            wire["tool_call_id"] = _answered_id(message, open_calls)
-        elif message.role == "assistant":
-            open_calls = []
-            for call in message.tool_calls:
-                num_calls += 1
-                # Nine letters and digits: what the strictest servers take.
-                open_calls.append((call.id or f"call{num_calls:05d}", call.function.name))
-            if message.tool_calls:
-                wire["tool_calls"] = [
-                    {
-                        "id": identity,
-                        "type": "function",
-                        "function": {
-                            "name": call.function.name,
-                            "arguments": json.dumps(call.function.arguments, ensure_ascii=False),
-                        },
-                    }
-                    for (identity, _), call in zip(open_calls, message.tool_calls, strict=True)
-                ]
+            wire["tool_call_id"] = message.tool_call_id or _NO_CALL
+        if message.tool_calls:
+            wire["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {
+                        "name": call.function.name,
+                        "arguments": json.dumps(call.function.arguments, ensure_ascii=False),
+                    },
+                }
+                for call in message.tool_calls
+            ]
         written.append(wire)
     return written
 
@@ -142,6 +138,7 @@ def read_answer(body: bytes, specs: Sequence[ToolSpec]) -> WireAnswer:
         thought.encode("utf-8", "replace").decode("utf-8"),
         _finish_reason(choice.get("finish_reason")),
         *token_counts(document),
+        _thought_tokens(document),
     )
 
 
@@ -169,13 +166,10 @@ def token_counts(document: Mapping[str, Any]) -> tuple[int | None, int | None]:
     return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
 
 
-def _answered_id(message: Message, open_calls: list[tuple[str, str]]) -> str:
-    """The id of the call whose result this is; that call is no longer open."""
-    for index, (identity, name) in enumerate(open_calls):
-        if message.tool_call_id == identity or (message.tool_call_id is None and message.name in (None, name)):
-            del open_calls[index]
-            return identity
-    return message.tool_call_id or "call00000"
+def _thought_tokens(document: Mapping[str, Any]) -> int | None:
+    usage = document.get("usage")
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    return _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
 
 
 def _finish_reason(found: Any) -> FinishReason:

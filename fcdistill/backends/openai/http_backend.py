@@ -121,7 +121,7 @@ class OpenAIBackend:
     async def _answer(self, request: Request, settings: DecodeSettings) -> Completion:
         api, body = self._body(request, settings)
         try:
-            content, latency_s = await self._client.post(api, body)
+            content, latency_s = await self._client.post(api, body, self._extension)
         except RequestFailedError as failure:
             return Completion(request.id, "", "error", error=str(failure))
         try:
@@ -138,7 +138,15 @@ class OpenAIBackend:
             latency_s=latency_s,
             structured=answer.structured,
             thought=answer.thought,
+            dialect=None if self._prompt_format is None else self._prompt_format.dialect,
+            thought_tokens=answer.thought_tokens,
         )
+
+    @property
+    def _extension(self) -> dict[str, Any] | None:
+        """What vLLM and its like know beside OpenAI's API; a prompt that is rendered here has its values already."""
+        values = self._config.chat_template_kwargs
+        return {"chat_template_kwargs": values} if values and self._render_prompt is None else None
 
     def _body(
         self, request: Request, settings: DecodeSettings
@@ -160,8 +168,9 @@ def _prompt_renderer(config: OpenAIBackendConfig) -> tuple[RenderPrompt | None, 
     if config.tokenizer is None:
         return None, None
     from fcdistill.models.loading import load_tokenizer
-    from fcdistill.prompts.rendering import render_prompt, template_sha256
+    from fcdistill.prompts.rendering import call_format, render_prompt, template_sha256
 
-    tokenizer, style = load_tokenizer(config.tokenizer), config.tools_in_prompt or "full"
-    found = PromptFormat(template_sha256(tokenizer), style)
+    tokenizer = load_tokenizer(config.tokenizer, config, template_date=config.template_date)
+    style = config.tools_in_prompt or "full"
+    found = PromptFormat(template_sha256(tokenizer), style, call_format(tokenizer).dialect)
     return lambda request: render_prompt(tokenizer, request.messages, request.specs, style), found

@@ -26,7 +26,7 @@ from fcdistill.config import DecodeSettings, MonitorConfig, ToolsInPrompt
 from fcdistill.distillation.eval_mode import answering
 from fcdistill.models.loading import LoadedModel
 from fcdistill.records import ModelRef, Trace
-from fcdistill.toolcalls.equality import same_calls
+from fcdistill.records.equality import same_calls
 
 __all__ = ["CallMonitor", "is_right"]
 

@@ -214,7 +214,10 @@ def augmented_examples(
 def _read_distractors(config: AugmentationConfig, traces: Sequence[Trace]) -> tuple[FunctionTool, ...]:
     if config.distractor_catalogue is None:
         return ()
-    tools = read_catalog(config.distractor_catalogue).tools
+    catalog = read_catalog(config.distractor_catalogue, skip_invalid=config.skip_invalid)
+    for note in catalog.notes:
+        log.warning(note)
+    tools = catalog.tools
     in_all_traces = set.intersection(*({spec.name for spec in trace.specs} for trace in traces))
     foreign = [tool for tool in tools if tool.function.name not in in_all_traces]
     if len(foreign) < config.num_distractors:

@@ -5,8 +5,9 @@ where they have one tokenizer. Where they have not, `spans` says which tokens be
 models and losses are not known here.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,9 @@ from fcdistill.config import CLASS_NAMES, ToolsInPrompt
 from fcdistill.distillation.examples.teacher_prompt import student_answers, teacher_messages
 from fcdistill.distillation.tokenizers.spans import Alignment, align_example
 from fcdistill.distillation.tokenizers.token_strings import StringPairs
-from fcdistill.errors import DataError
+from fcdistill.errors import DataError, ModelError
+from fcdistill.prompts.chat_template import KIT_REMEDY
+from fcdistill.prompts.control_tokens import encode
 from fcdistill.prompts.rendering import RenderedExample, render_example, render_prompt
 from fcdistill.records import FunctionTool, Trace, WorkedExample
 from fcdistill.storage import sha256_json
@@ -58,6 +61,8 @@ class Example:
     """Only where the teacher has another tokenizer."""
     text: str = ""
     """What the completion says, without the stop token."""
+    quoted: tuple[int, ...] = ()
+    """Places of `text` at which the text of a control token, of either tokenizer, is text."""
 
     @property
     def teacher_completion(self) -> tuple[int, ...]:
@@ -125,19 +130,24 @@ def render_traces(
     """
     class_index = {name: index for index, name in enumerate(CLASS_NAMES)}
     shown_answers = student_answers(teacher_examples, student)
+    written_answers = frozenset(message.content for message in shown_answers.values())
+    readers = [teacher] if teacher is not None and pairs is not None else []
     examples = []
     for trace in traces:
-        rendered = render_example(student, trace.messages, trace.specs, style)
-        teacher_prompt: tuple[int, ...] = ()
-        alignment = None
-        num_request_tokens = len(rendered.prompt_ids) - rendered.request_start
-        if teacher is not None:
-            messages = teacher_messages(trace, teacher_examples, shown_answers)
-            teacher_prompt = tuple(render_prompt(teacher, messages, trace.specs, teacher_style))
-            if pairs is None:
-                num_request_tokens = _common_suffix(rendered.prompt_ids, teacher_prompt, num_request_tokens)
-            else:
-                alignment = _aligned(rendered, teacher, teacher_prompt, pairs, f"trace {trace.id!r}")
+        with _named(trace):
+            rendered = render_example(student, trace.messages, trace.specs, style, readers=readers)
+            teacher_prompt: tuple[int, ...] = ()
+            alignment = None
+            num_request_tokens = len(rendered.prompt_ids) - rendered.request_start
+            if teacher is not None:
+                messages = teacher_messages(trace, teacher_examples, shown_answers)
+                teacher_prompt = tuple(
+                    render_prompt(teacher, messages, trace.specs, teacher_style, written=written_answers)
+                )
+                if pairs is None:
+                    num_request_tokens = _common_suffix(rendered.prompt_ids, teacher_prompt, num_request_tokens)
+                else:
+                    alignment = _aligned(rendered, teacher, teacher_prompt, pairs, f"trace {trace.id!r}")
         examples.append(
             Example(
                 trace_id=trace.id,
@@ -148,9 +158,19 @@ def render_traces(
                 num_request_tokens=num_request_tokens,
                 alignment=alignment,
                 text=rendered.completion_text.removesuffix(student.convert_ids_to_tokens(rendered.completion_ids[-1])),
+                quoted=rendered.quoted,
             )
         )
     return examples
+
+
+@contextlib.contextmanager
+def _named(trace: Trace) -> Iterator[None]:
+    """Name the trace that can't be rendered."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"trace {trace.id!r}: {error.found}", required=error.required, fix=error.fix) from error
 
 
 def _aligned(
@@ -166,7 +186,7 @@ def _aligned(
         text,
         pairs,
         student_completion=rendered.completion_ids,
-        teacher_completion=[*teacher.encode(text, add_special_tokens=False), pairs.teacher.stop_id],
+        teacher_completion=[*encode(teacher, text, rendered.quoted)[0], pairs.teacher.stop_id],
         student_request=rendered.prompt_ids[request_start:],
         teacher_prompt=teacher_prompt,
         origin=origin,
@@ -220,6 +240,23 @@ def drop_unseen_removals(traces: Sequence[Trace]) -> tuple[list[Trace], list[str
     """
     names = {tool.function.name for tool in tools_of(traces)}
     kept = [trace for trace in traces if trace.answer.calls or {spec.name for spec in trace.specs} == names]
+    ids = {trace.id for trace in kept}
+    return kept, [trace.id for trace in traces if trace.id not in ids]
+
+
+def drop_parallel(traces: Sequence[Trace]) -> tuple[list[Trace], list[str]]:
+    """The traces in which no message makes several calls, and the ids of the others: some templates can't write them.
+
+    Raises:
+        DataError: none is left.
+    """
+    kept = [trace for trace in traces if all(len(message.tool_calls) < 2 for message in trace.messages)]
+    if traces and not kept:
+        raise DataError(
+            f"all {len(traces)} traces make several calls at once, which a chat template of this training can't write",
+            required="a template that writes several calls, or traces with one call at a time",
+            fix=KIT_REMEDY,
+        )
     ids = {trace.id for trace in kept}
     return kept, [trace.id for trace in traces if trace.id not in ids]
 

@@ -246,7 +246,9 @@ def _student_need(config: TrainConfig, skeleton: PreTrainedModel, weights_are_he
     size = weight_bytes(skeleton, dtype, quantization)
     if isinstance(config.tuning, LoraTuning):
         with torch.device("meta"):
-            token_ids = trained_token_ids(load_tokenizer(config.student.model), config.tuning)
+            token_ids = trained_token_ids(
+                load_tokenizer(config.student.model, config.student, thinks=False), config.tuning
+            )
             num_trained = trained_parameters(apply_lora(skeleton, config.tuning, token_ids))
     elif config.dtype == "bfloat16":
         size += DTYPE_BYTES[config.dtype] * num_parameters  # the copies that autocast multiplies by

@@ -169,7 +169,7 @@ def summarise_teacher(
     by_tool: dict[str, list[_Token]] = {}
     num_examples = 0
     for each in heard:
-        labels = label_answer(tokenizer, each.example.text)
+        labels = label_answer(tokenizer, each.example.text, each.example.quoted)
         calls_nothing = not any(labels.tools)
         num_examples += 1
         agrees = [None] * len(each.nll_U) if each.agrees_U is None else each.agrees_U.tolist()

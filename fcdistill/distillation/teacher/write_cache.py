@@ -43,6 +43,7 @@ from fcdistill.distillation.signals.sources import CachedTeacher
 from fcdistill.distillation.teacher.cache_sources import SignalsOf, loaded_teacher, served_teacher
 from fcdistill.errors import ConfigError, DataError
 from fcdistill.prompts.rendering import template_sha256, tokenizer_sha256
+from fcdistill.prompts.template_clock import written_date
 from fcdistill.storage import RunDirectory, find_run, sha256_bytes
 
 __all__ = ["CacheResult", "cached_teacher", "run_caching"]
@@ -192,6 +193,7 @@ def _plan(config: TrainConfig, prepared: Prepared, teacher: PreparedTeacher) -> 
                 **({"dtype": config.dtype} if config.served_teacher is None else {}),
                 # Left away where there is none: caches that were made before it could be set stay valid.
                 **({"quantization": config.teacher_quantization} if config.teacher_quantization != "none" else {}),
+                **({"template_date": day} if (day := written_date(teacher.tokenizer)) is not None else {}),
             },
             "model": teacher.ref,
             "tokenizer_sha256": tokenizer_sha256(teacher.tokenizer),

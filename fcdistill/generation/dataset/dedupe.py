@@ -7,8 +7,9 @@ then computed exactly. Nothing here knows how traces are made.
 """
 
 import functools
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from datasketch import MinHash, MinHashLSH
@@ -17,12 +18,15 @@ from fcdistill.config import CONTAMINATION_JACCARD, NEAR_DUPLICATE_JACCARD
 from fcdistill.generation.verification.english.words import words_of
 from fcdistill.generation.verification.ladder import Similar
 from fcdistill.records import EvalCase, Message, Trace
-from fcdistill.toolcalls.equality import same_calls
+from fcdistill.records.equality import same_calls
 
 __all__ = ["Contamination", "NearDuplicates", "WordingIndex", "request_key", "request_text"]
 
 _SHORT = 5
 """Texts with fewer words than this share their wording where they have the same words, in any order."""
+
+_LONG = 8
+"""Texts with at least so many words are seldom said twice by chance: greetings and thanks have fewer."""
 
 _NUM_PERMUTATIONS = 64
 """Twice as many would save a third of the comparisons among real requests, and take half as many tables again."""
@@ -76,24 +80,63 @@ class WordingIndex:
 
 
 class Contamination:
-    """Finds requests that share their wording with what users say in eval cases.
+    """Finds conversations that are taken from eval cases: in any turn, their user says what the user of a case says.
+
+    Long turns tell by their wording alone. Shorter ones may stand in any conversation, as greetings and thanks do:
+    they tell where a call answers them on either side; else, and always where they are as short as "Thanks!", only
+    where the user said the same before and the answer is alike.
 
     Args:
         cases: the cases; files may use the same ids.
-        jaccard: share of common word trigrams from which a request counts as taken from a case.
+        jaccard: share of common word trigrams from which two turns share their wording.
     """
 
     def __init__(self, cases: Iterable[EvalCase], jaccard: float = CONTAMINATION_JACCARD) -> None:
         self.jaccard = jaccard
         self._index = WordingIndex(jaccard)
+        self._turns: list[tuple[str, _UserTurn]] = []
         for case in cases:
-            for message in case.messages:
-                if message.role == "user":
-                    self._index.add(case.id, message.content)
+            wanted = {call.name for answer in case.expected for call in answer}
+            for turn in _user_turns(case.messages, wanted):
+                self._index.add(str(len(self._turns)), turn.text)
+                self._turns.append((case.id, turn))
 
-    def find(self, text: str) -> Similar | None:
-        """The eval case that shares most wording with this request, or None."""
-        return next(iter(self._index.find(text)), None)
+    def find(self, trace: Trace) -> Similar | None:
+        """The eval case that the trace is taken from, with the case's turn that tells it, or None."""
+        for turn in _user_turns(trace.messages, ()):
+            for like in self._index.find(turn.text):
+                identity, known = self._turns[int(like.id)]
+                if turn.repeats(known):
+                    return Similar(identity, like.text, like.jaccard)
+        return None
+
+
+@dataclass(frozen=True)
+class _UserTurn:
+    """What a user says, what they said before it, and the tools that are called in answer to it."""
+
+    text: str
+    before: tuple[str, ...]
+    tools: frozenset[str]
+
+    def repeats(self, other: "_UserTurn") -> bool:
+        """Whether one is taken from the other, whose wording it shares."""
+        num_words = min(len(_words(self.text)), len(_words(other.text)))
+        alike = bool(self.tools & other.tools) or self.tools == other.tools
+        if num_words >= _LONG or alike and self.before == other.before:
+            return True
+        return num_words >= _SHORT and bool(self.tools | other.tools)
+
+
+def _user_turns(messages: Sequence[Message], wanted: Iterable[str]) -> Iterator[_UserTurn]:
+    """The turns of a conversation's user; `wanted` are tools that are to be called after all messages."""
+    before: tuple[str, ...] = ()
+    places = [place for place, message in enumerate(messages) if message.role == "user"]
+    for place, end in itertools.pairwise([*places, len(messages)]):
+        text = messages[place].content
+        tools = {call.name for message in messages[place:end] for call in message.calls}
+        yield _UserTurn(text, before, frozenset(tools.union(wanted if end == len(messages) else ())))
+        before = (*before, _wording(text).key)
 
 
 class NearDuplicates:

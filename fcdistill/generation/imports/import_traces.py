@@ -46,12 +46,14 @@ class ImportCounts:
         reports: texts after tool results; they report, and decide nothing, so they are no candidates.
         kept: traces.
         rejected: rejects by the check that failed.
+        left_out: tools of rows that can't be used, each with the reason and once.
     """
 
     rows: int
     reports: int
     kept: int
     rejected: Mapping[str, int]
+    left_out: tuple[str, ...] = ()
 
 
 def import_traces(
@@ -63,6 +65,7 @@ def import_traces(
     values: Path | None = None,
     decontaminate: Sequence[Path] = (),
     trust_no_call: bool = False,
+    skip_invalid: bool = False,
 ) -> ImportCounts:
     """Read a source and write `traces.jsonl` and `rejects.jsonl`; running it again gives the same files.
 
@@ -74,6 +77,7 @@ def import_traces(
         values: the team's values file, for the catalogue.
         decontaminate: eval cases whose wording a trace's user may share in no turn.
         trust_no_call: keep answers without a call, which no check can prove right.
+        skip_invalid: leave out tools of rows that can't be used; a row is a reject where none is left.
 
     Raises:
         FcdistillError: a file can't be read as a whole, or the directory belongs to something else. Rows that can't be
@@ -93,18 +97,21 @@ def import_traces(
         "values": str(values) if values is not None else None,
         "decontaminate": [str(each) for each in decontaminate],
         "trust_no_call": trust_no_call,
+        "skip_invalid": skip_invalid,
     }
     inputs = [each for each in (path, values, *decontaminate) if each is not None]
     with RunDirectory(out, stage="import", config=config, inputs=inputs) as run:
         collection = Collection((), Contamination(cases), NearDuplicates())
-        importer = _Importer(path.stem, source_format, catalog, book, collection, trust_no_call)
+        importer = _Importer(path.stem, source_format, catalog, book, collection, trust_no_call, skip_invalid)
         for number, row in enumerate(rows, 1):
             importer.add(number, row)
         write_jsonl(out / "traces.jsonl", importer.grouped())
         write_jsonl(out / "rejects.jsonl", importer.rejects)
         run.mark_complete()
     rejected = Counter(reject.check for reject in importer.rejects)
-    return ImportCounts(len(rows), importer.reports, len(importer.kept), dict(rejected.most_common()))
+    return ImportCounts(
+        len(rows), importer.reports, len(importer.kept), dict(rejected.most_common()), tuple(importer.left_out)
+    )
 
 
 @dataclass
@@ -117,9 +124,11 @@ class _Importer:
     book: ValueBook
     collection: Collection
     trust_no_call: bool
+    skip_invalid: bool
     kept: list[Trace] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     reports: int = 0
+    left_out: dict[str, None] = field(default_factory=dict)
     _verifiers: dict[str, Verifier] = field(default_factory=dict)
 
     def add(self, number: int, row: Any) -> None:
@@ -157,8 +166,13 @@ class _Importer:
             raise SourceError("the row holds no tools, and no --tools are given")
         key = sha256_json(tools)
         if key not in self._verifiers:
-            catalog = self.catalog if tools is None else catalog_from_document(tools, "the row's tools")
+            catalog = (
+                self.catalog
+                if tools is None
+                else catalog_from_document(tools, "a row's tools", skip_invalid=self.skip_invalid)
+            )
             assert catalog is not None
+            self.left_out |= dict.fromkeys(catalog.left_out if tools is not None else ())
             self._verifiers[key] = Verifier(catalog, CallValidator(catalog.specs), self.book)
         return self._verifiers[key]
 

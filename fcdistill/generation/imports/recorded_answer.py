@@ -70,9 +70,9 @@ class RecordedAnswer:
         """Why what came before can't stand in a trace; empty where it can."""
         if self._request is None:
             return "no user speaks before the answer"
-        for number, step in enumerate(self.steps[: self.index], 1):
+        for step in self.steps[: self.index]:
             if step.output.errors:
-                return f"turn {number}, before the answer, can't be read: {step.output.errors[0].detail}"
+                return f"turn {step.number}, before the answer, can't be read: {step.output.errors[0].detail}"
         return ""
 
     @cached_property
@@ -95,8 +95,8 @@ def recorded_answers(conversation: Conversation, verifier: Verifier) -> list[Rec
     steps = read_steps(conversation, verifier.catalog)
     return [
         RecordedAnswer(steps, index, verifier, conversation.model)
-        for index, turn in enumerate(conversation.turns)
-        if turn.role == "assistant" and turn.recorded
+        for index, step in enumerate(steps)
+        if step.turn.role == "assistant" and step.turn.recorded
     ]
 
 

@@ -7,6 +7,7 @@ validator before it leaves.
 """
 
 import random
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,8 +17,15 @@ from fcdistill.generation.plan.edges import call_edges, edge_number, number_rang
 from fcdistill.generation.plan.realistic import RealisticTexts
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.records import ToolCall, ToolSpec
-from fcdistill.tools.intersection import intersect, join_schemas
-from fcdistill.tools.parameters import resolve_schema
+from fcdistill.tools.parameters import (
+    all_members,
+    listed_values,
+    members,
+    resolve_schema,
+    schemas_at,
+    suggested_types,
+    together,
+)
 from fcdistill.tools.validation import CallValidator
 
 __all__ = ["ArgumentSampler"]
@@ -27,6 +35,15 @@ _FIRST_HOUR, _LAST_HOUR = 7, 22
 _LAST_DAY = 600
 _MAX_EXTRA_ITEMS = 2
 _MAX_OPTIONAL_DEPTH = 4
+_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
+    "array": (list,),
+    "boolean": (bool,),
+    "integer": (int, float),
+    "null": (type(None),),
+    "number": (int, float),
+    "object": (dict,),
+    "string": (str,),
+}
 
 
 class ArgumentSampler:
@@ -47,28 +64,36 @@ class ArgumentSampler:
         self._decks: dict[tuple[str, int], list[Any]] = {}
         self._texts = RealisticTexts(seed)
         self._edge = ("", "")
+        self._open_arrays: Counter[str] = Counter()
+        """By path, the arrays that the value being made lies in: arrays of arrays share theirs."""
 
     def sample(self, spec: ToolSpec, optional: Iterable[str]) -> ToolCall:
         """A valid call of a tool.
 
         Args:
             spec: one of the validator's tools.
-            optional: names of the optional parameters to give, beside all that they and the schema require.
+            optional: names of the optional parameters to give, beside all that they and the schema require; of a tool
+                with alternatives, as many of them as one has.
 
         Raises:
             ConfigError: no valid value could be made for some parameter; the message names it.
         """
-        chosen, problem = set(optional), ""
+        chosen, problem, steps = set(optional), "", [""]
         for _ in range(_ATTEMPTS):
             call = self._try(spec, chosen)
             violations = self._validator.check_call(call)
             if not violations:
                 return call
+            # Some schemas require an argument only beside certain others, or certain values of them.
+            chosen.update(_steps(each.pointer)[0] for each in violations if each.code == "missing_required")
             problem = f"{violations[0].pointer}: {violations[0].detail}"
+            steps = _steps(violations[0].pointer)
+        place = ".".join(step for step in steps if not step.isdigit())
+        named = place if schemas_at(spec.parameters, place) else "<parameter>"
         raise ConfigError(
             f"no valid arguments found for tool {spec.name!r}; the last try failed at {problem}",
             required="values that satisfy the schema",
-            fix=f"list some under a key '{spec.name}.<parameter>' of the values file, or `examples` in the schema",
+            fix=f"list some in the values file under the key '{spec.name}.{named}', or as `examples` in the schema",
         )
 
     def sample_edge(self, spec: ToolSpec, optional: Iterable[str], path: str, edge: str) -> ToolCall | None:
@@ -93,11 +118,11 @@ class ArgumentSampler:
 
     def _try(self, spec: ToolSpec, optional: Collection[str]) -> ToolCall:
         """A call that may be valid."""
-        root = self._one_branch(resolve_schema(spec.parameters, spec.parameters), spec.parameters)
+        root = self._one_branch(resolve_schema(spec.parameters, spec.parameters), spec.parameters, optional)
         wanted = {*optional, *root.get("required", ())}
         for name in list(wanted):
             wanted.update(root.get("dependentRequired", {}).get(name, ()))
-        schemas = {name: schema for name, schema in root.get("properties", {}).items() if name in wanted}
+        schemas = {name: schema for name, schema in members(root, spec.parameters).items() if name in wanted}
         arguments = {
             name: self._argument(f"{spec.name}.{name}", schema, spec.parameters, schemas.keys())
             for name, schema in schemas.items()
@@ -125,19 +150,17 @@ class ArgumentSampler:
             number = edge_number(schema, edge, integer=_kind(schema) == "integer")
             if number is not None:
                 return number
-        listed = self._book.values(path)
-        if "array" in schema.get("type", ()):
-            # An array shares its path with its items: texts listed there are items.
-            listed = tuple(value for value in listed if isinstance(value, list))
-        if listed and "enum" not in schema and not self._edge[0].startswith(f"{path}."):
-            return self._draw(path, listed)
         if not schema.get("examples") or {"const", "enum"} & schema.keys():
             schema = self._one_branch(schema, root)
         kind = _kind(schema)
-        if "const" in schema:
-            return schema["const"]
-        if "enum" in schema:
-            return self._draw(path, [value for value in schema["enum"] if value is not None])
+        # An array shares its path with its items, and alternatives theirs: what is listed there need not be for here.
+        listed = [value for value in self._book.values(path) if _is_of_kind(value, schema, kind)]
+        if listed and not {"const", "enum"} & schema.keys() and not self._edge[0].startswith(f"{path}."):
+            return self._draw(path, listed)
+        values = listed_values(schema, root)
+        if values is not None:
+            said = [value for value in values if value is not None]
+            return self._draw(path, said) if said else None
         if schema.get("examples"):
             return self._draw(path, schema["examples"])
         if kind == "object":
@@ -162,10 +185,7 @@ class ArgumentSampler:
 
     def _object(self, schema: Mapping[str, Any], path: str, root: Mapping[str, Any]) -> dict[str, Any]:
         required = set(schema.get("required", []))
-        further = schema.get("additionalProperties")
-        unnamed = further if isinstance(further, dict) else {}
-        properties = schema.get("properties", {})
-        properties = properties | {name: unnamed for name in schema.get("required", ()) if name not in properties}
+        properties = members(schema, root)
         # A schema that refers to itself must come to an end.
         share = 0.5 if path.count(".") < _MAX_OPTIONAL_DEPTH else 0.0
         names = [
@@ -179,7 +199,7 @@ class ArgumentSampler:
         return {name: self.value(properties[name], f"{path}.{name}", root) for name in properties if name in names}
 
     def _array(self, schema: Mapping[str, Any], path: str, root: Mapping[str, Any], edge: str) -> list[Any]:
-        deep = path.count(".") >= _MAX_OPTIONAL_DEPTH
+        deep = path.count(".") + self._open_arrays[path] >= _MAX_OPTIONAL_DEPTH
         first, rest = _item_schemas(schema)
         least = max(0 if deep else 1, int(schema.get("minItems", 0)), len(first))
         extra = 0 if deep or rest is False else _MAX_EXTRA_ITEMS
@@ -190,14 +210,23 @@ class ArgumentSampler:
         if "contains" in schema and not first:
             first = [{"allOf": [rest, schema["contains"]]}] * int(schema.get("minContains", 1))
             size = max(size, len(first))
+        self._open_arrays[path] += 1
+        try:
+            return self._items(first, rest, path, root, size=size, least=least, unique=bool(schema.get("uniqueItems")))
+        finally:
+            self._open_arrays[path] -= 1
+
+    def _items(
+        self, first: list[Any], rest: Any, path: str, root: Mapping[str, Any], *, size: int, least: int, unique: bool
+    ) -> list[Any]:
         items: list[Any] = []
         for _ in range(4 * size):
             item = self.value(first[len(items)] if len(items) < len(first) else rest, path, root)
-            if item not in items or len(items) < len(first) and not schema.get("uniqueItems"):
+            if item not in items or len(items) < len(first) and not unique:
                 items.append(item)
             if len(items) >= size:
                 break
-        while len(items) < least and not schema.get("uniqueItems"):
+        while len(items) < least and not unique:
             items.append(self.value(rest, path, root))  # there are no more that differ
         return items
 
@@ -228,29 +257,48 @@ class ArgumentSampler:
             fix=f"list them in the values file under the key {path!r}, or as `examples` in the schema",
         )
 
-    def _one_branch(self, schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
-        """The schema with all of its `allOf` and one branch of its `anyOf` and `oneOf` taken in."""
+    def _one_branch(
+        self, schema: Mapping[str, Any], root: Mapping[str, Any], wanted: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """The schema with all of its `allOf` and one branch of its `anyOf` and `oneOf` taken in.
+
+        Of branches that go with the rest, it is one that has the most of the wanted members.
+        """
         merged = dict(schema)
         for _ in range(_ATTEMPTS):
-            parts = list(merged.pop("allOf", ()))
-            for combined in ("anyOf", "oneOf"):
-                branches = [branch for branch in merged.pop(combined, ()) if branch != {"type": "null"}]
-                parts += [self._random.choice(branches)] if branches else []
-            if not parts:
+            keyword = next((each for each in ("allOf", "anyOf", "oneOf") if merged.get(each)), None)
+            if keyword is None:
                 break
-            for part in parts:
-                merged = _merged(merged, resolve_schema(part, root))
+            parts = merged.pop(keyword)
+            if keyword == "allOf":
+                for part in parts:
+                    merged = together(merged, resolve_schema(part, root)) or merged
+                continue
+            branches = [branch for branch in parts if branch != {"type": "null"}]
+            possible = [each for branch in branches if (each := together(merged, resolve_schema(branch, root)))]
+            num_wanted = [len(set(wanted) & all_members(each, root)[0].keys()) for each in possible]
+            best = [each for each, num in zip(possible, num_wanted, strict=True) if num == max(num_wanted)]
+            merged = self._random.choice(best) if best else merged
         return merged
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
     """The type of the values that are made for a schema."""
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        kind = next((name for name in kind if name != "null"), "null")
-    if kind is None:
-        kind = "object" if "properties" in schema else "array" if {"items", "prefixItems"} & schema.keys() else "string"
-    return str(kind)
+    kinds = suggested_types(schema) or ["string"]
+    return next((kind for kind in kinds if kind != "null"), "null")
+
+
+def _steps(pointer: str) -> list[str]:
+    """The names and indices on the way to a place of a call."""
+    return [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]] or [""]
+
+
+def _is_of_kind(value: Any, schema: Mapping[str, Any], kind: str) -> bool:
+    """Whether a value has a type that the schema names; one that names none, and is of no other kind, takes any."""
+    kinds = schema.get("type", kind)
+    if "type" not in schema and kind == "string":
+        return True
+    return any(type(value) in _PYTHON_TYPES.get(each, ()) for each in ([kinds] if isinstance(kinds, str) else kinds))
 
 
 def _item_schemas(schema: Mapping[str, Any]) -> tuple[list[Any], Any]:
@@ -262,13 +310,3 @@ def _item_schemas(schema: Mapping[str, Any]) -> tuple[list[Any], Any]:
     if first is None and isinstance(rest, list):
         first, rest = rest, schema.get("additionalItems", False)
     return list(first or ()), rest
-
-
-def _merged(schema: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema for values that satisfy both; of what can't be said exactly the other one's, since the validator judges.
-
-    Alternatives of both are chosen one after the other.
-    """
-    merged, rest = intersect(schema, other, join_schemas)
-    later = [{keyword: rest.pop(keyword)} for keyword in ("anyOf", "oneOf", "allOf") if keyword in rest]
-    return {**merged, **rest, **({"allOf": [*merged.get("allOf", ()), *later]} if later else {})}

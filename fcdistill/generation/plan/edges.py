@@ -10,7 +10,8 @@ from fractions import Fraction
 from typing import Any
 
 from fcdistill.records import ToolCall, ToolSpec
-from fcdistill.tools.parameters import resolve_schema
+from fcdistill.tools.json_schema import as_written
+from fcdistill.tools.parameters import resolve_schema, suggested_types
 
 __all__ = ["NumberRange", "call_edges", "edge_number", "number_range", "schema_edges"]
 
@@ -30,30 +31,34 @@ class NumberRange:
     high: float | None
 
     def number(self, position: int) -> float:
-        """`step * position`, as an integer where it is one."""
-        return _plain(self.step * position)
+        """`step * position`, as decimals are multiplied; an integer where it is one."""
+        return _plain(as_written(self.step) * position)
 
 
 def number_range(schema: Mapping[str, Any], *, integer: bool) -> NumberRange:
     """The numbers of a schema that people would say: whole ones, halves, or tenths and less where the range is narrow.
 
-    Where a side is open, it ends 100 steps from the other or from zero.
+    Where a side is open, it ends 100 steps from the other or from zero, or 100 from there where the schema itself has
+    a smaller step than one.
     """
     low, above = _bound(schema, "minimum", "exclusiveMinimum", max)
     high, below = _bound(schema, "maximum", "exclusiveMaximum", min)
-    step = schema.get("multipleOf") or (1 if integer else _plain_step(low, high))
-    if integer and not float(step).is_integer():
-        step = Fraction(str(step)).numerator  # the least multiple that is whole
-    start = low if low is not None else 0 if high is None or high > 0 else high - 100 * step
-    end = high if high is not None else start + 100 * step
-    # Multiples of the step; the divisions leave rounding errors that must not cost the last one.
-    first, last = math.ceil(start / step - 1e-9), math.floor(end / step + 1e-9)
-    first += above and math.isclose(first * step, start, abs_tol=1e-9)
-    last -= below and math.isclose(last * step, end, abs_tol=1e-9)
-    on_grid = integer or "multipleOf" in schema
-    least = None if low is None else _plain(step * first if on_grid or above else low)
-    greatest = None if high is None else _plain(step * last if on_grid or below else high)
-    return NumberRange(step, first, last, least, greatest)
+    given = schema.get("multipleOf")
+    step = as_written(given or (1 if integer else _plain_step(low, high)))
+    if integer:
+        step = Fraction(step.numerator)  # the least multiple that is whole
+    width = 100 * (max(step, Fraction(1)) if given else step)
+    start = (
+        as_written(low) if low is not None else Fraction(0) if high is None or high > 0 else as_written(high) - width
+    )
+    end = start + width if high is None else as_written(high)
+    first, last = math.ceil(start / step), math.floor(end / step)
+    first += above and first * step == start
+    last -= below and last * step == end
+    on_grid = integer or given is not None
+    least = None if low is None else _plain(step * first) if on_grid or above else _plain(start)
+    greatest = None if high is None else _plain(step * last) if on_grid or below else _plain(end)
+    return NumberRange(_plain(step), first, last, least, greatest)
 
 
 def edge_number(schema: Mapping[str, Any], edge: str, *, integer: bool) -> float | None:
@@ -107,8 +112,7 @@ def _edges(schema: Mapping[str, Any]) -> dict[str, float]:
     """The edges of one place, and the number, or the length, that lies on each."""
     if {"const", "enum"} & schema.keys():
         return {}
-    kinds = schema.get("type")
-    kind = next((name for name in ([kinds] if isinstance(kinds, str) else kinds or ()) if name != "null"), None)
+    kind = next((name for name in suggested_types(schema) if name != "null"), None)
     edges: dict[str, float | None] = {}
     if kind in ("integer", "number"):
         edges = {name: edge_number(schema, name, integer=kind == "integer") for name in ("minimum", "maximum")}
@@ -134,8 +138,9 @@ def _bound(schema: Mapping[str, Any], inclusive: str, exclusive: str, tighter: A
     return (other, True) if tighter(bound, other) == other else (bound, False)
 
 
-def _plain(number: float) -> float:
-    return int(number) if float(number).is_integer() else round(number, 10)
+def _plain(number: Fraction) -> float:
+    """The number as a model writes it."""
+    return number.numerator if number.denominator == 1 else float(number)
 
 
 def _plain_step(low: float | None, high: float | None) -> float:

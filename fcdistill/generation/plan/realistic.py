@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fcdistill.generation.verification.english.words import words_of
+from fcdistill.tools.patterns import WORD, Token, pattern_for
 
 if TYPE_CHECKING:
     from faker import Faker
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["RealisticTexts"]
 
 _TRIES = 20
-_TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d+,\}|[.+*]|[^\\\[.+*]", re.DOTALL)
-"""An escape, a class of characters, an open repetition, a wildcard, or anything else of a regular expression."""
-_PLAIN_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 -"
-_OPEN = {"+": "{1,6}", "*": "{0,4}", ".": "[a-z]", r"\S": "[a-z]", r"\D": "[a-z]", r"\w": "[a-z0-9]", r"\W": "-"}
-"""What people would write for what a pattern leaves open."""
+_OPEN_SET = 128
+"""A set with more characters than this says what is not meant."""
+_PLAIN_SETS = ("abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnopqrstuvwxyz0123456789 -", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+"""What people would write where a set is open: the first of these that is in it, or what it has of one of them."""
+_WORD = "[a-z0-9]"
+_OPEN_REPEATS = {"+": "{1,6}", "*": "{0,4}"}
 
 
 class RealisticTexts:
@@ -65,11 +67,13 @@ class RealisticTexts:
         faker.seed_instance(self._seed)
         return faker
 
-    def _of_pattern(self, pattern: str) -> str:
+    def _of_pattern(self, written: str) -> str:
         from rstr import Rstr
 
-        re.compile(pattern)  # what is no pattern is none in parts either
-        return Rstr(self._random).xeger("".join(_tamed(token) for token in _TOKEN.findall(pattern)))
+        pattern = pattern_for(written)
+        if pattern is None:
+            raise LookupError(written)
+        return Rstr(self._random).xeger("".join(map(_tamed, pattern.tokens)))
 
     def _of_format(self, name: str) -> Callable[[], str] | None:
         fake = self._faker
@@ -157,12 +161,24 @@ class RealisticTexts:
         return str(self._faker.bothify("??-####", letters="ABCDEFGHJKLMNPRSTUVWXYZ"))
 
 
-def _tamed(token: str) -> str:
+def _tamed(token: Token) -> str:
     """A part of a pattern that is written as people would: short, and in plain letters where any would do."""
-    if token.startswith("[^"):
-        allowed = [letter for letter in _PLAIN_LETTERS if re.fullmatch(token, letter)]
-        return f"[{re.escape(''.join(allowed))}]" if allowed else token
-    if token.endswith(",}"):
-        least = int(token[1:-2])
-        return f"{{{least},{least + 4}}}"
-    return _OPEN.get(token, token)
+    if token.kind == "reference":
+        return f"\\{token.group}"
+    if token.kind == "repeat":
+        sign = token.text if len(token.text) == 1 else token.text.removesuffix("?")
+        if sign.endswith(",}"):
+            least = int(sign[1:-2])
+            return f"{{{least},{least + 4}}}"
+        return _OPEN_REPEATS.get(sign, sign)
+    if token.kind != "set":
+        return token.text
+    if token.ranges == WORD:
+        return _WORD
+    if sum(last - first + 1 for first, last in token.ranges) <= _OPEN_SET:
+        return token.text
+    for letters in _PLAIN_SETS:
+        if token.holds(letters):
+            return f"[{re.escape(letters)}]"
+    found = next(filter(None, ("".join(filter(token.holds, letters)) for letters in _PLAIN_SETS[1:])), "")
+    return f"[{re.escape(found)}]" if found else token.text

@@ -22,8 +22,8 @@ from referencing import Registry
 from fcdistill.errors import DataError
 from fcdistill.generation.verification.english.words import words_of
 from fcdistill.records import ToolSpec
+from fcdistill.records.equality import same_value
 from fcdistill.storage import read_json
-from fcdistill.toolcalls.equality import same_value
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.json_schema import SchemaError, dialect_of
 from fcdistill.tools.parameters import property_schema, resolve_schema

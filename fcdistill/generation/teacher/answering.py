@@ -122,4 +122,5 @@ def _judge_answer(draft: Draft, completion: Completion, verifier: Verifier) -> N
     verdict = blind_answer(verifier, output, draft.request, item.category, item.now)
     draft.checks += verdict.checks
     is_call = bool(verdict.calls)
-    draft.answer = Message.calling(verdict.calls) if is_call else Message(role="assistant", content=output.text)
+    said = completion.text if output.errors else output.text  # what can't be read stays as it was written
+    draft.answer = Message.calling(verdict.calls) if is_call else Message(role="assistant", content=said)

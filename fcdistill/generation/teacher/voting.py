@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fcdistill.records import Check, ToolCall
-from fcdistill.toolcalls.equality import same_calls
+from fcdistill.records.equality import same_calls
 
 __all__ = ["Ballot", "VoteCount", "compare", "elect"]
 

@@ -16,6 +16,7 @@ from fcdistill.generation.verification.english.words import words_of
 from fcdistill.records import ToolSpec
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import required_parameters, resolve_schema
+from fcdistill.tools.patterns import pattern_for
 
 __all__ = ["Lacking", "is_asked", "lacking_values", "question_problem"]
 
@@ -147,8 +148,8 @@ def _kinds(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:
     """What sort of thing the values are, in the words of questions for it."""
     if schema.get("format") in ("date", "date-time"):
         return {"day", "date", "time"} if schema["format"] == "date-time" else {"day", "date"}
-    pattern = schema.get("pattern")
-    if schema.get("format") == "time" or isinstance(pattern, str) and re.search(pattern, "07:30"):
+    pattern = pattern_for(schema["pattern"]) if "pattern" in schema else None
+    if schema.get("format") == "time" or pattern is not None and pattern.found_in("07:30"):
         return {"time"}
     properties = schema.get("properties", {})
     if properties and duration_forms(dict.fromkeys(properties, 1)):

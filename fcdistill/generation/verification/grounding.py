@@ -6,7 +6,6 @@ objects of one list, must each have their words in a place of their own. Nothing
 """
 
 import functools
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,6 +36,7 @@ from fcdistill.generation.verification.word_claims import FUNCTION_WORDS, WordCl
 from fcdistill.records import ToolCall, ToolSpec
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import resolve_schema
+from fcdistill.tools.patterns import pattern_for
 
 __all__ = ["Grounder", "Grounding"]
 
@@ -309,8 +309,8 @@ def _holds_number(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
 
 def _matches(token: str, schema: Mapping[str, Any]) -> bool:
     """Whether a token of a request is a value with such a pattern, or what tells it from others."""
-    start = fixed_start(schema)
-    return any(re.search(schema["pattern"], text) for text in (token, token.upper(), f"{start}{token}"))
+    start, pattern = fixed_start(schema), pattern_for(schema["pattern"])
+    return pattern is not None and any(map(pattern.found_in, (token, token.upper(), f"{start}{token}")))
 
 
 def _day_places(forms: Iterable[str], words: Sequence[Word]) -> list[range]:

@@ -349,18 +349,16 @@ def collected_trace(
     *,
     repeated: Similar | None,
     near_duplicate: Callable[[Trace], Similar | None],
-    eval_case: Callable[[str], Similar | None],
+    eval_case: Callable[[Trace], Similar | None],
     doubt: Callable[[Trace], str] | None,
 ) -> tuple[list[Check], Similar | None]:
     """A trace beside all others and the eval cases: `duplicate`, `near_duplicate`, `contaminated`, `agreement`.
-
-    Whatever a user says in a conversation is held against the cases: it is learned from, whichever turn it is.
 
     Args:
         trace: passed the ladder of its own kind.
         repeated: the trace before it whose answer has the same past, if there is one.
         near_duplicate: finds the trace before one that says almost the same.
-        eval_case: finds the case that shares its wording with a text.
+        eval_case: finds the case that it is taken from.
         doubt: tells why the called tools can't be what the request asks for, or ""; None where they are in no doubt.
 
     Returns:
@@ -369,7 +367,7 @@ def collected_trace(
     finders: tuple[tuple[str, Callable[[], Similar | None], Callable[[Similar], str]], ...] = (
         ("duplicate", lambda: repeated, lambda like: f"repeats {like.id}"),
         ("near_duplicate", lambda: near_duplicate(trace), _near_duplicate_detail),
-        ("contaminated", lambda: _taken_from(trace, eval_case), _contaminated_detail),
+        ("contaminated", lambda: eval_case(trace), _contaminated_detail),
     )
     checks: list[Check] = []
     for name, find, detail in finders:
@@ -380,11 +378,6 @@ def collected_trace(
     if doubt is not None:
         checks.append(_check("agreement", doubt(trace)))
     return checks, None
-
-
-def _taken_from(trace: Trace, eval_case: Callable[[str], Similar | None]) -> Similar | None:
-    texts = (message.content for message in trace.messages if message.role == "user")
-    return next(filter(None, map(eval_case, texts)), None)
 
 
 def _near_duplicate_detail(like: Similar) -> str:

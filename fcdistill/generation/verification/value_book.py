@@ -4,7 +4,8 @@
 
 `say` replaces the plain form of that value; `hear` adds phrases that count as said, but which no writer is told;
 `implied_by` names arguments whose presence says it (a brightness implies that the light is on). Parameters inside
-objects are written `tool.param.inner`; array items have their array's path.
+objects are written `tool.param.inner`, in whichever alternative of a schema they stand; array items have their array's
+path. A tool may bear the name that its source gave it.
 """
 
 import json
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from fcdistill.errors import DataError
+from fcdistill.records import ToolSpec
 from fcdistill.storage import read_json
-from fcdistill.tools.catalog import Catalog
-from fcdistill.tools.parameters import property_schema
+from fcdistill.tools.catalog import Catalog, with_safe_names
+from fcdistill.tools.parameters import members, resolve_schema, schemas_at
 
 __all__ = ["ValueBook", "ValueEntry", "read_value_book"]
 
@@ -62,18 +64,27 @@ def read_value_book(path: Path | None, catalog: Catalog) -> ValueBook:
         )
     entries: dict[str, tuple[ValueEntry, ...]] = {}
     for key, listed in content.items():
-        tool, *steps = key.split(".")
+        place = with_safe_names(key, catalog.safe_names)
+        tool, _, parameter = place.partition(".")
         spec = catalog.by_name.get(tool)
-        if spec is None or not steps or property_schema(spec.parameters, steps) is None:
+        if spec is None or not parameter or not schemas_at(spec.parameters, parameter):
             raise DataError(
                 f"values file {path}: {key!r} names no parameter of the catalogue",
                 required="keys `tool.param` or `tool.param.inner`",
-                fix=f"tools are: {', '.join(catalog.by_name)}",
+                fix=_names(tool, spec) if spec is not None else f"tools are: {', '.join(catalog.by_name)}",
             )
         if not isinstance(listed, list) or not listed:
             raise DataError(f"values file {path}: {key!r} is no list", required="a list of values", fix="correct it")
-        entries[key] = tuple(_entry(item, f"values file {path}: {key!r}") for item in listed)
+        entries[place] = tuple(_entry(item, f"values file {path}: {key!r}") for item in listed)
     return ValueBook(entries)
+
+
+def _names(tool: str, spec: ToolSpec) -> str:
+    """The parameters that a key of this tool may name."""
+    names = members(resolve_schema(spec.parameters, spec.parameters), spec.parameters)
+    if not names:
+        return f"remove it: {tool} has no parameters that its schema names"
+    return f"name one of {', '.join(f'{tool}.{name}' for name in names)}, or what lies inside"
 
 
 def _entry(item: Any, where: str) -> ValueEntry:

@@ -23,7 +23,7 @@ from fcdistill.generation.verification.grounding import Grounder, Grounding
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.generation.verification.value_removal import without_value
 from fcdistill.records import Category, Check, ToolCall
-from fcdistill.toolcalls.equality import same_call
+from fcdistill.records.equality import same_call
 from fcdistill.toolcalls.parsing import ParsedOutput, parse_output
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import property_schema, required_parameters, resolve_schema
@@ -124,8 +124,7 @@ class Verifier:
             now: the current time that the context gives, if it does.
         """
         found = self._grounder.compare(request, calls, now)
-        mixed = [f"the request mixes what belongs to different parts: {parts}" for parts in found.mixed]
-        return _grounding(found, found, mixed)
+        return _grounding(found, found, _mixed(found))
 
     def check_said(self, text: str, calls: Sequence[ToolCall], now: datetime | None) -> Check:
         """Whether a text says all values of the calls, whatever else it says; arguments as for `check_grounding`."""
@@ -148,7 +147,9 @@ class Verifier:
             now: the current time that the context gives, if it does.
         """
         sources = self._grounder.compare(said, calls, now)
-        return _grounding(sources, self._grounder.compare(request, [*calls, *others], now))
+        uses = self._grounder.compare(request, [*calls, *others], now)
+        # Of several steps, one may take words from where another's stand: their values come from results too.
+        return _grounding(sources, uses, () if others else _mixed(uses))
 
     def repaired(
         self,
@@ -259,6 +260,10 @@ def _grounding(sources: Grounding, uses: Grounding, further: Sequence[str] = ())
     problems += [f"in no argument: {text}" for text in uses.leftovers]
     problems += further
     return Check(name="grounding", ok=not problems, detail="; ".join(dict.fromkeys(problems)))
+
+
+def _mixed(found: Grounding) -> list[str]:
+    return [f"the request mixes what belongs to different parts: {parts}" for parts in found.mixed]
 
 
 def _stripped(value: Any) -> Any:

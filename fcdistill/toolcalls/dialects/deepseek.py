@@ -73,14 +73,14 @@ DEEPSEEK_V3 = Dialect(
     openings=(_V3.opening,),
     read=partial(read_named, marks=_V3),
     write=partial(write_named, marks=_V3),
-    servers=ServerParsers(vllm="deepseek_v3", sglang="deepseekv3", llama_cpp="DeepSeek R1"),
+    servers=ServerParsers(vllm="deepseek_v3", sglang="deepseekv3"),
 )
 DEEPSEEK_V31 = Dialect(
     name="deepseek_v31",
     openings=(_V31.opening,),
     read=_read_v31,
     write=partial(write_named, marks=_V31),
-    servers=ServerParsers(vllm="deepseek_v31", sglang="deepseekv31", llama_cpp="DeepSeek V3.1"),
+    servers=ServerParsers(vllm="deepseek_v31", sglang="deepseekv31"),
 )
 DEEPSEEK_V32 = Dialect(
     name="deepseek_v32",

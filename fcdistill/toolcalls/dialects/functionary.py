@@ -9,7 +9,7 @@ custom tool calling".
 import re
 from functools import partial
 
-from fcdistill.toolcalls.dialect import Dialect, ServerParsers
+from fcdistill.toolcalls.dialect import Dialect
 from fcdistill.toolcalls.named_json import Marks, read_named, write_named
 
 __all__ = ["FUNCTIONARY"]
@@ -29,5 +29,4 @@ FUNCTIONARY = Dialect(
     openings=("<function=",),
     read=partial(read_named, marks=_MARKS),
     write=partial(write_named, marks=_MARKS),
-    servers=ServerParsers(llama_cpp="Functionary v3.1 Llama 3.1"),
 )

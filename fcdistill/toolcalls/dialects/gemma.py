@@ -87,7 +87,7 @@ FUNCTION_GEMMA = Dialect(
     ),
     write=partial(_write, opening="<start_function_call>", closing="<end_function_call>", notation=_FUNCTION_GEMMA),
     syntax="bare",
-    servers=ServerParsers(vllm="functiongemma", llama_cpp="FunctionGemma"),
+    servers=ServerParsers(vllm="functiongemma"),
     quote=_ESCAPE,
 )
 GEMMA4 = Dialect(
@@ -96,6 +96,6 @@ GEMMA4 = Dialect(
     read=partial(_read, dialect="gemma4", opening="<|tool_call>", closing="<tool_call|>", notation=_GEMMA4),
     write=partial(_write, opening="<|tool_call>", closing="<tool_call|>", notation=_GEMMA4),
     syntax="bare",
-    servers=ServerParsers(vllm="gemma4", sglang="gemma4", llama_cpp="Gemma 4"),
+    servers=ServerParsers(vllm="gemma4", sglang="gemma4"),
     quote=_QUOTE,
 )

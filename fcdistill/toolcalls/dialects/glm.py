@@ -36,6 +36,6 @@ GLM = Dialect(
     read=partial(read_tagged, tags=_TAGS),
     write=partial(write_tagged, tags=_TAGS),
     syntax="xml",
-    servers=ServerParsers(vllm="glm45", sglang="glm45", llama_cpp="GLM 4.5"),
+    servers=ServerParsers(vllm="glm45", sglang="glm45"),
     tags=_TAGS,
 )

@@ -77,8 +77,8 @@ def _write(calls: Sequence[ToolCall]) -> str:
 HARMONY = Dialect(
     name=_NAME,
     openings=("<|channel|>", "<|start|>assistant", "<|end|>", "<|call|>", "<|return|>"),
-    pattern=r"\A\s*to=[\w.\-]+(?=\s*<\|channel\|>)",
+    beginning=r"\s*to=[\w.\-]+(?=\s*<\|channel\|>)",
     read=_read,
     write=_write,
-    servers=ServerParsers(vllm="openai", sglang="gpt-oss", llama_cpp="GPT-OSS"),
+    servers=ServerParsers(vllm="openai", sglang="gpt-oss"),
 )

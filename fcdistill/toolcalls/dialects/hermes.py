@@ -57,5 +57,5 @@ HERMES = Dialect(
     openings=(OPEN_TAG,),
     read=_read,
     write=_write,
-    servers=ServerParsers(vllm="hermes", sglang="qwen25", llama_cpp="Hermes 2 Pro"),
+    servers=ServerParsers(vllm="hermes", sglang="qwen25"),
 )

@@ -31,5 +31,5 @@ KIMI_K2 = Dialect(
     openings=(_MARKS.opening,),
     read=partial(read_named, marks=_MARKS),
     write=partial(write_named, marks=_MARKS),
-    servers=ServerParsers(vllm="kimi_k2", sglang="kimi_k2", llama_cpp="Kimi K2"),
+    servers=ServerParsers(vllm="kimi_k2", sglang="kimi_k2"),
 )

@@ -37,5 +37,5 @@ LLAMA_JSON = Dialect(
     openings=(_TAG,),
     read=_read,
     write=_write,
-    servers=ServerParsers(vllm="llama3_json", sglang="llama3", llama_cpp="Llama 3.x"),
+    servers=ServerParsers(vllm="llama3_json", sglang="llama3"),
 )

@@ -138,15 +138,13 @@ def _read_cohere(source: Source, start: int) -> Found:
 _COHERE_PROSE = ("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>")
 _COHERE = _Marks("cohere", "<|START_ACTION|>", "<|END_ACTION|>", "tool_name", "parameters")
 
-GRANITE3 = _dialect(_Marks("granite3", "<|tool_call|>", ""), ServerParsers("granite", None, "Granite"))
+GRANITE3 = _dialect(_Marks("granite3", "<|tool_call|>", ""), ServerParsers("granite"))
 GRANITE_20B = _dialect(_Marks("granite_20b", "<function_call>", "", layout="marked"), ServerParsers("granite-20b-fc"))
 GIGACHAT = _dialect(
     _Marks("gigachat", "<|function_call|>", "", layout="marked"), ServerParsers("gigachat3", "gigachat3")
 )
-PHI4 = _dialect(_Marks("phi4", "functools", ""), ServerParsers("phi4_mini_json", None, "Generic"), ("functools[",))
-NEMOTRON2 = _dialect(
-    _Marks("nemotron2", "<TOOLCALL>", "</TOOLCALL>"), ServerParsers("nemotron_json", None, "Nemotron V2")
-)
+PHI4 = _dialect(_Marks("phi4", "functools", ""), ServerParsers("phi4_mini_json"), ("functools[",))
+NEMOTRON2 = _dialect(_Marks("nemotron2", "<TOOLCALL>", "</TOOLCALL>"), ServerParsers("nemotron_json"))
 MINIMAX_M1 = _dialect(
     _Marks("minimax_m1", "<tool_calls>", "</tool_calls>", layout="lines", pad="\n"), ServerParsers("minimax")
 )
@@ -155,10 +153,10 @@ COHERE = Dialect(
     openings=("<|START_ACTION|>", *_COHERE_PROSE),
     read=_read_cohere,
     write=partial(_write, marks=_COHERE),
-    servers=ServerParsers("cohere_command3", None, "Command R7B"),
+    servers=ServerParsers("cohere_command3", "cohere_command4"),
 )
 APERTUS = _dialect(
-    _Marks("apertus", "<|tools_prefix|>", "<|tools_suffix|>", name_key=""), ServerParsers("apertus", None, "Apertus")
+    _Marks("apertus", "<|tools_prefix|>", "<|tools_suffix|>", name_key=""), ServerParsers("apertus", "apertus2509")
 )
 INTERNLM2 = _dialect(
     _Marks("internlm2", "<|action_start|><|plugin|>", "<|action_end|>", arguments_key="parameters", layout="lines"),

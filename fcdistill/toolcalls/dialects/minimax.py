@@ -38,6 +38,6 @@ MINIMAX_M2 = Dialect(
     read=partial(read_tagged, tags=_M2),
     write=partial(write_tagged, tags=_M2),
     syntax="xml",
-    servers=ServerParsers(vllm="minimax_m2", sglang="minimax-m2", llama_cpp="MiniMax-M2"),
+    servers=ServerParsers(vllm="minimax_m2", sglang="minimax-m2"),
     tags=_M2,
 )

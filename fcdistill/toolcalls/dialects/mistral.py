@@ -52,12 +52,12 @@ MISTRAL = Dialect(
     openings=(_MARK,),
     read=_read,
     write=_write,
-    servers=ServerParsers(vllm="mistral", sglang="mistral", llama_cpp="Mistral Nemo"),
+    servers=ServerParsers(vllm="mistral", sglang="mistral"),
 )
 MISTRAL_V11 = Dialect(
     name=_NAME_V11,
     openings=(_MARK,),
     read=_read,
     write=_write_v11,
-    servers=ServerParsers(vllm="mistral", sglang="mistral", llama_cpp="Magistral"),
+    servers=ServerParsers(vllm="mistral", sglang="mistral"),
 )

@@ -1,7 +1,8 @@
 """Calls as Python writes them: `[set_light(room="kitchen", state="on"), lock(door="front")]`.
 
-Written by Llama 3.2 and 4, ToolACE, Gemma 3, Olmo 3, and by LFM2 between tokens of its own. Arguments are keywords;
-where the tool is known, values without a keyword take its parameters in their order.
+Written by Llama 3.2 and 4, ToolACE and Gemma 3, and between marks of their own by LFM2 and Olmo 3, by the latter one
+call a line and without brackets. Arguments are keywords; where the tool is known, values without a keyword take its
+parameters in their order.
 
 Source: Meta's prompt format for Llama 3.2, section "Zero-shot function calling"; vLLM's `pythonic_tool_parser.py` and
 `lfm2_tool_parser.py`; the chat templates of LiquidAI/LFM2.
@@ -15,13 +16,13 @@ from fcdistill.records import ToolCall
 from fcdistill.toolcalls.dialect import Attempt, Dialect, Found, Part, ServerParsers, Source, attempt_error, one_region
 from fcdistill.toolcalls.literals import PYTHON, LiteralError, read_literal, write_literal
 
-__all__ = ["LFM2", "LLAMA4_PYTHONIC", "PYTHONIC"]
+__all__ = ["LFM2", "LLAMA4_PYTHONIC", "OLMO3", "PYTHONIC"]
 
 _CALL_NAME = re.compile(r"\s*([A-Za-z_][\w.\-]*)\s*\(")
 _KEYWORD = re.compile(r"\s*([A-Za-z_]\w*)\s*=(?!=)\s*")
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z")
-_LIST = r"(?:\A|(?<=\n))[ \t]*\[[ \t\n]*[A-Za-z_][\w.\-]*\("
-_ALONE = r"\A\s*[A-Za-z_][\w.\-]*\((?=\s*(?:[A-Za-z_]\w*\s*=|\)))"
+_LIST = r"\[[ \t\n]*[A-Za-z_][\w.\-]*\("
+_ALONE = r"\s*[A-Za-z_][\w.\-]*\((?=\s*(?:[A-Za-z_]\w*\s*=|\)))"
 _BETWEEN = re.compile(r"[\s,;]*")
 
 
@@ -90,8 +91,10 @@ def _read_call(source: Source, name: re.Match[str]) -> tuple[Attempt, int]:
 
 
 def _read_list(source: Source, start: int) -> Found | None:
-    """A list of calls where a line begins."""
-    opening = source.text.index("[", start)
+    """A list of calls, with which a line begins."""
+    opening, line = start, source.text.rfind("\n", 0, start) + 1
+    if source.text[line:opening].strip():
+        return None
     attempts, end, error = _read_calls(source, opening + 1, "]")
     names = [attempt.verdict.name for attempt in attempts if isinstance(attempt.verdict, ToolCall)]
     first = _CALL_NAME.match(source.text, opening + 1)
@@ -117,12 +120,11 @@ def _read_alone(source: Source, start: int) -> Found | None:
 
 
 def _read_pythonic(source: Source, start: int) -> Found | None:
-    is_list = source.text[source.skip_space(start) : source.skip_space(start) + 1] == "["
-    return _read_list(source, start) if is_list else _read_alone(source, start)
+    return _read_list(source, start) if source.text[start] == "[" else _read_alone(source, start)
 
 
-def _marked(name: str, opening: str, closing: str) -> Dialect:
-    """Calls between two tokens of a model, which may leave the list's brackets out."""
+def _marked(name: str, opening: str, closing: str, servers: ServerParsers, *, is_list: bool = True) -> Dialect:
+    """Calls between two marks of a model: a list, or one call a line; brackets may be left out in either case."""
 
     def read(source: Source, start: int) -> Found:
         text, body = source.text, source.skip_space(start + len(opening))
@@ -142,10 +144,10 @@ def _marked(name: str, opening: str, closing: str) -> Dialect:
         return one_region(name, start, end, attempts, "unclosed" if end == len(text) else "invalid_syntax")
 
     def write(calls: Sequence[ToolCall]) -> str:
-        return f"{opening}{_write(calls)}{closing}" if calls else ""
+        inner = _write(calls) if is_list else "\n".join(map(_call_text, calls))
+        return f"{opening}{inner}{closing}" if calls else ""
 
-    servers = {"lfm2": ServerParsers("lfm2", "lfm2", "LFM2"), "llama4": ServerParsers("llama4_pythonic", "pythonic")}
-    return Dialect(name, (opening,), read, write, syntax="python", servers=servers[name])
+    return Dialect(name, (opening,), read, write, syntax="python", servers=servers)
 
 
 def _write(calls: Sequence[ToolCall]) -> str:
@@ -169,11 +171,13 @@ def _error_end(source: Source, error: LiteralError) -> int:
 PYTHONIC = Dialect(
     name="pythonic",
     openings=(),
-    pattern=f"{_LIST}|{_ALONE}",
+    pattern=_LIST,
+    beginning=_ALONE,
     read=_read_pythonic,
     write=_write,
     syntax="python",
     servers=ServerParsers(vllm="pythonic", sglang="pythonic"),
 )
-LFM2 = _marked("lfm2", "<|tool_call_start|>", "<|tool_call_end|>")
-LLAMA4_PYTHONIC = _marked("llama4", "<|python_start|>", "<|python_end|>")
+LFM2 = _marked("lfm2", "<|tool_call_start|>", "<|tool_call_end|>", ServerParsers("lfm2", "lfm2"))
+LLAMA4_PYTHONIC = _marked("llama4", "<|python_start|>", "<|python_end|>", ServerParsers("llama4_pythonic", "pythonic"))
+OLMO3 = _marked("olmo3", "<function_calls>", "</function_calls>", ServerParsers("olmo3"), is_list=False)

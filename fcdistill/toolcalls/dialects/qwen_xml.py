@@ -8,8 +8,8 @@
     </function>
     </tool_call>
 
-A line break stands before and behind each value. Values are texts; lists and objects are JSON, and what a value is,
-only the schema says. Where a model leaves the outer tag out, its functions are read all the same.
+A line break stands before and behind each value, but for Seed-OSS. Values are texts; lists and objects are JSON, and
+what a value is, only the schema says. Where a model leaves the outer tag out, its functions are read all the same.
 
 Source: the chat templates of Qwen/Qwen3-Coder-30B-A3B-Instruct, Qwen/Qwen3.5 and ByteDance-Seed/Seed-OSS; vLLM's
 `qwen3coder_tool_parser.py` and `seed_oss_tool_parser.py`.
@@ -36,7 +36,9 @@ _TAGS = Tags(
     write_argument="<parameter={key}>",
     pads_values=True,
 )
-_SEED = dataclasses.replace(_TAGS, dialect="seed_xml", opening="<seed:tool_call>", closing="</seed:tool_call>")
+_SEED = dataclasses.replace(
+    _TAGS, dialect="seed_xml", opening="<seed:tool_call>", closing="</seed:tool_call>", pads_values=False
+)
 
 
 def _read(source: Source, start: int) -> Found | None:
@@ -53,7 +55,7 @@ QWEN_XML = Dialect(
     read=_read,
     write=partial(write_tagged, tags=_TAGS),
     syntax="xml",
-    servers=ServerParsers(vllm="qwen3_coder", sglang="qwen3_coder", llama_cpp="Qwen3 Coder"),
+    servers=ServerParsers(vllm="qwen3_coder", sglang="qwen3_coder"),
     tags=_TAGS,
 )
 SEED_XML = Dialect(
@@ -62,6 +64,6 @@ SEED_XML = Dialect(
     read=partial(read_tagged, tags=_SEED),
     write=partial(write_tagged, tags=_SEED),
     syntax="xml",
-    servers=ServerParsers(vllm="seed_oss", llama_cpp="Seed-OSS"),
+    servers=ServerParsers(vllm="seed_oss"),
     tags=_SEED,
 )

@@ -27,7 +27,7 @@ from fcdistill.toolcalls.dialects.marked_json import (
 )
 from fcdistill.toolcalls.dialects.minimax import MINIMAX_M2
 from fcdistill.toolcalls.dialects.mistral import MISTRAL, MISTRAL_V11
-from fcdistill.toolcalls.dialects.pythonic import LFM2, LLAMA4_PYTHONIC, PYTHONIC
+from fcdistill.toolcalls.dialects.pythonic import LFM2, LLAMA4_PYTHONIC, OLMO3, PYTHONIC
 from fcdistill.toolcalls.dialects.qwen_xml import QWEN_XML, SEED_XML
 
 __all__ = ["DIALECTS"]
@@ -45,6 +45,7 @@ DIALECTS: dict[str, Dialect] = {
         PYTHONIC,
         LFM2,
         LLAMA4_PYTHONIC,
+        OLMO3,
         FUNCTION_GEMMA,
         GEMMA4,
         HARMONY,

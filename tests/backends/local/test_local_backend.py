@@ -171,6 +171,26 @@ def test_when_rows_end(
         assert found.completion_tokens == 70
 
 
+def test_the_tokens_of_a_thought_are_counted_apart(
+    scripted: Callable[[LoadedModel, dict[str, str | list[int]]], Script],
+) -> None:
+    model = loaded(kind="qwen")
+    scripted(
+        model, {"thinks": "<think>\nHm, which?\n</think>\n\nWhich room?<|im_end|>", "speaks": "Which room?<|im_end|>"}
+    )
+    asked = [Request(name, (Message(role="user", content="hi"),), (LIGHT,)) for name in ("thinks", "speaks")]
+    found = {each.id: each for each in LocalBackend(model).complete(asked, DecodeSettings(max_new_tokens=70))}
+    assert found["thinks"].parsed().thought == "Hm, which?" and found["thinks"].parsed().text == "Which room?"
+    assert found["thinks"].thought_tokens == len(model.tokenizer.encode("Hm, which?", add_special_tokens=False))
+    assert found["speaks"].thought_tokens == 0
+
+
+def test_calls_are_expected_in_the_format_on_the_card() -> None:
+    told = card("full").model_copy(update={"dialect": "qwen_xml"})
+    assert LocalBackend(loaded(card=told)).prompt_format.dialect == "qwen_xml"
+    assert LocalBackend(loaded(card=card("full"))).prompt_format.dialect == "hermes"
+
+
 def test_waiting_rows_take_the_places_of_finished_ones(
     scripted: Callable[[LoadedModel, dict[str, str | list[int]]], Script],
 ) -> None:

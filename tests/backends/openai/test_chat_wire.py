@@ -48,7 +48,11 @@ def test_arguments_are_strings_on_the_wire_and_results_find_their_calls() -> Non
     assert wire[2]["content"] == "" and [call["function"]["arguments"] for call in calls] == ['{"x": "é"}', "{}", "{}"]
     ids = [call["id"] for call in calls]
     assert len(set(ids)) == 3 and all(len(identity) == 9 and identity.isalnum() for identity in ids)
-    assert [message["tool_call_id"] for message in wire[3:]] == [ids[1], ids[0], ids[2]]
+    assert [(message["tool_call_id"], message["content"]) for message in wire[3:]] == [
+        (ids[0], "of the first a"),
+        (ids[1], "of b"),
+        (ids[2], "of the second a"),
+    ]
 
 
 def test_given_ids_stay() -> None:
@@ -158,7 +162,16 @@ def test_finish_reasons(found: Any, expected: str) -> None:
 
 def test_odd_usage_is_no_usage() -> None:
     body = {"choices": [{"text": "\ud800"}], "usage": {"prompt_tokens": "9", "completion_tokens": -1}}
-    assert read_answer(json.dumps(body).encode(), ()) == WireAnswer("?", None, "", "unknown", None, None)
+    assert read_answer(json.dumps(body).encode(), ()) == WireAnswer("?", None, "", "unknown", None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [({"reasoning_tokens": 7}, 7), ({"reasoning_tokens": "7"}, None), ({}, None), (None, None), ([], None)],
+)
+def test_the_tokens_of_a_thought_are_as_the_server_counts_them(details: Any, expected: int | None) -> None:
+    body = {"choices": [{"text": "x"}], "usage": {"completion_tokens": 9, "completion_tokens_details": details}}
+    assert read_answer(json.dumps(body).encode(), ()).thought_tokens == expected
 
 
 @pytest.mark.parametrize("body", [b"", b"[" * 100_000, b"\xff\xfe", b"{}", b'{"choices": {}}', b'{"choices": [null]}'])

@@ -1,5 +1,6 @@
 """Tests of `fcdistill.backends.openai.http_backend` against a faulty server on loopback."""
 
+import contextlib
 import json
 import logging
 import time
@@ -364,6 +365,17 @@ def test_the_prompt_of_the_completions_api_is_the_one_that_models_train_on(
     assert only(backend.complete([asked], GREEDY)).text == "x"
     backend.close()
     assert server.bodies[0]["prompt"] == render_prompt(load_tokenizer(student), asked.messages, asked.specs, style)
+
+
+def test_a_chat_server_is_sent_the_values_of_its_template(serve: Serve) -> None:
+    server = serve(echo)
+    values = {"enable_thinking": False, "reasoning_effort": "low"}
+    fields: dict[str, Any] = {"base_url": server.base_url, "model": "m", "api_key_env": None}
+    for given in (values, None):
+        config = OpenAIBackendConfig(backend="openai_http", chat_template_kwargs=given, **fields)
+        with contextlib.closing(open_backend(config)) as backend:
+            only(backend.complete([request("abc")], GREEDY))
+    assert server.bodies[0]["chat_template_kwargs"] == values and "chat_template_kwargs" not in server.bodies[1]
 
 
 def test_open_backend_takes_the_key_from_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fcdistill.generation.dataset.dedupe import Contamination, NearDuplicates, WordingIndex, request_key, request_text
-from fcdistill.records import Message, ModelRef, Trace, TraceMeta
+from fcdistill.records import EvalCase, Message, ModelRef, ToolCall, Trace, TraceMeta
 from tests.generation.dataset.light_requests import LONG, calling, case, trace
 
 CASES = Contamination(
@@ -47,9 +47,7 @@ def test_the_request_is_the_last_user_message() -> None:
         ("turn the kitchen light on, and set it to 30 percent!", "a"),
         ("please turn the kitchen light on and set it to thirty percent", "a"),
         ("turn the kitchen light on", None),
-        ("Jazz, please.", "b"),
-        ("please jazz", "b"),
-        ("please play jazz", None),
+        ("Jazz, please.", None),
         ("first thing first: dim it", "c"),
         ("the bedroom lamp, of course", "c"),
         ("which one?", None),
@@ -58,12 +56,54 @@ def test_the_request_is_the_last_user_message() -> None:
     ],
 )
 def test_shared_wording_is_found(text: str, found: str | None) -> None:
-    like = CASES.find(text)
+    like = CASES.find(trace("t", text))
     assert (like and like.id) == found
 
 
+NO_CALL = Message(role="assistant", content="You are welcome.")
+
+
+@pytest.mark.parametrize(
+    ("texts", "answer", "found"),
+    [
+        (("Jazz, please.",), NO_CALL, "b"),
+        (("please jazz",), NO_CALL, "b"),
+        (("please play jazz",), NO_CALL, None),
+        (("please jazz",), calling(room="kitchen"), None),
+        (("Is it cold outside?", "It is.", "jazz please"), NO_CALL, None),
+        (("the bedroom lamp, of course",), NO_CALL, None),
+        (("Is it cold outside?", "It is.", "the bedroom lamp, of course"), calling(room="kitchen"), "c"),
+        (("First thing first: dim it", "Which?", "the bedroom lamp of course"), NO_CALL, "c"),
+    ],
+)
+def test_a_short_turn_tells_only_with_what_stands_round_it(
+    texts: tuple[str, ...], answer: Message, found: str | None
+) -> None:
+    like = CASES.find(trace("t", *texts, answer=answer))
+    assert (like and like.id) == found
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_every_turn_of_a_user_is_held_against_the_cases(place: int) -> None:
+    texts = ["good morning", "hello", "is it cold outside", "it is", "thanks", "welcome"]
+    texts[place] = "turn the kitchen light on and set it to 30 percent"
+    assert (like := CASES.find(trace("t", *texts[:-1]))) and like.id == "a"
+
+
+def test_the_calls_after_a_turn_are_its_answer() -> None:
+    lights = EvalCase(
+        id="lights",
+        messages=(Message(role="user", content="Lights!"),),
+        behaviour="call",
+        expected=((ToolCall(name="set_light"),),),
+        category="simple",
+    )
+    cases = Contamination([lights])
+    assert cases.find(trace("t", "lights")) and not cases.find(trace("t", "lights", answer=NO_CALL))
+
+
 def test_no_cases_share_nothing() -> None:
-    assert Contamination([]).find("anything at all") is None
+    assert Contamination([]).find(trace("t", "anything at all")) is None
 
 
 def test_files_may_use_the_same_ids() -> None:
@@ -71,7 +111,7 @@ def test_files_may_use_the_same_ids() -> None:
         [case("1", "open the garage door for the car"), case("1", "how tall is the mountain over there")]
     )
     for text in ("now open the garage door for the car", "how tall is the mountain there"):
-        assert (like := both.find(text)) and like.id == "1"
+        assert (like := both.find(trace("t", text))) and like.id == "1"
 
 
 # --- near duplicates

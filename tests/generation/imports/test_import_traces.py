@@ -193,7 +193,7 @@ def test_rows_that_are_no_conversation_are_rejects_that_hold_their_text(tmp_path
         messages_row({"role": "narrator", "content": "hi"}),
         messages_row({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, light()),
         messages_row(user("Kitchen light off."), light(), tools=None),
-        messages_row(user("Kitchen light off."), light(), tools=[{"name": "x y"}]),
+        messages_row(user("Kitchen light off."), light(), tools=[{"name": "dämpfen"}]),
         messages_row(light()),
         messages_row(user("Kitchen light off."), light()),
     ]
@@ -201,7 +201,7 @@ def test_rows_that_are_no_conversation_are_rejects_that_hold_their_text(tmp_path
     assert len(made.traces) == 1 and made.counts.rows == 10
     assert made.counts.rejected == {"format": 6, "tools": 2, "context": 1}
     assert made.rejects[0].candidate.answer.content == rows[0]
-    assert "no --tools are given" in made.reasons[6][1] and "x y" in made.reasons[7][1]
+    assert "no --tools are given" in made.reasons[6][1] and "dämpfen" in made.reasons[7][1]
 
 
 def test_given_tools_serve_rows_without_their_own(tmp_path: Path) -> None:
@@ -230,6 +230,30 @@ def eval_cases(directory: Path) -> list[Path]:
     )  # fmt: skip
     write_jsonl(directory / "cases.jsonl", [case])
     return [directory / "cases.jsonl"]
+
+
+def test_a_turn_that_any_conversation_may_hold_is_no_sign_of_an_eval_case(tmp_path: Path) -> None:
+    thanks = EvalCase.model_validate(
+        {"id": "c", "messages": [user("Is it cold?"), {"role": "assistant", "content": "No."}, user("Thanks!")],
+         "behaviour": "no_call", "expected": [[]], "category": "irrelevance"}
+    )  # fmt: skip
+    write_jsonl(tmp_path / "cases.jsonl", [thanks])
+    row = messages_row(
+        user("Kitchen light off."),
+        light(),
+        {"role": "tool", "tool_call_id": "c1", "content": "off"},
+        user("Thanks!"),
+        {"role": "assistant", "content": "You are welcome."},
+    )
+    made = Imported(tmp_path, [row], "openai-messages", decontaminate=[tmp_path / "cases.jsonl"], trust_no_call=True)
+    assert made.reasons == [] and len(made.traces) == 2
+
+
+def test_calls_that_a_log_writes_as_messages_of_their_own_are_one_answer(tmp_path: Path) -> None:
+    row = messages_row(user("Kitchen and bedroom light off."), light(), light(room="bedroom"))
+    (trace,) = Imported(tmp_path, [row], "openai-messages").traces
+    assert [call.arguments["room"] for call in trace.answer.calls] == ["kitchen", "bedroom"]
+    assert trace.meta.category == "parallel"
 
 
 TAKEN = ("contaminated", "shares its wording with eval case c (1.00): 'turn the bedroom light off'")

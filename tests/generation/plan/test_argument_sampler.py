@@ -1,7 +1,10 @@
 """Tests of `fcdistill.generation.plan.argument_sampler`."""
 
+import json
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +13,12 @@ from hypothesis import strategies as st
 
 from fcdistill.errors import ConfigError
 from fcdistill.generation.plan.argument_sampler import ArgumentSampler
-from fcdistill.generation.verification.value_book import ValueEntry
+from fcdistill.generation.verification.value_book import ValueEntry, read_value_book
+from fcdistill.prompts.signatures import compact_signature
 from fcdistill.records import ToolCall, ToolSpec
 from fcdistill.tools.parameters import optional_parameters, required_parameters
 from fcdistill.tools.validation import CallValidator
-from tests.generation.home import NOW, book, catalog, tool, validator
+from tests.generation.home import NOW, book, catalog, catalog_of, tool, validator
 from tests.generation.plan.samplers import sampler_of
 
 
@@ -114,6 +118,13 @@ def test_booleans_are_true_unless_the_book_lists_false() -> None:
         ({"type": "integer", "minimum": 0.5, "maximum": 2.5}, {1, 2}),
         ({"type": "number", "minimum": 0.2, "maximum": 0.8, "multipleOf": 0.25}, {0.25, 0.5, 0.75}),
         ({"type": "number", "minimum": 20, "maximum": 20}, {20}),
+        ({"type": "number", "minimum": 4.3, "maximum": 4.34, "multipleOf": 0.01}, {4.3, 4.31, 4.32, 4.33, 4.34}),
+        ({"minimum": 0.2, "maximum": 0.4, "multipleOf": 0.1}, {0.2, 0.3, 0.4}),
+        ({"type": "string", "nullable": True, "enum": ["a", None]}, {"a"}),
+        ({"type": "string", "enum": ["a", "b", 3, None]}, {"a", "b"}),
+        ({"type": ["string", "null"], "enum": [None]}, {None}),
+        ({"type": "string", "anyOf": [{"enum": ["a", 1]}, {"type": "integer"}]}, {"a"}),
+        ({"type": "string", "pattern": r"^\p{Lu}\d$", "enum": ["Ä1", "ä1", "Ä٤"]}, {"Ä1"}),
     ],
 )
 def test_all_of_a_small_set_comes_and_nothing_else(schema: dict[str, Any], allowed: set[Any]) -> None:
@@ -240,6 +251,87 @@ def test_free_text_without_known_values_is_an_error_that_names_the_key(schema: d
     assert "t.p" in caught.value.found and "'t.p'" in caught.value.fix
 
 
+TEXT = {"type": "string"}
+ADVISED: dict[str, tuple[dict[str, Any], list[Any]]] = {
+    "a parameter": (TEXT, ["tin"]),
+    "an object": ({"type": "object", "properties": {"inner": TEXT}, "required": ["inner"]}, ["tin"]),
+    "a name with a dot": ({"type": "object", "properties": {"in.ner": TEXT}, "required": ["in.ner"]}, ["tin"]),
+    "a name with a slash": ({"type": "object", "properties": {"a/b": {"not": TEXT}}, "required": ["a/b"]}, [5]),
+    "an undeclared name": ({"type": "object", "required": ["k"], "additionalProperties": TEXT}, ["tin"]),
+    "items": ({"type": "array", "items": TEXT, "minItems": 1}, ["tin", "rope"]),
+    "the first of two items": ({"type": "array", "prefixItems": [TEXT, {"type": "integer"}], "minItems": 2}, ["tin"]),
+    "alternatives": (
+        {
+            "oneOf": [
+                {"properties": {"label": TEXT, "text": TEXT}, "required": ["label", "text"],
+                 "additionalProperties": False},
+                {"properties": {"number": {"type": "integer"}, "text": TEXT}, "required": ["number", "text"],
+                 "additionalProperties": False},
+            ]
+        },
+        ["tin", "rope"],
+    ),
+    "a list or a number": ({"anyOf": [{"type": "array", "items": TEXT, "minItems": 1}, {"type": "integer"}]}, ["tin"]),
+    "a kind and a text of one name": (
+        {
+            "oneOf": [
+                {"properties": {"kind": {"const": "plain"}, "text": TEXT}, "required": ["kind", "text"]},
+                {"properties": {"kind": {"type": "string", "not": {"const": "plain"}}}, "required": ["kind"]},
+            ]
+        },
+        ["tin"],
+    ),
+    "what is not allowed": ({"type": "integer", "not": {"minimum": 0}}, [-5]),
+    "a text of a strange pattern": ({"type": "string", "pattern": "^(?!a)[a-z]{3}(?<=n)$"}, ["tin"]),
+    "all of several": (
+        {"allOf": [{"properties": {"x": TEXT}}, {"properties": {"y": TEXT}}], "required": ["x", "y"]},
+        ["a"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("schema, values", ADVISED.values(), ids=ADVISED)
+def test_what_an_error_advises_helps_when_it_is_done(tmp_path: Path, schema: dict[str, Any], values: list[Any]) -> None:
+    catalog = catalog_of(tool("t", {"p": schema}, ("p",)))
+    spec, file = catalog.specs[0], tmp_path / "values.json"
+    content: dict[str, list[Any]] = {}
+    while True:
+        file.write_text(json.dumps(content))
+        found = read_value_book(file, catalog)
+        sampler = ArgumentSampler(CallValidator([spec]), found, seed=0, now=NOW)
+        try:
+            calls = [sampler.sample(spec, ()) for _ in range(20)]
+            break
+        except ConfigError as error:
+            key = error.fix.split("'")[1]
+        assert key not in content, "the advice was followed, and is given again"
+        content[key] = values
+    assert content
+    assert all(not CallValidator([spec]).check_call(call) for call in calls)
+
+
+@pytest.mark.parametrize(
+    "schema, examples",
+    [(TEXT, ["tin"]), ({"type": "integer", "not": {"minimum": 0}}, [-5]), ({"not": TEXT}, [5, None])],
+)
+def test_examples_in_the_schema_help_too(schema: dict[str, Any], examples: list[Any]) -> None:
+    with pytest.raises(ConfigError, match="or as `examples` in the schema"):
+        samples(schema)
+    assert set(samples({**schema, "examples": examples})) == set(examples)
+
+
+def test_an_argument_that_only_some_values_require_is_given() -> None:
+    then = {"if": {"properties": {"p": {"const": "x"}}}, "then": {"required": ["q/r"]}}
+    spec = tool("t", {"p": {"enum": ["x"]}, "q/r": {"type": "integer"}}, ("p",), **then)
+    assert set(sampler_of(spec).sample(spec, ()).arguments) == {"p", "q/r"}
+
+
+def test_an_array_of_itself_comes_to_an_end() -> None:
+    loop = {"L": {"type": "array", "items": {"$ref": "#/$defs/L"}}}
+    for value in samples({"$ref": "#/$defs/L"}, **{"$defs": loop}):
+        assert isinstance(value, list)
+
+
 def test_values_that_never_satisfy_the_schema_are_an_error() -> None:
     with pytest.raises(ConfigError) as caught:
         samples({"type": "string", "pattern": "^[0-9]+$"}, 1, ValueEntry("abc"))
@@ -325,3 +417,65 @@ def test_every_sample_of_a_generated_schema_is_valid(schema: dict[str, Any], see
         call = sampler_of(spec, seed=seed).sample(spec, optional)
         assert check.check_call(call) == []
         assert set(call.arguments) == {"p", *optional}
+
+
+MEMBERS: dict[str, dict[str, Any]] = {
+    "price": {"type": "number", "multipleOf": 0.01, "minimum": 0},
+    "degrees": {"multipleOf": 0.1, "minimum": 0.3, "maximum": 0.9},
+    "lane": {"type": "string", "enum": ["inner", "outer", None]},
+    "mark": {"type": "string", "nullable": True, "enum": ["5", "true", None]},
+    "code": {"type": "string", "pattern": r"^\p{Lu}{2}-\d{2}$"},
+    "count": {"$ref": "#/$defs/Count", "maximum": 3},
+    "shape": {"oneOf": [{"const": "round"}, {"type": "object", "properties": {"side": {"type": "integer"}}}]},
+}
+NAMES = st.lists(st.sampled_from(sorted(MEMBERS)), unique=True, min_size=1, max_size=3)
+
+
+@st.composite
+def _branches(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Alternatives of which each requires a member that no other has."""
+    marks = draw(st.lists(st.sampled_from(["first", "second", "third"]), unique=True, min_size=1))
+    return [
+        {
+            "properties": {mark: {"type": "boolean"}, **{name: MEMBERS[name] for name in draw(NAMES)}},
+            "required": [mark, *draw(st.lists(st.sampled_from(["undescribed"]), max_size=1))],
+        }
+        for mark in marks
+    ]
+
+
+@st.composite
+def _roots(draw: st.DrawFn) -> dict[str, Any]:
+    names = draw(NAMES)
+    own = {"properties": {name: MEMBERS[name] for name in names}, "required": names[: draw(st.integers(0, 2))]}
+    found = draw(
+        st.sampled_from([own, {"allOf": [own, {"$ref": "#/$defs/Base"}]}, {**own, "$ref": "#/$defs/Base"}, {}])
+    )
+    for keyword in draw(st.sampled_from([(), ("anyOf",), ("oneOf",)])):
+        found = {**found, keyword: draw(_branches())}
+    count = {"type": "integer", "minimum": 1, "maximum": 1000}
+    base = {"properties": {"base": {"type": "integer", "nullable": True, "minimum": 1}}, "required": ["base"]}
+    return {"type": "object", **found, "$defs": {"Count": count, "Base": base}}
+
+
+@settings(max_examples=80, deadline=None)
+@given(_roots(), st.data())
+def test_prompt_sampler_and_validator_say_the_same_of_a_schema(root: dict[str, Any], data: st.DataObject) -> None:
+    spec = ToolSpec(name="t", parameters=root)
+    judge = CallValidator([spec])
+    required, optional = required_parameters(spec), optional_parameters(spec)
+    chosen = data.draw(st.lists(st.sampled_from(optional), unique=True)) if optional else []
+    sampler = sampler_of(spec, {"t.undescribed": (ValueEntry("something"),)}, seed=data.draw(st.integers(0, 99)))
+    call = sampler.sample(spec, chosen)
+    assert judge.check_call(call) == []
+    assert set(required) <= call.arguments.keys() <= {*required, *optional}
+    if not {"anyOf", "oneOf"} & root.keys():
+        assert call.arguments.keys() == {*required, *chosen}
+    signature = compact_signature(spec)
+    for name in (*required, *optional):
+        assert re.search(rf"\b{name}\??: ", signature), signature
+        # What is shown is declared: whatever else is wrong with such a call, its name is not.
+        found = judge.check_call(ToolCall(name="t", arguments={name: object}))
+        assert not any(each.code == "extra_arg" for each in found)
+    shown = set(re.findall(r"(?:^|[(, ])(\w+)\??: ", re.sub(r"\{.*?\}", "", signature)))
+    assert shown == {*required, *optional}

@@ -28,6 +28,9 @@ from tests.generation.plan.samplers import sampler_of
         ({"type": "number", "minimum": 20.3, "maximum": 30.25}, 20.3, 30.25),
         ({"type": "number", "exclusiveMinimum": 0, "maximum": 1}, 0.1, 1),
         ({"type": "number", "minimum": 0.2, "maximum": 0.8, "multipleOf": 0.25}, 0.25, 0.75),
+        ({"type": "number", "minimum": 0.1, "exclusiveMaximum": 0.7, "multipleOf": 0.1}, 0.1, 0.6),
+        ({"type": "number", "exclusiveMinimum": 0.3, "maximum": 19.994, "multipleOf": 0.01}, 0.31, 19.99),
+        ({"type": "number", "minimum": 1e-12, "maximum": 3e-12, "multipleOf": 1e-12}, 1e-12, 3e-12),
         ({"type": "number"}, None, None),
     ],
 )
@@ -42,7 +45,7 @@ def test_the_outermost_numbers_that_are_allowed(schema: dict[str, Any], low: flo
 @settings(max_examples=60, deadline=None)
 @given(
     st.booleans(), st.integers(-40, 40), st.integers(1, 60), st.sampled_from(["minimum", "exclusiveMinimum"]),
-    st.sampled_from(["maximum", "exclusiveMaximum"]), st.sampled_from([None, 1, 2, 0.5]),
+    st.sampled_from(["maximum", "exclusiveMaximum"]), st.sampled_from([None, 1, 2, 0.5, 0.1, 0.01, 0.25]),
 )  # fmt: skip
 def test_every_number_of_a_range_is_valid(
     integer: bool, low: int, span: int, lower: str, upper: str, step: float | None
@@ -54,6 +57,16 @@ def test_every_number_of_a_range_is_valid(
     numbers = [allowed.number(allowed.first), allowed.number(allowed.last), allowed.low, allowed.high]
     assert all(judge.check_call(ToolCall(name="t", arguments={"p": number})) == [] for number in numbers)
     assert allowed.low <= allowed.number(allowed.first) <= allowed.number(allowed.last) <= allowed.high  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("step", [0.01, 0.1, 0.2, 0.35, 1e-3])
+def test_every_multiple_of_a_decimal_is_one_as_it_is_written(step: float) -> None:
+    schema = {"type": "number", "multipleOf": step, "minimum": 0}
+    judge = CallValidator([tool("t", {"p": schema})])
+    allowed = number_range(schema, integer=False)
+    numbers = [allowed.number(position) for position in range(allowed.first, allowed.last + 1)]
+    assert max(numbers) > 99, "sums of cents go beyond a hundred cents"
+    assert all(judge.check_call(ToolCall(name="t", arguments={"p": number})) == [] for number in numbers[:2000])
 
 
 MANY = tool(

@@ -17,6 +17,8 @@ FORMATS = (
 PATTERNS = (
     "^[A-Z]{2}-[0-9]{4}$", r"^\d{3}-\d{2}$", "^([01][0-9]|2[0-3]):[0-5][0-9]$", "[a-z]+", "^[^@]+@[^@]+$", r"^\w+$",
     "^a*b?c{2,}$", "^(red|green)$", r"^.{3,6}$", r"^\S+\.txt$", "^[^a-z ]{3}$", r"^\+[1-9]\d{6,14}$", "^(?:x|y){2}$",
+    r"^\p{Lu}\p{Ll}+( \p{Lu}\p{Ll}+)?$", r"^(?<year>[0-9]{4})-(?<day>\d{3})$", r"^(?<a>x|y)-\k<a>$", r"^[\p{L}\d]{3,}$",
+    r"^\P{L}{2}$", r"^.+?\S*?$", r"^[^]{2}$", r"^\p{Script=Greek}{3}$",
 )  # fmt: skip
 
 
@@ -43,7 +45,7 @@ def test_texts_of_a_pattern_match_it_and_are_short_and_plain(pattern: str) -> No
     assert all(text is not None and len(text) <= 20 and text.isprintable() for text in drawn)
 
 
-@pytest.mark.parametrize("pattern", ["^[", r"^(?P<a>x)(?P=b)$", r"^(a)\2$"])
+@pytest.mark.parametrize("pattern", ["^[", r"^(?P<a>x)(?P=b)$", r"^(a)\2$", r"\p{None}"])
 def test_a_pattern_that_can_not_be_written_gives_nothing(pattern: str) -> None:
     assert draw("p", {"pattern": pattern}, 1) == [None]
 

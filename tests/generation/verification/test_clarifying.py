@@ -96,3 +96,11 @@ def test_a_bad_question_is_refused_with_its_reason(question: str, said: str) -> 
 )
 def test_the_words_of_a_request_tell_its_tool(request_text: str, tools: set[str]) -> None:
     assert {value.tool for value in lacking_values(catalog(), request_text)} == tools
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_time"), [(r"^(?<h>\d\d):\p{Nd}{2}$", True), (r"^\p{Lu}$", False), ("(", False)]
+)
+def test_a_pattern_of_times_asks_for_a_time(pattern: str, is_time: bool) -> None:
+    known = catalog_of(tool("wake", {"moment": {"type": "string", "pattern": pattern}}, ("moment",)))
+    assert is_asked(known, Lacking("wake", "moment"), "At what time?") == is_time

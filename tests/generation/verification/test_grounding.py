@@ -295,6 +295,12 @@ def test_formats_are_found_behind_references_and_null(schema: dict[str, Any], va
     assert grounder.compare("some day", [call], None).unsaid
 
 
+@pytest.mark.parametrize(("pattern", "said"), [(r"^(?<kind>\p{Lu})-\d{3}$", ["v"]), (r"^\p{Ll}+!$", []), ("(", [])])
+def test_a_pattern_tells_a_value_in_a_request(pattern: str, said: list[str]) -> None:
+    spec = tool("t", {"v": {"type": "string", "pattern": pattern}})
+    assert sorted(Grounder(catalog_of(spec), ValueBook()).said_parameters("use Ä-204 now", "t", None)) == said
+
+
 ORDER = {"type": "string", "pattern": "^ORD-[0-9]{6}$"}
 MONEY = {"type": "object", "properties": {"value": {"type": "number"}, "currency": {"enum": ["EUR", "GBP", "USD"]}}}
 SHOP = Grounder(

@@ -8,6 +8,7 @@ import pytest
 
 from fcdistill.errors import DataError
 from fcdistill.generation.verification.value_book import ValueBook, ValueEntry, read_value_book
+from fcdistill.tools.catalog import catalog_from_document
 from tests.generation.home import book, catalog
 
 
@@ -50,6 +51,33 @@ def test_a_malformed_file_is_refused_with_its_place(tmp_path: Path, content: Any
     with pytest.raises(DataError) as caught:
         read(tmp_path, content)
     assert said in caught.value.found and "values.json" in caught.value.found and caught.value.required
+
+
+def test_the_keys_that_an_error_names_are_read(tmp_path: Path) -> None:
+    for wrong in ("set_light.colour", "set_light"):
+        with pytest.raises(DataError) as caught:
+            read(tmp_path, {wrong: ["red"]})
+        advised = caught.value.fix.removeprefix("name one of ").removesuffix(", or what lies inside").split(", ")
+        assert "set_light.color" in advised
+        assert set(read(tmp_path, {key: ["red"] for key in advised}).entries) == set(advised)
+    with pytest.raises(DataError, match="tools are: .*set_light"):
+        read(tmp_path, {"set_lamp.color": ["red"]})
+
+
+def test_keys_may_bear_a_tools_original_name(tmp_path: Path) -> None:
+    tools = [
+        {"name": name, "parameters": {"type": "object", "properties": {"level.of": {"type": "integer"}}}}
+        for name in ("home.light", "home.light/dim", "plain")
+    ]
+    path = tmp_path / "values.json"
+    keys = ["home.light.level.of", "home.light/dim.level.of", "plain.level.of"]
+    path.write_text(json.dumps({key: [number] for number, key in enumerate(keys)}))
+    found = read_value_book(path, catalog_from_document(tools, "tools"))
+    assert {key: found.values(key) for key in found.entries} == {
+        "home_light.level.of": (0,),
+        "home_light_dim.level.of": (1,),
+        "plain.level.of": (2,),
+    }
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

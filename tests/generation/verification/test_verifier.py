@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from fcdistill.generation.plan.argument_sampler import ArgumentSampler
@@ -290,6 +290,7 @@ def test_a_step_takes_values_from_all_that_was_said_and_shares_the_request_with_
 
 @FEW
 @given(st.integers(0, 10**6), st.integers(0, 11), st.integers(0, 10**6), st.randoms(use_true_random=False))
+@example(seed=11, number=11, other=3110, generator=random.Random(0))
 def test_a_conversation_of_one_step_is_judged_as_a_request(
     seed: int, number: int, other: int, generator: random.Random
 ) -> None:

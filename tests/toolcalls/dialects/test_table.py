@@ -1,5 +1,6 @@
 """Every dialect of the table: written and read, cut off, among prose, in a thought, in linear time."""
 
+import gc
 import json
 import time
 from typing import Any
@@ -199,9 +200,13 @@ def test_time_is_linear_in_the_text(unit: str) -> None:
 
     def seconds(length: int) -> float:
         text = unit * (length // len(unit))
-        started = time.process_time()
-        parse_output(text, TOOLS)
-        return time.process_time() - started
+        gc.disable()  # a collection looks at the objects of all tests before
+        try:
+            started = time.process_time()
+            parse_output(text, TOOLS)
+            return time.process_time() - started
+        finally:
+            gc.enable()
 
     seconds(1_000)
     assert seconds(80_000) < 10 * max(seconds(20_000), 0.02)
@@ -210,7 +215,7 @@ def test_time_is_linear_in_the_text(unit: str) -> None:
 def test_marks_of_no_known_format_are_an_error_and_no_abstention() -> None:
     for text in (
         "<|custom_tool_call|>ring(west)",
-        "<function_calls>ring</function_calls>",
+        "<plugin_calls>ring</plugin_calls><function_call_v2>ring",
         "Sure. [TOOL_REQUEST] ring",
         '<action_call name="ring">',
     ):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fcdistill.evaluation.comparators import compare
 from fcdistill.records import ToolCall
-from fcdistill.toolcalls.equality import same_call, same_calls, same_value
+from fcdistill.records.equality import same_call, same_calls, same_value
 
 LEAVES = (
     st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, 1.0, 0.5, -0.0]) | st.text("aA1", max_size=1)

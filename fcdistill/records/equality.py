@@ -7,7 +7,7 @@ objects don't; the order of calls plays no role. What an evaluation may forgive 
 from collections.abc import Sequence
 from typing import Any
 
-from fcdistill.records import ToolCall
+from fcdistill.records.conversation import ToolCall
 
 __all__ = ["same_call", "same_calls", "same_value"]
 

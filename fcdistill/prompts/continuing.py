@@ -1,0 +1,58 @@
+"""An answer as the continuation of its prompt, also where the prompt opens or closes a thought.
+
+Some templates end the prompt of a reasoning model with the mark that opens a thought, or with an empty thought, and
+render a finished answer without it. The answer then closes the thought that its prompt has opened, or begins behind
+it. White space round the answer's head may differ too; then the prompt's holds, since it is what the model is asked
+with.
+"""
+
+import os
+
+from fcdistill.toolcalls.thinking import OPENINGS
+
+__all__ = ["continued"]
+
+
+def continued(prompt: str, full: str) -> str | None:
+    """What a conversation says behind its prompt; None where it does not go on from there.
+
+    Args:
+        prompt: rendered up to the answer, with the generation prompt.
+        full: rendered with the answer.
+    """
+    answer = _behind(prompt, full)
+    if answer is not None:
+        return answer
+    head = prompt.rstrip()
+    gap = prompt[len(head) :]
+    for opening, closing in OPENINGS.items():
+        if head.endswith(closing):
+            trunk = head.removesuffix(closing).rstrip().removesuffix(opening)
+            answer = _behind(trunk, full)
+            if answer is not None:
+                return _without_empty_thought(answer, opening, closing)
+        elif head.endswith(opening):
+            answer = _behind(head.removesuffix(opening), full)
+            if answer is not None:
+                return f"{gap}{closing}{gap * 2}{_without_empty_thought(answer, opening, closing)}"
+    return None
+
+
+def _behind(prompt: str, full: str) -> str | None:
+    """What follows the prompt in the text, which may have other white space in the prompt's last part."""
+    if full.startswith(prompt):
+        return full[len(prompt) :]
+    position = len(os.path.commonprefix([prompt, full]))
+    for character in "".join(prompt[position:].split()):
+        while position < len(full) and full[position].isspace():
+            position += 1
+        if not full.startswith(character, position):
+            return None
+        position += 1
+    return full[position:].lstrip()
+
+
+def _without_empty_thought(answer: str, opening: str, closing: str) -> str:
+    bare = answer.lstrip()
+    inner = bare.removeprefix(opening).lstrip()
+    return inner.removeprefix(closing).lstrip() if inner.startswith(closing) else bare
