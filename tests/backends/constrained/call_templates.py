@@ -77,8 +77,8 @@ TEMPLATES = {
     "seed_xml": _tagged(
         "<seed:tool_call>\n",
         "<function={{ call.function.name }}>\n",
-        "<parameter={{ key }}>{{ '\n' }}",
-        "{{ '\n' }}</parameter>{{ '\n' }}",
+        "<parameter={{ key }}>",
+        "</parameter>{{ '\n' }}",
         "</function>\n</seed:tool_call>",
     ),
     "glm": _tagged(

@@ -113,7 +113,7 @@ def test_whatever_may_be_written_is_a_valid_call(schema: dict[str, Any], dialect
     writer = walker(dialect, schema)
     validator = CallValidator(writer.specs)
     start, ending = around(dialect)
-    written = writer.walks(20, start=start, most=120, ending=ending)
+    written = writer.walks(30, start=start, most=120, ending=ending)
     assert len(written) >= 3
     for text in written:
         output = parse_output(text, writer.specs, expected=dialect)
