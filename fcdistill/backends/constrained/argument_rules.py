@@ -46,7 +46,14 @@ class UnwritableArgumentError(Exception):
         self.detail = detail
 
 
-def argument_rules(rules: Rules, schema: Mapping[str, Any], parameters: Mapping[str, Any], dialect: Dialect) -> str:
+def argument_rules(
+    rules: Rules,
+    schema: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    dialect: Dialect,
+    *,
+    sorts_names: bool = False,
+) -> str:
     """What matches the arguments of a call.
 
     Args:
@@ -54,15 +61,19 @@ def argument_rules(rules: Rules, schema: Mapping[str, Any], parameters: Mapping[
         schema: what `enforceable` makes of the parameters.
         parameters: the tool's own, by which texts are read.
         dialect: whose syntax it is.
+        sorts_names: names stand in the order of the alphabet, not in that of the schema.
 
     Raises:
         UnwritableArgumentError: an argument can't be enforced in this dialect.
     """
     if dialect.syntax == "json":
-        return _of_argument("", lambda: ValueRules(rules, schema, "json").value(dict(schema)))
+        values = ValueRules(rules, schema, "json", sorts_names=sorts_names)
+        return _of_argument("", lambda: values.value(dict(schema)))
     quote = dialect.quote if dialect.syntax == "bare" else ""
-    spelling: Spelling = {"python": "python", "bare": "bare"}.get(dialect.syntax, "json")  # type: ignore[assignment]
-    values = ValueRules(rules, schema, spelling, quote)
+    spelling: Spelling = "bare" if dialect.syntax == "bare" else "python"
+    if dialect.tags is not None and "{string}" in dialect.tags.write_argument:
+        spelling = "json"
+    values = ValueRules(rules, schema, spelling, quote, sorts_names=sorts_names)
     found = []
     for leaf in values.leaves(dict(schema)):
         entries = _of_argument("", functools.partial(_entries, values, leaf))
@@ -198,7 +209,11 @@ def _alternatives(
             kind = leaf.get("type", "enum")
             if kind == "enum":
                 kept += [leaf] if is_marked else []
-                literals += [] if is_marked else [json.dumps(json_text(value)) for value in leaf["enum"]]
+                literals += (
+                    []
+                    if is_marked
+                    else [json.dumps(text) for value in leaf["enum"] for text in {json_text(value): 0, repr(value): 0}]
+                )
             elif listed:  # then only what is listed is read as anything but a text
                 kept += [leaf] if is_marked else []
             elif kind in ("boolean", "null"):

@@ -118,6 +118,8 @@ def call_grammar(
 def _text(rules: Rules, layout: CallLayout) -> str:
     """The terminal of what is said in words."""
     own = [mark for mark in THOUGHT_MARKS if mark not in layout.thoughts]
+    # Words that would be another dialect's mark with the opening behind them.
+    own += [mark[:-1] for mark in MARKERS if mark[:-1].isalpha() and layout.opening.startswith(mark[-1])]
     forbidden = [*map(containing, (*FORBIDDEN, *own)), f"/(?s:.*)/ {regex(_unbounded(UNKNOWN_MARK))} /(?s:.*)/"]
     forbidden += [regex(_LINE_OF_CALLS), regex(_CALL_ALONE)]
     return rules.terminal(" & ".join(["/(?s:.*)/", f"~({' | '.join(forbidden)})"]))
@@ -136,8 +138,9 @@ def _opened(rules: Rules, layout: CallLayout, text: str) -> str:
     first, *rest = rules.cut(lead + layout.opening)
     if rules.is_mark(first):
         return f"{text} {rules.literal(lead + layout.opening)}"
-    if layout.opening.startswith("{"):
-        text = f"({text} & ~({regex(_OPEN_LIST)}))"
+    if first.startswith("{"):  # no text holds that: where it stands, the text has ended
+        said = rules.terminal(f"{text} & ~({regex(_OPEN_LIST)}) & /(?s:.+)/")
+        return f"{said}? {rules.literal(layout.opening)}"
     body = rules.terminal(f"{text} {flexible_terminal(first)}")
     # Lazily, so that the opening is one wherever it stands.
     return f"{rules.rule(body, '[lazy]')} {rules.literal(''.join(rest))}"
@@ -150,7 +153,8 @@ def _calls(rules: Rules, specs: Sequence[ToolSpec], layout: CallLayout) -> str:
     for spec in specs:
         schema, _ = enforceable_schema(spec)
         named = rules.literal(spec.name + layout.middle)
-        written.append(rules.rule(f"{named} {argument_rules(rules, schema, spec.parameters, dialect)}"))
+        arguments = argument_rules(rules, schema, spec.parameters, dialect, sorts_names=layout.sorts_names)
+        written.append(rules.rule(f"{named} {arguments}"))
     space = SPACE if dialect.tags is not None and dialect.tags.write_call.startswith("{name}") else ""
     call = rules.rule(f"{space} ({' | '.join(written)})".strip())
     more = f"({rules.literal(layout.between)} {call})*" if layout.between is not None else ""

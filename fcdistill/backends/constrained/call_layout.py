@@ -8,13 +8,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fcdistill.backends.constrained.grammar_rules import NUMBER_MARK
+from fcdistill.backends.constrained.grammar_rules import ID_MARK, NUMBER_MARK
 from fcdistill.errors import ModelError
 from fcdistill.prompts.rendering import call_format, calls_text
 from fcdistill.records import ToolCall
 from fcdistill.toolcalls.dialect import ArgumentSyntax, Dialect
 from fcdistill.toolcalls.dialects.table import DIALECTS
-from fcdistill.toolcalls.thinking import THOUGHT_MARKS
+from fcdistill.toolcalls.thinking import THOUGHT_MARKS, thought_mark
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["CallLayout", "read_layout"]
 
 _FIRST, _SECOND = (ToolCall(name=f"{which}_tool", arguments={"probe": which}) for which in ("first", "second"))
+_UNSORTED = ToolCall(name="first_tool", arguments={"omega": "value", "alpha": "value"})
 _ARGUMENTS: dict[ArgumentSyntax, str] = {
     "json": r"\{{\s*\"probe\"\s*:\s*\"{0}\"\s*\}}",
     "python": r"\(\s*probe\s*=\s*[\"']{0}[\"']\s*\)",
     "bare": r"\{{\s*probe\s*:\s*{1}{0}{1}\s*\}}",
 }
+_ID = re.compile(r"\bcall\d{5}\b")
+"""The ids that `toolcalls.results` gives to calls that have none."""
 _COUNTED = re.compile(r"(?<!\w)[012](?!\w)")
 _LEADS = {"pythonic": "\n", "harmony": "<|start|>assistant"}
 """What calls of a dialect need before them, where they do not begin the answer and have no mark of their own."""
@@ -44,6 +47,7 @@ class CallLayout:
         between: from one call's arguments to the next one's name, where that is no closing and opening.
         lead: what must stand before an opening that does not begin the answer.
         thoughts: the marks of thoughts that the template or the vocabulary knows.
+        sorts_names: the names of arguments, and of all objects in them, stand in the order of the alphabet.
     """
 
     dialect: str
@@ -53,6 +57,7 @@ class CallLayout:
     between: str | None = None
     lead: str = ""
     thoughts: tuple[str, ...] = ()
+    sorts_names: bool = False
 
 
 def read_layout(tokenizer: "PreTrainedTokenizerBase") -> CallLayout:
@@ -66,6 +71,8 @@ def read_layout(tokenizer: "PreTrainedTokenizerBase") -> CallLayout:
         token.content for token in tokenizer.added_tokens_decoder.values() if token.content in THOUGHT_MARKS
     )
     thoughts = tuple(mark for mark in THOUGHT_MARKS if mark in known)
+    written = calls_text(tokenizer, [_UNSORTED])
+    sorts_names = 0 <= written.find("alpha") < written.find("omega")
     if dialect.tags is not None:
         tags = dialect.tags
         before, after = tags.write_call.split("{name}")
@@ -76,11 +83,12 @@ def read_layout(tokenizer: "PreTrainedTokenizerBase") -> CallLayout:
             closing=f"{tags.call_end}\n{tags.closing}".strip(),
             between=f"{tags.call_end}\n{before}" if tags.one_block else None,
             thoughts=thoughts,
+            sorts_names=sorts_names,
         )
     opening, middle, closing, between = _found(tokenizer, dialect)
     has_mark = any(opening.startswith(mark) for mark in dialect.openings)
     lead = "" if has_mark else _LEADS.get(dialect.name, "")
-    return CallLayout(dialect.name, opening, middle, closing, between, lead, thoughts)
+    return CallLayout(dialect.name, opening, middle, closing, between, lead, thoughts, sorts_names)
 
 
 def _found(tokenizer: "PreTrainedTokenizerBase", dialect: Dialect) -> tuple[str, str, str, str | None]:
@@ -95,9 +103,11 @@ def _found(tokenizer: "PreTrainedTokenizerBase", dialect: Dialect) -> tuple[str,
             required="for constrained decoding, a template that writes a mark, a name and then its arguments",
             fix="decode without constrained, or use the model with another chat template",
         )
-    opening, middle, closing = found.groups()
+    opening, middle, closing = (_ID.sub(ID_MARK, part) for part in found.groups())
+    # What ends the thought before a call may stand before any call, and needs not.
+    opening = re.sub(f"^(?:{thought_mark()}|\\s)+", "", opening) or opening
     try:
-        two = calls_text(tokenizer, [_FIRST, _SECOND])
+        two = _ID.sub(ID_MARK, calls_text(tokenizer, [_FIRST, _SECOND]))
     except ModelError:  # templates of models that make one call at a time
         two = ""
     joined = re.search(f"{arguments['first']}(.*?){name.format('second')}(.*?){arguments['second']}", two, re.DOTALL)

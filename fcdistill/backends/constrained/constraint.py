@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Constraint", "RowMasks"]
 
 _KEPT_GRAMMARS = 32
+_ENDS = frozenset("\"':")
 _SAMPLE = 'Say "é": {"a b": [1, 2]}'
 """Text whose tokens show whether a tokenizer is read rightly."""
 
@@ -130,7 +131,7 @@ class Constraint:
     def _ends_of_names(self) -> dict[int, str]:
         """The tokens that may end a name: by a quote, a colon, or space before it."""
         texts = {index: self._tokens.decode_str([index]) for index in range(self._tokens.vocab_size)}
-        return {index: text for index, text in texts.items() if '"' in text or ":" in text or text.isspace()}
+        return {index: text for index, text in texts.items() if not set(text).isdisjoint(_ENDS) or text.isspace()}
 
     def _compiled(self, grammar: str) -> Any:
         import llguidance
@@ -198,7 +199,7 @@ def _open_names(matcher: Any, *, closed: bool = False) -> list[list[str]]:
         if kind == OPENED:
             opened.append([])
         elif kind == NAME:
-            opened[-1].append(found.decode("utf-8", "replace"))
+            opened[-1].append(found.decode("utf-8", "replace").strip("\"'"))
         elif kind == CLOSED:
             done.append(opened.pop())
     return done + opened if closed else opened

@@ -8,16 +8,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["COLON", "COMMA", "LISTED", "NUMBER_MARK", "SPACE", "TERMINALS", "Rules", "flexible_terminal"]
+__all__ = ["COLON", "COMMA", "ID_MARK", "LISTED", "NUMBER_MARK", "SPACE", "TERMINALS", "Rules", "flexible_terminal"]
 
-_SPACE = "[ \\t\\r\\n]{0,8}"
+_WIDEST = 8
+_SPACE = f"[ \\t\\r\\n]{{0,{_WIDEST}}}"
 SPACE, COMMA, COLON = "SPACE?", "COMMA", "COLON"
 """Space, and what stands between values, or between a key and its value, with space round it."""
-TERMINALS = (f"SPACE: /{_SPACE.replace('0', '1')}/", f"COMMA: /{_SPACE},{_SPACE}/", f"COLON: /{_SPACE}:{_SPACE}/")
+TERMINALS = (f"SPACE: /{_SPACE.replace('0', '1', 1)}/", f"COMMA: /{_SPACE},{_SPACE}/", f"COLON: /{_SPACE}:{_SPACE}/")
 LISTED = "__LIST_APPEND:"
 """Begins the name of a capture of which a matcher keeps all, and not the last one alone."""
 NUMBER_MARK = "\ue000"
 """Stands in a literal for a number that counts calls."""
+ID_MARK = "\ue001"
+"""Stands in a literal for the id of a call."""
 _MARKS = r"{}\[\]:,"
 """Space beside these means nothing."""
 _JSON_OPTIONS = {
@@ -80,8 +83,8 @@ class Rules:
         for part in self.cut(text):
             if part in self._marks:
                 found.append(f"<[{self._marks[part]}]>")
-            elif flexible and part.isspace() and "\n" in part:
-                found.append(SPACE)
+            elif flexible and part.isspace() and ("\n" in part or len(part) > 1):
+                found.append(SPACE if len(part) <= _WIDEST else f"{self.terminal(_space(part))}?")
             else:
                 found.append(self.terminal(flexible_terminal(part) if flexible else json.dumps(part)))
         return " ".join(found)
@@ -105,10 +108,15 @@ class Rules:
 
 def flexible_terminal(literal: str) -> str:
     """A terminal's body that matches a literal, whose space may be another, or none, where it separates no words."""
-    words = re.split(rf"((?<=[{_MARKS}])\s+|\s+(?=[{_MARKS}])|\s*\n\s*|{NUMBER_MARK})", literal)
-    special = {NUMBER_MARK: "/[0-9]{1,4}/"}
+    words = re.split(rf"((?<=[{_MARKS}])\s+|\s+(?=[{_MARKS}])|\s*\n\s*|{NUMBER_MARK}|{ID_MARK})", literal)
+    special = {NUMBER_MARK: "/[0-9]{1,4}/", ID_MARK: "/[A-Za-z0-9_-]{1,40}/"}
     return " ".join(
-        f"/{_SPACE}/" if word.isspace() and index % 2 else special.get(word, json.dumps(word))
+        f"({_space(word)})?" if word.isspace() and index % 2 else special.get(word, json.dumps(word))
         for index, word in enumerate(words)
         if word
     )
+
+
+def _space(found: str) -> str:
+    """A terminal's body for the space that may stand where a template writes this one."""
+    return f"/[ \\t\\r\\n]{{1,{max(_WIDEST, len(found))}}}/"

@@ -36,7 +36,9 @@ _ALTERNATIVES = ("anyOf", "oneOf")
 _DEFINITIONS = ("$schema", "$defs", "definitions")
 _NUMERIC = ("type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "allOf")
 _TEXTUAL = ("type", "minLength", "maxLength", "pattern", "format", "allOf")
-_QUOTED_NAME = r"[^\"\\\x00-\x1f\x7f]{0,128}"
+_QUOTED_NAME = r"[^\"'\\\x00-\x1f\x7f]{0,128}"
+_ENDING_QUOTE = r"(?s:'.*|.*'[ \t\r\n]*(?:[,:)\]}].*)?)"
+"""What a text between single quotes may not be: only a quote before a mark ends it, since templates leave others."""
 _BARE_NAME = r"[^\s\"'<>|{}\[\],:\\\x00-\x1f\x7f]{1,128}"
 
 
@@ -48,10 +50,20 @@ class ValueRules:
         root: the schema of all arguments, with the definitions that its parts refer to.
         spelling: how values are written.
         quote: with spelling `bare`, what stands before and behind a text.
+        sorts_names: names stand in the order of the alphabet, not in that of the schema.
     """
 
-    def __init__(self, rules: Rules, root: Mapping[str, Any], spelling: Spelling, quote: str = "") -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        root: Mapping[str, Any],
+        spelling: Spelling,
+        quote: str = "",
+        *,
+        sorts_names: bool = False,
+    ) -> None:
         self._rules = rules
+        self._sorts_names = sorts_names
         self._root = root
         self._spelling = spelling
         self._quote = quote
@@ -112,7 +124,8 @@ class ValueRules:
         properties = {name: part for name, part in leaf.get("properties", {}).items() if part is not False}
         if impossible := [name for name in required if name not in properties and name in leaf.get("properties", {})]:
             raise UnwritableError("required", f"names {impossible[0]!r}, which can have no value")
-        return [(name, part, name in required) for name, part in properties.items()]
+        names = sorted(properties, key=str.lower) if self._sorts_names else properties
+        return [(name, properties[name], name in required) for name in names]
 
     def sequence(self, parts: list[tuple[str, bool]], comma: str, tail: str = "", more: str = "") -> str:
         """A rule for parts of which those that are not required may be left out, and what follows them.
@@ -137,7 +150,8 @@ class ValueRules:
         if schema is True:
             return self._any(0)
         if self._spelling == "json" and not self._is_own(schema, set()):
-            return self._rules.json({**self._definitions, **schema} if "$ref" in json.dumps(schema) else schema)
+            whole = {**self._definitions, **schema} if "$ref" in json.dumps(schema) else schema
+            return self._rules.json(_sorted(whole) if self._sorts_names else whole)
         if isinstance(schema, dict) and "$ref" in schema and CONSTRAINTS.isdisjoint(schema) and "allOf" not in schema:
             return self.value(self._document.leaf(schema).follow(schema["$ref"]).schema)
         alternatives = list(dict.fromkeys(self._leaf(leaf) for leaf in self.leaves(schema)))
@@ -170,7 +184,7 @@ class ValueRules:
 
     def _leaf(self, leaf: dict[str, Any]) -> str:
         if "enum" in leaf:
-            return " | ".join(self._rules.literal(self._written(value), flexible=False) for value in leaf["enum"])
+            return " | ".join(map(self._literal, leaf["enum"]))
         kind = leaf["type"]
         if kind in ("array", "object") and leaf.get("allOf"):
             raise UnwritableError("allOf", "is not enforced where it can't be taken in")
@@ -179,10 +193,17 @@ class ValueRules:
         if kind in ("number", "integer"):
             return self._rules.json({keyword: leaf[keyword] for keyword in _NUMERIC if keyword in leaf})
         if kind == "boolean":
-            return " | ".join(json.dumps(self._written(value)) for value in (True, False))
+            return f"{self._literal(True)} | {self._literal(False)}"
         if kind == "null":
-            return json.dumps(self._written(None))
+            return self._literal(None)
         return self._array(leaf) if kind == "array" else self._object(leaf)
+
+    def _literal(self, value: Any) -> str:
+        """What matches a value, however it is written."""
+        written = [self._written(value)]
+        if self._spelling == "python":  # some templates write JSON in the place of Python's literals, or its `repr`
+            written = list(dict.fromkeys([*written, json_text(value), repr(value)]))
+        return " | ".join(self._rules.literal(each, flexible=False) for each in written)
 
     def _written(self, value: Any) -> str:
         """A value as it stands in an answer."""
@@ -205,7 +226,15 @@ class ValueRules:
     def _text(self, leaf: Mapping[str, Any]) -> str:
         if self._spelling == "bare":
             return self.quoted(text_terminal(leaf, [self._quote]))
-        return self._rules.json({keyword: leaf[keyword] for keyword in _TEXTUAL if keyword in leaf})
+        quoted = self._rules.json({keyword: leaf[keyword] for keyword in _TEXTUAL if keyword in leaf})
+        if self._spelling == "json":
+            return quoted
+        try:
+            body = text_terminal(leaf, ["\\"])
+        except UnwritableError:
+            return quoted
+        mark = json.dumps("'")
+        return f"{quoted} | {self._rules.terminal(f'{mark} ({body} & ~({regex(_ENDING_QUOTE)})) {mark}')}"
 
     def _any(self, depth: int) -> str:
         scalars = [self._leaf(leaf) for leaf in self.leaves(True) if leaf["type"] not in ("array", "object")]
@@ -238,7 +267,7 @@ class ValueRules:
 
     def _set(self, leaf: Mapping[str, Any]) -> str:
         """An array of distinct values: the rules carry a bit for each value that it has."""
-        values = [self._rules.literal(self._written(value), flexible=False) for value in leaf["items"]["enum"]]
+        values = [f"({self._literal(value)})" for value in leaf["items"]["enum"]]
         least, most = leaf.get("minItems", 0), leaf.get("maxItems", len(values))
         may_follow = f"bit_count_lt(_, {most})"
         first, following = self._rules.reserve(), self._rules.reserve()
@@ -286,6 +315,8 @@ class ValueRules:
 
     def key(self, name: str) -> str:
         """What matches a declared name in front of its value."""
+        if self._spelling == "python":
+            return f"({self._literal(name)})"
         return self._rules.literal(self._written_key(name), flexible=False)
 
     def _written_key(self, name: str) -> str:
@@ -304,8 +335,23 @@ class ValueRules:
         if declared:
             inner.append(f"~({' | '.join(map(json.dumps, declared))})")
         body = " & ".join(inner)
-        quote = json.dumps('"')
-        return self._rules.noted(NAME, self._rules.terminal(body if is_bare else f"{quote} ({body}) {quote}"))
+        if not is_bare:
+            marks = ['"', "'"] if self._spelling == "python" else ['"']
+            body = " | ".join(f"{json.dumps(mark)} ({body}) {json.dumps(mark)}" for mark in marks)
+        return self._rules.noted(NAME, self._rules.terminal(body))
+
+
+def _sorted(schema: Any) -> Any:
+    """A schema whose objects have their names in the order of the alphabet."""
+    if isinstance(schema, list):
+        return [_sorted(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    written = {keyword: _sorted(part) for keyword, part in schema.items()}
+    if isinstance(schema.get("properties"), dict):
+        properties = written["properties"]
+        written["properties"] = {name: properties[name] for name in sorted(properties, key=str.lower)}
+    return written
 
 
 def _list_of(

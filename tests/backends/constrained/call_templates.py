@@ -63,6 +63,20 @@ def _bare(opening: str, quote: str, closing: str) -> str:
     return f"{literal}{opening}call:{{{{ call.function.name }}}}{{{{ literal(call.function.arguments) }}}}{closing}"
 
 
+def _dsml(block: str) -> str:
+    return _IN_BLOCK.format(
+        f"{_DSML}{block}>\n",
+        _tagged(
+            f'{_DSML}invoke name="{{{{ call.function.name }}}}">\n',
+            "",
+            f"{_DSML}parameter name=\"{{{{ key }}}}\" string=\"{{{{ 'true' if value is string else 'false' }}}}\">",
+            "</｜DSML｜parameter>{{ '\n' }}",
+            "</｜DSML｜invoke>\n",
+        ),
+        f"</｜DSML｜{block}>",
+    )
+
+
 TEMPLATES = {
     "pythonic": _pythonic("[", "]"),
     "lfm2": _pythonic("<|tool_call_start|>[", "]<|tool_call_end|>"),
@@ -99,17 +113,8 @@ TEMPLATES = {
         ),
         "</minimax:tool_call>",
     ),
-    "deepseek_v32": _IN_BLOCK.format(
-        f"{_DSML}function_calls>\n",
-        _tagged(
-            f'{_DSML}invoke name="{{{{ call.function.name }}}}">\n',
-            "",
-            f"{_DSML}parameter name=\"{{{{ key }}}}\" string=\"{{{{ 'true' if value is string else 'false' }}}}\">",
-            "</｜DSML｜parameter>{{ '\n' }}",
-            "</｜DSML｜invoke>\n",
-        ),
-        "</｜DSML｜function_calls>",
-    ),
+    "deepseek_v32": _dsml("function_calls"),
+    "deepseek_v4": _dsml("tool_calls"),
     "function_gemma": _bare("<start_function_call>", "<escape>", "<end_function_call>"),
     "gemma4": _bare("<|tool_call>", '<|"|>', "<tool_call|>"),
     "kimi_k2": _IN_BLOCK.format(
@@ -139,5 +144,37 @@ TEMPLATES = {
     "functionary": "<function={{ call.function.name }}>{{ call.function.arguments | tojson }}</function>",
     "apertus": "{{ '<|tools_prefix|>[' if loop.first else ', ' }}"
     """{"{{ call.function.name }}": {{ call.function.arguments | tojson }}}{{ ']<|tools_suffix|>' if loop.last }}""",
+    "llama3": LLAMA,
+    "mistral": MISTRAL,
+    "mistral_v11": MISTRAL_NEW,
+    "olmo3": _PYTHON_LITERAL
+    + "{{ '<function_calls>' if loop.first else '\n' }}{{ call.function.name }}"
+    + f"({{%- for key, value in {_ARGUMENTS} -%}}{{{{ ', ' if not loop.first }}}}{{{{ key }}}}="
+    + "{{ literal(value) }}{%- endfor -%}){{ '</function_calls>' if loop.last }}",
+    "deepseek_v3": _IN_BLOCK.format(
+        "<｜tool▁calls▁begin｜>",
+        "{{ '\n' if not loop.first }}<｜tool▁call▁begin｜>function<｜tool▁sep｜>{{ call.function.name }}"
+        "{{ '\n```json\n' }}{{ call.function.arguments | tojson }}{{ '\n```' }}<｜tool▁call▁end｜>",
+        "<｜tool▁calls▁end｜>",
+    ),
+    "minimax_m1": _IN_BLOCK.format(
+        "<tool_calls>\n",
+        """{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}{{ '\n' }}""",
+        "</tool_calls>",
+    ),
+    "granite_20b": """<function_call>{"name": "{{ call.function.name }}", "arguments": """
+    "{{ call.function.arguments | tojson }}}",
+    "gigachat": """<|function_call|>{"name": "{{ call.function.name }}", "arguments": """
+    "{{ call.function.arguments | tojson }}}",
+    "phi4": """{{ 'functools[' if loop.first else ', ' }}{"name": "{{ call.function.name }}", "arguments": """
+    "{{ call.function.arguments | tojson }}}{{ ']' if loop.last }}",
+    "nemotron2": """{{ '<TOOLCALL>[' if loop.first else ', ' }}{"name": "{{ call.function.name }}", "arguments": """
+    "{{ call.function.arguments | tojson }}}{{ ']</TOOLCALL>' if loop.last }}",
+    "internlm2": """{{ '<|action_start|><|plugin|>' if loop.first else '\n' }}{"name": "{{ call.function.name }}", """
+    """"parameters": {{ call.function.arguments | tojson }}}{{ '<|action_end|>' if loop.last }}""",
+    "json": """{{ '[' if loop.first else ', ' }}{"name": "{{ call.function.name }}", "arguments": """
+    "{{ call.function.arguments | tojson }}}{{ ']' if loop.last }}",
+    "fenced": """{{ '```json\n' if loop.first else '\n' }}{"name": "{{ call.function.name }}", "arguments": """
+    "{{ call.function.arguments | tojson }}}{{ '\n```' if loop.last }}",
 }
 """By dialect, after the formats that the models' own templates write."""

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
+from fcdistill.prompts.rendering import calls_text
 from fcdistill.records import ToolCall
 from fcdistill.toolcalls.parsing import parse_output, render_calls
 from fcdistill.tools.validation import CallValidator
@@ -113,7 +114,7 @@ def test_whatever_may_be_written_is_a_valid_call(schema: dict[str, Any], dialect
     writer = walker(dialect, schema)
     validator = CallValidator(writer.specs)
     start, ending = around(dialect)
-    written = writer.walks(30, start=start, most=120, ending=ending)
+    written = writer.walks(40, start=start, most=120, ending=ending)
     assert len(written) >= 3
     for text in written:
         output = parse_output(text, writer.specs, expected=dialect)
@@ -223,3 +224,53 @@ def test_no_call_of_another_dialect_may_be_written(dialect: str) -> None:
     for mark in ("<tool_call>", "<|tool_call|>", "<invoke name=", "<function_calls>", "```", "{", "\n[ring()"):
         assert not writer.allows(f"Sure. {mark}"), mark
     assert writer.allows("Which one? [a] (b) <c>")
+
+
+_ITEMS = "{%- for key, value in call.function.arguments.items() -%}"
+_SINGLE_QUOTED = f"""\
+{{{{ '<|tool_call_start|>[' if loop.first else ', ' }}}}{{{{ call.function.name }}}}\
+({_ITEMS}{{{{ ', ' if not loop.first }}}}\
+{{{{ key }}}}={{{{ "'" + value + "'" if value is string else value }}}}{{%- endfor -%}})\
+{{{{ ']<|tool_call_end|>' if loop.last }}}}"""
+_WORDS_OF_PYTHON = f"""\
+<tool_call>\n<function={{{{ call.function.name }}}}>\n{_ITEMS}<parameter={{{{ key }}}}>{{{{ '\n' }}}}{{{{ value }}}}\
+{{{{ '\n' }}}}</parameter>{{{{ '\n' }}}}{{%- endfor -%}}</function>\n</tool_call>"""
+_SORTED = TEMPLATES["gemma4"].replace("value.items()", "value | dictsort")
+_WITH_IDS = """{{ '[TOOL_CALLS] [' if loop.first else ', ' -}}
+{{ '{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments | tojson -}}
+{{ ', "id": "' + call.id + '"}' -}}{{ ']' if loop.last }}"""
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [_SINGLE_QUOTED, _WORDS_OF_PYTHON, _SORTED, _WITH_IDS, "{{ '<think></think>' }}" + TEMPLATES["glm"]],
+    ids=["single quotes", "words of Python", "sorted names", "ids", "an empty thought"],
+)
+def test_what_a_template_writes_in_its_own_way_may_be_written(calls: str) -> None:
+    properties = {
+        "room": TEXT,
+        "level": {"type": "integer"},
+        "dim": {"type": "boolean"},
+        "tags": {"type": "array", "items": TEXT},
+        "mode": {"enum": ["auto", None, False]},
+        "at": {"type": "object", "properties": {"row": TEXT, "column": TEXT}, "additionalProperties": {"type": "null"}},
+    }
+    tokenizer = tiny_tokenizer("chatml")
+    tokenizer.chat_template = template(calls)
+    writer = Walker([spec(properties=properties), spec("ring")], tokenizer=tokenizer, chat_template=template(calls))
+    typed = {
+        "level": 30,
+        "dim": True,
+        "tags": ["late", "42"],
+        "mode": None,
+        "at": {"row": "C", "column": "2", "z": None},
+    }
+    for call in (
+        ToolCall(name="tool", arguments={"room": "L'Été"}),
+        ToolCall(name="tool", arguments={"room": "attic", **typed}),
+        ToolCall(name="tool", arguments={"dim": False, "mode": False}),
+    ):
+        for answer in ([call], [ToolCall(name="ring"), call]):
+            text = calls_text(tokenizer, answer)
+            assert parse_output(text, writer.specs).calls == tuple(answer), text
+            assert writer.allows(text), text
