@@ -19,8 +19,10 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from fcdistill.errors import ModelError
-from fcdistill.prompts.rendering import call_format, prepare_tokenizer, render_example, render_prompt
+from fcdistill.backends import Request
+from fcdistill.backends.constrained.constraint import Constraint
+from fcdistill.errors import FcdistillError, ModelError
+from fcdistill.prompts.rendering import call_format, prepare_tokenizer, render_example, render_prompt, stop_token_ids
 from fcdistill.records import Message, ToolCall, ToolSpec
 from fcdistill.storage import write_json, write_text
 from fcdistill.toolcalls.parsing import parse_output
@@ -61,6 +63,7 @@ class Row:
         two: see `one`.
         typed: see `one`.
         texts: see `one`.
+        grammar: constrained decoding lets each of these answers be written that come back.
         thinking: what its prompt of a student ends with: a thought that is open, one that is closed, or none.
         refused: why it is refused, or an answer is.
     """
@@ -72,6 +75,7 @@ class Row:
     two: bool = False
     typed: bool = False
     texts: bool = False
+    grammar: bool = False
     thinking: str = ""
     refused: str = ""
 
@@ -106,6 +110,7 @@ def tried(name: str, template: str) -> Row:
     kept = str(tokenizer.chat_template).endswith(template)
     refused = ""
     found: dict[str, bool] = {}
+    answers: list[list[int]] = []
     for kind, calls in ROUND_TRIPS.items():
         try:
             example = render_example(tokenizer, [REQUEST, Message.calling(calls)], [SPEC], "full")
@@ -115,13 +120,34 @@ def tried(name: str, template: str) -> Row:
         text = tokenizer.decode(example.completion_ids[:-1], skip_special_tokens=False)
         output = parse_output(text, [SPEC], expected=call_format(tokenizer).dialect)
         found[kind] = not output.errors and list(output.calls) == calls
+        answers += [example.completion_ids] if found[kind] else []
     try:
         prompt = tokenizer.decode(render_prompt(tokenizer, [REQUEST], [SPEC], "full"))
     except ModelError as error:
         prompt, refused = "", refused or _reason(error)
     return Row(
-        name, kept, call_format(tokenizer).dialect, **found, thinking=_thinking(prompt), refused=refused if kept else ""
+        name,
+        kept,
+        call_format(tokenizer).dialect,
+        **found,
+        grammar=bool(answers) and may_be_written(tokenizer, answers),
+        thinking=_thinking(prompt),
+        refused=refused if kept else "",
     )
+
+
+def may_be_written(tokenizer: PreTrainedTokenizerFast, answers: Sequence[Sequence[int]]) -> bool:
+    """Whether constrained decoding allows every token of these answers, the stop token among them."""
+    try:
+        constraint = Constraint(tokenizer, stop_token_ids(tokenizer))
+        masks = constraint.masks([Request(str(index), (), (SPEC,)) for index in range(len(answers))])
+        return all(
+            bool(masks.allowed({str(index): ids[:place]})[0, token])
+            for index, ids in enumerate(answers)
+            for place, token in enumerate(ids)
+        )
+    except FcdistillError:
+        return False
 
 
 def tokenizer_with(template: str) -> PreTrainedTokenizerFast:
@@ -156,6 +182,7 @@ def summary(rows: Sequence[Row]) -> str:
             sum(row.one and row.typed for row in kept),
             sum(row.two for row in kept),
             sum(row.texts for row in kept),
+            sum(row.grammar for row in kept),
             sum(not row.kept and not row.refused for row in mine),
             sum(not row.kept and bool(row.refused) for row in mine),
         )
@@ -168,6 +195,7 @@ def summary(rows: Sequence[Row]) -> str:
         "calls and types",
         "two calls",
         "texts",
+        "grammar",
         "kit's instead",
         "refused",
         "formats",

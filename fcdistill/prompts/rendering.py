@@ -138,6 +138,12 @@ def prepare_tokenizer(
     values = template_values(tokenizer, choice, thinks=thinks)
     tokenizer.chat_template = with_values(tokenizer.chat_template, values)
     call_format(tokenizer)
+    if (stop := _stop_token(tokenizer)) in calls_text(tokenizer, [_PROBE_CALL]):
+        raise ModelError(
+            f"the chat template of {tokenizer.name_or_path!r} writes {stop!r}, which ends an answer, before a call",
+            required="a template that writes calls without the token at which decoding stops",
+            fix=KIT_REMEDY,
+        )
     if hasattr(tokenizer, "response_template") and tokenizer.response_template is None:
         tokenizer.response_template = _response_template(tokenizer)
 

@@ -23,6 +23,7 @@ __all__ = [
     "ServerParsers",
     "Source",
     "Span",
+    "Tags",
     "UNKNOWN_DIALECT",
     "attempt_error",
     "one_region",
@@ -161,6 +162,42 @@ class ServerParsers:
 
 
 @dataclass(frozen=True)
+class Tags:
+    """The marks of a format in which each argument has a tag of its own (`tagged`).
+
+    Attributes:
+        dialect: whose they are.
+        opening: opens a block of calls; empty where each call stands for itself.
+        call: matches what opens a call, with its name in the group `name`.
+        argument: matches what opens an argument, with its key in the group `key`; where it has a group `string`, that
+            says `true` for texts and `false` for JSON, and the schema is not asked.
+        value_end: closes an argument's value.
+        call_end: closes a call; empty where the block's end closes it.
+        closing: closes a block of calls.
+        write_call: a call's opening, for a name.
+        write_argument: an argument's opening, for its key and value.
+        between: stands between calls of one block, or between blocks, as they are written.
+        call_space: stands behind a call's opening and each of its arguments, as they are written.
+        pads_values: a line break stands before and behind each value.
+        one_block: all calls of an answer stand in one block.
+    """
+
+    dialect: str
+    opening: str
+    call: re.Pattern[str]
+    argument: re.Pattern[str]
+    value_end: str
+    call_end: str
+    closing: str
+    write_call: str
+    write_argument: str
+    between: str = "\n"
+    call_space: str = "\n"
+    pads_values: bool = False
+    one_block: bool = False
+
+
+@dataclass(frozen=True)
 class Dialect:
     """One way to write calls.
 
@@ -173,6 +210,8 @@ class Dialect:
         pattern: a regular expression for where it may begin without any of the openings; it begins with a bracket.
         beginning: one for where it may begin at the very start of an answer.
         servers: who can read it behind an API.
+        tags: with syntax `xml`, the tags.
+        quote: with syntax `bare`, what stands before and behind a text.
     """
 
     name: str
@@ -183,6 +222,8 @@ class Dialect:
     pattern: str = ""
     beginning: str = ""
     servers: ServerParsers = ServerParsers()
+    tags: Tags | None = None
+    quote: str = ""
 
 
 def attempt_error(kind: ErrorKind, span: Span, detail: str = "") -> ParseError:

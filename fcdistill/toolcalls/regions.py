@@ -14,13 +14,13 @@ from fcdistill.toolcalls.dialect import UNKNOWN_DIALECT, Dialect, Found, Region,
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.thinking import OPENINGS, closing_before, thought_mark
 
-__all__ = ["MARKERS", "find_regions"]
+__all__ = ["MARKERS", "UNKNOWN_MARK", "find_regions"]
 
 MARKERS = tuple(dict.fromkeys(opening for dialect in DIALECTS.values() for opening in dialect.openings))
 """The marks with which calls begin."""
 
 _THOUGHT = "thought"
-_UNKNOWN = (
+UNKNOWN_MARK = (
     r"<[|｜]?[A-Za-z_▁:. -]{0,24}?(?:tool|function|func|action)[▁_ :-]?(?:call|calls|use|invoke|request)"
     r"(?:[▁_ :=-][^<>\n]{0,40})?[|｜]?>|\[TOOL_REQUEST\]|<invoke name=|<function=|<function name="
 )
@@ -128,7 +128,7 @@ def _start() -> re.Pattern[str]:
     """What a thought or a call may begin with: the groups are named for what it is."""
     patterns = [f"(?P<{dialect.name}>{dialect.pattern})" for dialect in DIALECTS.values() if dialect.pattern]
     known = [f"(?P<thought>{thought_mark()})", f"(?P<mark>{_marker().pattern})", *patterns]
-    return re.compile("|".join([*known, f"(?P<unknown>{_UNKNOWN})"]))
+    return re.compile("|".join([*known, f"(?P<unknown>{UNKNOWN_MARK})"]))
 
 
 @functools.cache

@@ -6,53 +6,16 @@ the closing tag that another argument, or the end of the call, follows.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fcdistill.records import ToolCall
 from fcdistill.storage import StrictJsonError, loads_strict
-from fcdistill.toolcalls.dialect import Attempt, ErrorKind, Found, Part, Source, attempt_error, one_region
+from fcdistill.toolcalls.dialect import Attempt, ErrorKind, Found, Part, Source, Tags, attempt_error, one_region
 from fcdistill.toolcalls.typed_text import text_of, value_of
 
-__all__ = ["Tags", "read_tagged", "write_tagged"]
+__all__ = ["read_tagged", "write_tagged"]
 
 _SPACE = re.compile(r"\s*")
-
-
-@dataclass(frozen=True)
-class Tags:
-    """The marks of one format.
-
-    Attributes:
-        dialect: whose they are.
-        opening: opens a block of calls; empty where each call stands for itself.
-        call: matches what opens a call, with its name in the group `name`.
-        argument: matches what opens an argument, with its key in the group `key`; where it has a group `string`, that
-            says `true` for texts and `false` for JSON, and the schema is not asked.
-        value_end: closes an argument's value.
-        call_end: closes a call; empty where the block's end closes it.
-        closing: closes a block of calls.
-        write_call: a call's opening, for a name.
-        write_argument: an argument's opening, for its key and value.
-        between: stands between calls of one block, or between blocks, as they are written.
-        call_space: stands behind a call's opening and each of its arguments, as they are written.
-        pads_values: a line break stands before and behind each value.
-        one_block: all calls of an answer stand in one block.
-    """
-
-    dialect: str
-    opening: str
-    call: re.Pattern[str]
-    argument: re.Pattern[str]
-    value_end: str
-    call_end: str
-    closing: str
-    write_call: str
-    write_argument: str
-    between: str = "\n"
-    call_space: str = "\n"
-    pads_values: bool = False
-    one_block: bool = False
 
 
 def read_tagged(source: Source, start: int, tags: Tags) -> Found | None:

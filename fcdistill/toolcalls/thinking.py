@@ -9,7 +9,7 @@ Source: the reasoning parsers of vLLM and SGLang, and the models' chat templates
 import re
 from dataclasses import dataclass
 
-__all__ = ["Apart", "OPENINGS", "closing_before", "set_thought_apart", "thought_mark", "thought_text"]
+__all__ = ["Apart", "OPENINGS", "THOUGHT_MARKS", "closing_before", "set_thought_apart", "thought_mark", "thought_text"]
 
 OPENINGS: dict[str, str] = {
     "<think>": "</think>",
@@ -28,12 +28,14 @@ OPENINGS: dict[str, str] = {
 """What opens a thought, and what closes it."""
 
 _CLOSINGS = tuple(dict.fromkeys(OPENINGS.values()))
+THOUGHT_MARKS = tuple(sorted({*OPENINGS, *_CLOSINGS}, key=len, reverse=True))
+"""Whatever opens or closes a thought, the longest first."""
 _CLOSING = re.compile("|".join(map(re.escape, _CLOSINGS)))
 
 
 def thought_mark() -> str:
     """A regular expression for whatever opens or closes a thought."""
-    return "|".join(map(re.escape, sorted({*OPENINGS, *_CLOSINGS}, key=len, reverse=True)))
+    return "|".join(map(re.escape, THOUGHT_MARKS))
 
 
 def thought_text(text: str) -> str:

@@ -16,7 +16,7 @@ from fcdistill.toolcalls.json_text import json_text
 from fcdistill.toolcalls.literals import PYTHON, LiteralError, read_literal
 from fcdistill.tools.parameters import property_schema, resolve_schema
 
-__all__ = ["text_of", "value_of"]
+__all__ = ["readings", "text_of", "value_of"]
 
 _TYPES: tuple[tuple[str, type | tuple[type, ...]], ...] = (
     ("boolean", bool),
@@ -53,6 +53,16 @@ def value_of(text: str, name: str, parameters: Mapping[str, Any] | None) -> Any:
     if any(same_value(text, each) for each in listed):
         return text
     return value if not listed and _is_of(value, types) or any(same_value(value, each) for each in listed) else text
+
+
+def readings(name: str, parameters: Mapping[str, Any]) -> tuple[set[str], list[Any]]:
+    """What `value_of` reads an argument's text as: the types that it may be of, and the values that are listed.
+
+    Args:
+        name: of an argument that the tool declares.
+        parameters: of its tool.
+    """
+    return _allowed(property_schema(parameters, [name]), parameters)
 
 
 def text_of(value: Any) -> str:

@@ -2,98 +2,52 @@
 
 A call is written as the model's own chat template writes it, names a tool and obeys its parameters. Text holds nothing
 that could begin a call in any dialect that `toolcalls` reads, so that an answer which is no call can't look like a
-broken one. Which tokens that allows is known to `constraint`, and which schemas can be enforced, to `enforceable`.
+broken one. Which tokens that allows is known to `constraint`, which schemas can be enforced, to `enforceable`, and how
+arguments are written, to `argument_rules`.
 """
 
+import dataclasses
 import functools
 import importlib.util
 import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fcdistill.backends.constrained.enforceable import Unenforceable, enforceable_schema, is_set
-from fcdistill.errors import CatalogError, MissingDependencyError, ModelError
-from fcdistill.prompts.rendering import calls_text
+from fcdistill.backends.constrained.argument_rules import UnwritableArgumentError, argument_rules
+from fcdistill.backends.constrained.call_layout import CallLayout
+from fcdistill.backends.constrained.enforceable import Unenforceable, enforceable_schema
+from fcdistill.backends.constrained.grammar_rules import SPACE, Rules, flexible_terminal
+from fcdistill.backends.constrained.raw_text import containing, regex
+from fcdistill.errors import CatalogError, MissingDependencyError
 from fcdistill.records import ToolCall, ToolSpec
-from fcdistill.toolcalls.parsing import parse_output
-from fcdistill.toolcalls.regions import MARKERS
+from fcdistill.toolcalls.dialects.table import DIALECTS
+from fcdistill.toolcalls.parsing import parse_output, render_calls
+from fcdistill.toolcalls.regions import MARKERS, UNKNOWN_MARK
+from fcdistill.toolcalls.thinking import THOUGHT_MARKS
 from fcdistill.tools.refs import pointer_step
 from fcdistill.tools.validation import CallValidator
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+__all__ = ["FORBIDDEN", "call_grammar", "require_enforceable", "require_llguidance"]
 
-__all__ = ["CallLayout", "call_grammar", "read_layout", "require_enforceable", "require_llguidance"]
-
-_FIRST, _SECOND = (ToolCall(name=f"{which}_tool", arguments={"probe": which}) for which in ("first", "second"))
-_FORBIDDEN = (*MARKERS, "{")
+FORBIDDEN = (*MARKERS, "{")
 """What text may not hold."""
-_SPACE = "[ \\t\\r\\n]{0,8}"
-_JSON_OPTIONS = {
-    "whitespace_flexible": False,
-    "item_separator": f"{_SPACE},{_SPACE}",
-    "key_separator": f"{_SPACE}:{_SPACE}",
-    "json_allow_general_unicode_escapes": True,
-}
-"""Space stands round commas and colons only, and little of it, since a weak model would go on with it for ever."""
-_TERMINALS = (f"SPACE: /{_SPACE}/", 'COMMA: SPACE "," SPACE', 'COLON: SPACE ":" SPACE')
+_LINE_OF_CALLS = r"(?s:(?:.*\n)?[ \t]*\[[ \t\n]*[A-Za-z_][A-Za-z0-9_.\-]*\(.*)"
+_CALL_ALONE = r"(?s:\s*[A-Za-z_][A-Za-z0-9_.\-]*\(\s*(?:[A-Za-z_][A-Za-z0-9_]*\s*=|\)).*)"
+_MORE_OF_A_LIST = r"(?s:[\s;,]*\[.*)"
+_OPEN_LIST = r"(?s:.*\[\s*)"
+"""What the readers of Python's calls and of JSON without marks would take for theirs."""
+_NEUTRAL = "hermes"
+"""The dialect for which tools are checked before a model is known: it writes JSON."""
 
 
-@dataclass(frozen=True)
-class CallLayout:
-    """What a chat template writes round the names and arguments of calls.
-
-    Attributes:
-        opening: before a name.
-        middle: between a name and its arguments.
-        closing: after the last arguments.
-        between: from one call's arguments to the next one's name, where that is no closing and opening.
-    """
-
-    opening: str
-    middle: str
-    closing: str
-    between: str | None
-
-    def has(self, mark: str) -> bool:
-        """Whether a mark is part of how calls are written, in this layout or in any other that is read."""
-        written = (self.opening, self.middle, self.closing, self.between or "", *_FORBIDDEN)
-        return any(mark in text for text in written)
-
-
-def read_layout(tokenizer: "PreTrainedTokenizerBase") -> CallLayout:
-    """The layout that a tokenizer's template has.
-
-    Raises:
-        ModelError: it writes calls in another way than name, then arguments, or so that they can't be read back.
-    """
-    name, arguments = r"{0}_tool", r"\{{\s*\"probe\"\s*:\s*\"{0}\"\s*\}}"
-    one = calls_text(tokenizer, [_FIRST])
-    found = re.fullmatch(f"(.+?){name}(.*?){arguments}(.*)".format("first"), one, re.DOTALL)
-    if found is None or parse_output(one).calls != (_FIRST,):
-        raise ModelError(
-            f"the chat template of {tokenizer.name_or_path!r} writes a call as {one!r}",
-            required="for constrained decoding, a name and after it a JSON object of arguments that can be read back",
-            fix="decode without constrained, or use the model with another chat template",
-        )
-    opening, middle, closing = found.groups()
-    between = None
-    try:
-        two = calls_text(tokenizer, [_FIRST, _SECOND])
-    except ModelError:  # templates of models that make one call at a time
-        two = ""
-    if parse_output(two).calls == (_FIRST, _SECOND):
-        pattern = arguments.format("first") + "(.*?)" + name.format("second")
-        joined = re.search(pattern, two, re.DOTALL)
-        between = joined.group(1) if joined and not joined.group(1).startswith(closing) else None
-    return CallLayout(opening, middle, closing, between)
-
-
-def require_enforceable(catalogs: Iterable[Sequence[ToolSpec]]) -> None:
+def require_enforceable(catalogs: Iterable[Sequence[ToolSpec]], dialect: str = _NEUTRAL) -> None:
     """Refuse tools whose parameters a grammar would not enforce wholly; no model is needed to know that.
+
+    Args:
+        catalogs: the tools of each request.
+        dialect: in which the calls are written; the dialects of JSON enforce most.
 
     Raises:
         MissingDependencyError: llguidance is not installed.
@@ -104,7 +58,7 @@ def require_enforceable(catalogs: Iterable[Sequence[ToolSpec]]) -> None:
     for catalog in distinct:
         CallValidator(catalog)
     specs = {(spec.name, json.dumps(spec.parameters)) for catalog in distinct for spec in catalog}
-    problems = list(itertools.chain.from_iterable(_compiled(*spec)[1] for spec in sorted(specs)))
+    problems = list(itertools.chain.from_iterable(_problems(*spec, dialect) for spec in sorted(specs)))
     if problems:
         shown = "; ".join(map(str, problems[:5])) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise CatalogError(
@@ -130,66 +84,137 @@ def call_grammar(
     """The grammar of answers, in llguidance's dialect of Lark; without tools it is that of text.
 
     Args:
-        specs: tools that `require_enforceable` accepts.
+        specs: tools that `require_enforceable` accepts for the layout's dialect.
         layout: how the model's template writes calls.
         marks: the tokens that are no text to llguidance, by what they look like.
         asides: those of them that may stand in text.
     """
-    lines = [
-        "%llguidance {}",
-        *_TERMINALS,
-        f"FORBIDDEN: {' | '.join(json.dumps(mark) for mark in _FORBIDDEN)}",
-        "TEXT: /(?s:.*)/ & ~(/(?s:.*)/ FORBIDDEN /(?s:.*)/)",
-    ]
-    if asides:
-        lines.append(f"aside: TEXT <[{','.join(map(str, asides))}]>")
-    parts = [*(["aside"] if asides else []), *(["block"] if specs else [])]
-    lines.append(f"start: ({' | '.join(parts)})* TEXT" if parts else "start: TEXT")
+    rules = Rules(marks)
+    text = _text(rules, layout)
+    # What stands behind a list without a closing mark must not look as if it went on.
+    is_open_list = DIALECTS[layout.dialect].syntax == "json" and not re.search("[A-Za-z]", layout.closing)
+    later = rules.terminal(f"{text} & ~({regex(_MORE_OF_A_LIST)})") if is_open_list else text
+    tokens = [f"<[{','.join(map(str, asides))}]>"] if asides else []
+    if layout.dialect == "harmony":
+        tokens += [rules.literal(f"<|channel|>{name}<|message|>") for name in ("analysis", "commentary", "final")]
+        tokens += [rules.literal("<|end|>"), rules.literal("<|start|>assistant")]
+    before = [rules.rule(f"{text} ({' | '.join(tokens)})")] if tokens else []
     if not specs:
-        return "\n".join(lines)
+        start = f"start: {f'({before[0]})* ' if before else ''}{text}"
+        return "\n".join(["%llguidance {}", *rules.lines, start])
+    calls = _calls(rules, specs, layout)
+    block = rules.rule(f"{_opened(rules, layout, text)} {calls}")
+    again = rules.rule(f"{_opened(rules, layout, later)} {calls}")
+    between = [rules.rule(f"{later} ({' | '.join(tokens)})")] if tokens else []
+    if layout.lead:  # the first of all needs none where it begins the answer
+        unled = _opened(rules, dataclasses.replace(layout, lead=""), regex(r"\s*"))
+        block = rules.rule(f"{unled} {calls} | {block}")
+    repeated = " | ".join([*between, again])
+    first = f"({before[0]})*" if before else ""
+    start = f"start: {first} ({block} ({repeated})* {later} | {text})"
+    return "\n".join(["%llguidance {}", *rules.lines, start])
 
-    def items(literal: str, name: str) -> list[str]:
-        """What matches a literal: marks as tokens, the rest as terminals, which are added."""
-        found = []
-        for index, part in enumerate(_cut(literal, marks)):
-            if part in marks:
-                found.append(f"<[{marks[part]}]>")
-            else:
-                found.append(f"{name}_{index}")
-                lines.append(f"{found[-1]}: {_terminal(part)}")
-        return found
 
-    first, *rest = items(layout.opening, "OPENING")
-    if first.isidentifier():  # lazily, so that the opening is one wherever it stands
-        lines.append(f"opened[lazy]: TEXT {first}")
-        first = "opened"
-    else:
-        first = f"TEXT {first}"
-    between = f"({' '.join(items(layout.between, 'BETWEEN'))} call)*" if layout.between is not None else ""
-    lines += [
-        " ".join([f"block: {first}", *rest, "call", between, *items(layout.closing, "CLOSING")]),
-        "call: " + " | ".join(f"call_{index}" for index in range(len(specs))),
-    ]
-    for index, spec in enumerate(specs):
-        named = " ".join(items(spec.name + layout.middle, f"NAME_{index}"))
-        lines.append(f"call_{index}: {named} arguments_{index}")
-        schema, _ = _compiled(spec.name, json.dumps(spec.parameters))
-        lines += _arguments(f"arguments_{index}", schema)
-    return "\n".join(lines)
+def _text(rules: Rules, layout: CallLayout) -> str:
+    """The terminal of what is said in words."""
+    own = [mark for mark in THOUGHT_MARKS if mark not in layout.thoughts]
+    # Words that would be another dialect's mark with the opening behind them.
+    own += [mark[:-1] for mark in MARKERS if mark[:-1].isalpha() and layout.opening.startswith(mark[-1])]
+    forbidden = [*map(containing, (*FORBIDDEN, *own)), f"/(?s:.*)/ {regex(_unbounded(UNKNOWN_MARK))} /(?s:.*)/"]
+    forbidden += [regex(_LINE_OF_CALLS), regex(_CALL_ALONE)]
+    return rules.terminal(" & ".join(["/(?s:.*)/", f"~({' | '.join(forbidden)})"]))
+
+
+def _unbounded(pattern: str) -> str:
+    """An expression that matches as much or more, without laziness and counting, which cost a grammar seconds."""
+    return re.sub(r"([*+?])\?", r"\1", re.sub(r"\{0,\d+\}", "*", pattern))
+
+
+def _opened(rules: Rules, layout: CallLayout, text: str) -> str:
+    """Text, and the opening of a block of calls behind it."""
+    lead = layout.lead
+    if lead.isspace():
+        text, lead = f"{text} {json.dumps(lead)}", ""
+    first, *rest = rules.cut(lead + layout.opening)
+    if rules.is_mark(first):
+        return f"{text} {rules.literal(lead + layout.opening)}"
+    if first.startswith("{"):  # no text holds that: where it stands, the text has ended
+        said = rules.terminal(f"{text} & ~({regex(_OPEN_LIST)}) & /(?s:.+)/")
+        return f"{said}? {rules.literal(layout.opening)}"
+    body = rules.terminal(f"{text} {flexible_terminal(first)}")
+    # Lazily, so that the opening is one wherever it stands.
+    return f"{rules.rule(body, '[lazy]')} {rules.literal(''.join(rest))}"
+
+
+def _calls(rules: Rules, specs: Sequence[ToolSpec], layout: CallLayout) -> str:
+    """The calls of one block, and what closes it."""
+    dialect = DIALECTS[layout.dialect]
+    written = []
+    for spec in specs:
+        schema, _ = enforceable_schema(spec)
+        named = rules.literal(spec.name + layout.middle)
+        arguments = argument_rules(rules, schema, spec.parameters, dialect, sorts_names=layout.sorts_names)
+        written.append(rules.rule(f"{named} {arguments}"))
+    space = SPACE if dialect.tags is not None and dialect.tags.write_call.startswith("{name}") else ""
+    call = rules.rule(f"{space} ({' | '.join(written)})".strip())
+    more = f"({rules.literal(layout.between)} {call})*" if layout.between is not None else ""
+    return rules.rule(f"{call} {more} {rules.literal(layout.closing)}")
 
 
 @functools.lru_cache(maxsize=4096)
-def _compiled(name: str, parameters: str) -> tuple[dict[str, Any], tuple[Unenforceable, ...]]:
-    """A tool's schema for the grammar, and what is not enforced."""
+def _problems(name: str, parameters: str, dialect: str) -> tuple[Unenforceable, ...]:
+    """What of a tool is not enforced in a dialect."""
     import llguidance
 
-    schema, problems = enforceable_schema(ToolSpec(name=name, parameters=json.loads(parameters)))
-    if not problems:
-        grammar = "\n".join(["%llguidance {}", *_TERMINALS, "start: arguments", *_arguments("arguments", schema)])
-        message = llguidance.LLMatcher.validate_grammar(grammar)
-        if message:
-            problems = [Unenforceable(name, *_blamed(schema, message))]
-    return schema, tuple(problems)
+    spec = ToolSpec(name=name, parameters=json.loads(parameters))
+    schema, problems = enforceable_schema(spec)
+    if problems:
+        return tuple(problems)
+    if unreadable := _unreadable(spec, schema, dialect):
+        return (unreadable,)
+    # The library's JSON Schema knows of more contradictions than rules can show, such as alternatives that overlap.
+    checked = Rules()
+    start = checked.json(_for_library(schema))
+    if message := llguidance.LLMatcher.validate_grammar(_grammar_of(checked, start)):
+        return (Unenforceable(name, *_blamed(schema, message)),)
+    rules = Rules()
+    try:
+        start = argument_rules(rules, schema, spec.parameters, DIALECTS[dialect])
+    except UnwritableArgumentError as error:
+        return (Unenforceable(name, error.pointer, error.keyword, error.detail),)
+    if message := llguidance.LLMatcher.validate_grammar(_grammar_of(rules, start)):
+        return (Unenforceable(name, "", "schema", f"is refused by llguidance: {_reason(message)}"),)
+    return ()
+
+
+def _grammar_of(rules: Rules, start: str) -> str:
+    return "\n".join(["%llguidance {}", *rules.lines, f"start: {start}"])
+
+
+def _unreadable(spec: ToolSpec, schema: Mapping[str, Any], dialect: str) -> Unenforceable | None:
+    """A name of the tool or its arguments that the dialect can't say."""
+    for argument in ("", *schema.get("properties", {})):
+        call = ToolCall(name=spec.name, arguments={argument: "x"} if argument else {})
+        read = parse_output(render_calls([call], dialect), (), expected=dialect).calls
+        if [(each.name, each.arguments.keys()) for each in read] != [(call.name, call.arguments.keys())]:
+            pointer = f"/properties/{pointer_step(argument)}" if argument else ""
+            return Unenforceable(spec.name, pointer, "the name", f"can't be written in calls of the dialect {dialect}")
+    return None
+
+
+def _for_library(schema: Any) -> Any:
+    """A schema without the keywords that llguidance's JSON Schema does not know, which rules enforce."""
+    if isinstance(schema, list):
+        return [_for_library(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {keyword: value for keyword, value in schema.items() if keyword not in ("uniqueItems", "propertyNames")}
+    for keyword, value in found.items():
+        if keyword in ("properties", "patternProperties", "$defs", "definitions"):
+            found[keyword] = {name: _for_library(part) for name, part in value.items()}
+        elif keyword not in ("enum", "const", "required", "type"):
+            found[keyword] = _for_library(value)
+    return found
 
 
 def _blamed(schema: Mapping[str, Any], message: str) -> tuple[str, str, str]:
@@ -198,8 +223,9 @@ def _blamed(schema: Mapping[str, Any], message: str) -> tuple[str, str, str]:
 
     for name, part in schema.get("properties", {}).items():
         own = {"type": "object", "properties": {name: part}, "required": [name], **_definitions(schema)}
-        rules = "\n".join([*_TERMINALS, *_arguments("start", own)])
-        if found := llguidance.LLMatcher.validate_grammar(rules):
+        rules = Rules()
+        start = rules.json(_for_library(own))
+        if found := llguidance.LLMatcher.validate_grammar(_grammar_of(rules, start)):
             return f"/properties/{pointer_step(name)}", "schema", f"is refused by llguidance: {_reason(found)}"
     return "", "schema", f"is refused by llguidance: {_reason(message)}"
 
@@ -213,52 +239,3 @@ def _reason(message: str) -> str:
 def _definitions(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of a schema that its properties may refer to."""
     return {keyword: schema[keyword] for keyword in ("$schema", "$defs", "definitions") if keyword in schema}
-
-
-def _arguments(rule: str, schema: Mapping[str, Any]) -> list[str]:
-    """The rule of a tool's arguments, and those that it needs.
-
-    Sets, of which llguidance's JSON Schema knows nothing, are rules of their own, and so is the object that holds them.
-    """
-    properties = {name: part for name, part in schema.get("properties", {}).items() if part is not False}
-    if not any(is_set(part) for part in properties.values()):
-        return [_json_rule(rule, schema)]
-    lines = [f'{rule}: "{{" {rule}_first_0']
-    for index, (name, part) in enumerate(properties.items()):
-        key, value = json.dumps(json.dumps(name, ensure_ascii=False)), f"{rule}_value_{index}"
-        lines.append(f"{rule}_entry_{index}: {key} COLON {value}")
-        lines += _set_rules(value, part) if is_set(part) else [_json_rule(value, {**_definitions(schema), **part})]
-        for place, before in (("first", ""), ("next", "COMMA ")):
-            skipped = "" if name in schema.get("required", ()) else f" | {rule}_{place}_{index + 1}"
-            lines.append(f"{rule}_{place}_{index}: {before}{rule}_entry_{index} {rule}_next_{index + 1}{skipped}")
-    return [*lines, *(f'{rule}_{place}_{len(properties)}: "}}"' for place in ("first", "next"))]
-
-
-def _json_rule(rule: str, schema: Mapping[str, Any]) -> str:
-    return f"{rule}: %json {json.dumps({**schema, 'x-guidance': _JSON_OPTIONS})}"
-
-
-def _set_rules(rule: str, schema: Mapping[str, Any]) -> list[str]:
-    """An array of distinct values: the rules carry a bit for each value that it has."""
-    values = [json.dumps(json.dumps(value, ensure_ascii=False)) for value in schema["items"]["enum"]]
-    least, most = schema.get("minItems", 0), schema.get("maxItems", len(values))
-    may_follow = f"bit_count_lt(_, {most})"
-    lines = [f'{rule}: "[" {rule}_first::0x0', f'{rule}_first::_: "]" %if bit_count_ge(_, {least})']
-    lines += [f"  | {value} {rule}_next::set_bit({bit}) %if {may_follow}" for bit, value in enumerate(values)]
-    lines.append(f'{rule}_next::_: "]" %if bit_count_ge(_, {least})')
-    for bit, value in enumerate(values):
-        lines.append(f"  | COMMA {value} {rule}_next::set_bit({bit}) %if and(bit_clear({bit}), {may_follow})")
-    return lines
-
-
-def _cut(literal: str, marks: Mapping[str, int]) -> list[str]:
-    """A literal cut into marks and what lies between them."""
-    pattern = "|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
-    parts = re.split(f"({pattern})", literal) if pattern else [literal]
-    return [part for part in parts if part]
-
-
-def _terminal(literal: str) -> str:
-    """A terminal that matches a literal, whose space may be another, or none."""
-    words = re.split(r"(\s+)", literal)
-    return " ".join("SPACE" if word.isspace() else json.dumps(word) for word in words if word)

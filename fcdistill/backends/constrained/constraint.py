@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 
 from fcdistill.backends.base import Request
 from fcdistill.backends.constrained.call_grammar import (
+    FORBIDDEN,
     call_grammar,
-    read_layout,
     require_enforceable,
     require_llguidance,
 )
+from fcdistill.backends.constrained.call_layout import read_layout
+from fcdistill.backends.constrained.grammar_rules import LISTED
+from fcdistill.backends.constrained.value_grammar import CLOSED, NAME, OPENED
 from fcdistill.errors import BackendError, ModelError
 from fcdistill.prompts.rendering import answer_text
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Constraint", "RowMasks"]
 
 _KEPT_GRAMMARS = 32
+_ENDS = frozenset("\"':")
 _SAMPLE = 'Say "é": {"a b": [1, 2]}'
 """Text whose tokens show whether a tokenizer is read rightly."""
 
@@ -58,8 +62,14 @@ class Constraint:
         }
         self._marks = {token.content: index for index, token in added.items()}
         # Tokens such as <think>, which llguidance takes for special because of how they look.
+        layout = self._layout
+        written = (layout.opening, layout.middle, layout.closing, layout.between or "", *FORBIDDEN)
         self._asides = [
-            index for index, token in added.items() if not token.special and not self._layout.has(token.content)
+            index
+            for index, token in added.items()
+            if token.content in layout.thoughts
+            or not token.special
+            and not any(token.content in each for each in written)
         ]
         self._executor = llguidance.LLExecutor()
         self._start = functools.lru_cache(maxsize=_KEPT_GRAMMARS)(self._compiled)
@@ -71,7 +81,7 @@ class Constraint:
             CatalogError: the parameters of a request's tools can't be enforced.
         """
         catalogs = {id(request.specs): request.specs for request in requests}
-        require_enforceable(catalogs.values())
+        require_enforceable(catalogs.values(), self._layout.dialect)
         written = {key: call_grammar(specs, self._layout, self._marks, self._asides) for key, specs in catalogs.items()}
         return RowMasks(self, {request.id: written[id(request.specs)] for request in requests})
 
@@ -88,6 +98,40 @@ class Constraint:
         llguidance.numpy.fill_next_token_bitmask_par(self._executor, numbered, words)
         bytes_ = words.view(numpy.uint8)
         return numpy.unpackbits(bytes_, axis=1, count=self._tokens.vocab_size, bitorder="little").view(numpy.bool_)
+
+    def repeating(self, matcher: Any, written: Sequence[int], allowed: NDArray[numpy.bool_]) -> list[int]:
+        """The allowed tokens that would give an object a name that it has already.
+
+        No grammar can keep names from repeating that it does not list, but a matcher notes them, and the objects that
+        they belong to.
+
+        Args:
+            matcher: at the place where the tokens may follow.
+            written: the tokens before.
+            allowed: the tokens that the grammar allows [V].
+        """
+        names = _open_names(matcher)[-1:]
+        if not names or not names[0]:
+            return []
+        longest = max(map(len, names[0]))
+        tail = self._tokens.decode_str(list(written[-longest - 8 :]))[-longest:]
+        found = []
+        for index, text in self._ends_of_names.items():
+            # Most tokens end no name that is known: only for the others is the matcher asked.
+            if allowed[index] and any(
+                (tail + text).find(name, max(len(tail) - len(name), 0)) >= 0 for name in names[0]
+            ):
+                ahead = matcher.deep_copy()
+                ahead.consume_token(index)
+                if any(len(each) != len(set(each)) for each in _open_names(ahead, closed=True)):
+                    found.append(index)
+        return found
+
+    @functools.cached_property
+    def _ends_of_names(self) -> dict[int, str]:
+        """The tokens that may end a name: by a quote, a colon, or space before it."""
+        texts = {index: self._tokens.decode_str([index]) for index in range(self._tokens.vocab_size)}
+        return {index: text for index, text in texts.items() if not set(text).isdisjoint(_ENDS) or text.isspace()}
 
     def _compiled(self, grammar: str) -> Any:
         import llguidance
@@ -127,14 +171,38 @@ class RowMasks:
             self._num_read[name] = len(tokens)
         matchers = [self._matchers[name] for name in written]
         allowed = self._constraint.bits(matchers)
-        for matcher in matchers:
+        for index, (matcher, tokens) in enumerate(zip(matchers, written.values(), strict=True)):
             _require_working(matcher)
+            repeating = self._constraint.repeating(matcher, tokens, allowed[index])
+            # Where nothing else is left, the call is broken and the reader says so.
+            if len(repeating) < numpy.count_nonzero(allowed[index]):
+                allowed[index, repeating] = False
         return allowed
 
     def forget(self, name: str) -> None:
         """Release what a row that has ended holds."""
         self._matchers.pop(name, None)
         self._num_read.pop(name, None)
+
+
+def _open_names(matcher: Any, *, closed: bool = False) -> list[list[str]]:
+    """Of each object with any names that is not closed, from without to within, the names that it has.
+
+    Args:
+        matcher: whose captures say so.
+        closed: those that are closed too.
+    """
+    opened: list[list[str]] = []
+    done: list[list[str]] = []
+    for kind, found in matcher.get_captures():
+        kind = kind.removeprefix(LISTED)
+        if kind == OPENED:
+            opened.append([])
+        elif kind == NAME:
+            opened[-1].append(found.decode("utf-8", "replace").strip("\"'"))
+        elif kind == CLOSED:
+            done.append(opened.pop())
+    return done + opened if closed else opened
 
 
 def _read_tokens(tokenizer: "PreTrainedTokenizerBase", stop_ids: Iterable[int]) -> Any:

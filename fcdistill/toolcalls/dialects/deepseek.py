@@ -22,9 +22,9 @@ import dataclasses
 import re
 from functools import partial
 
-from fcdistill.toolcalls.dialect import Dialect, Found, ServerParsers, Source
+from fcdistill.toolcalls.dialect import Dialect, Found, ServerParsers, Source, Tags
 from fcdistill.toolcalls.named_json import Marks, read_named, write_named
-from fcdistill.toolcalls.tagged import Tags, read_tagged, write_tagged
+from fcdistill.toolcalls.tagged import read_tagged, write_tagged
 
 __all__ = ["DEEPSEEK_V3", "DEEPSEEK_V31", "DEEPSEEK_V32", "DEEPSEEK_V4"]
 
@@ -89,6 +89,7 @@ DEEPSEEK_V32 = Dialect(
     write=partial(write_tagged, tags=_V32),
     syntax="xml",
     servers=ServerParsers(vllm="deepseek_v32", sglang="deepseekv32"),
+    tags=_V32,
 )
 DEEPSEEK_V4 = Dialect(
     name="deepseek_v4",
@@ -97,4 +98,5 @@ DEEPSEEK_V4 = Dialect(
     write=partial(write_tagged, tags=_V4),
     syntax="xml",
     servers=ServerParsers(vllm="deepseek_v4", sglang="deepseekv4"),
+    tags=_V4,
 )

@@ -72,8 +72,8 @@ def _write(calls: Sequence[ToolCall], *, opening: str, closing: str, notation: N
     return "".join(f"{opening}call:{call.name}{write_literal(call.arguments, notation)}{closing}" for call in calls)
 
 
-_FUNCTION_GEMMA = _notation("<escape>")
-_GEMMA4 = _notation('<|"|>')
+_ESCAPE, _QUOTE = "<escape>", '<|"|>'
+_FUNCTION_GEMMA, _GEMMA4 = _notation(_ESCAPE), _notation(_QUOTE)
 
 FUNCTION_GEMMA = Dialect(
     name="function_gemma",
@@ -88,6 +88,7 @@ FUNCTION_GEMMA = Dialect(
     write=partial(_write, opening="<start_function_call>", closing="<end_function_call>", notation=_FUNCTION_GEMMA),
     syntax="bare",
     servers=ServerParsers(vllm="functiongemma"),
+    quote=_ESCAPE,
 )
 GEMMA4 = Dialect(
     name="gemma4",
@@ -96,4 +97,5 @@ GEMMA4 = Dialect(
     write=partial(_write, opening="<|tool_call>", closing="<tool_call|>", notation=_GEMMA4),
     syntax="bare",
     servers=ServerParsers(vllm="gemma4", sglang="gemma4"),
+    quote=_QUOTE,
 )

@@ -13,8 +13,8 @@ Source: the chat templates of zai-org/GLM-4.5 and GLM-4.7; vLLM's `glm4_moe_tool
 import re
 from functools import partial
 
-from fcdistill.toolcalls.dialect import Dialect, ServerParsers
-from fcdistill.toolcalls.tagged import Tags, read_tagged, write_tagged
+from fcdistill.toolcalls.dialect import Dialect, ServerParsers, Tags
+from fcdistill.toolcalls.tagged import read_tagged, write_tagged
 
 __all__ = ["GLM"]
 
@@ -37,4 +37,5 @@ GLM = Dialect(
     write=partial(write_tagged, tags=_TAGS),
     syntax="xml",
     servers=ServerParsers(vllm="glm45", sglang="glm45"),
+    tags=_TAGS,
 )

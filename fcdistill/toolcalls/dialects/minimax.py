@@ -14,8 +14,8 @@ Source: the chat template of MiniMaxAI/MiniMax-M2; vLLM's `minimax_m2_tool_parse
 import re
 from functools import partial
 
-from fcdistill.toolcalls.dialect import Dialect, ServerParsers
-from fcdistill.toolcalls.tagged import Tags, read_tagged, write_tagged
+from fcdistill.toolcalls.dialect import Dialect, ServerParsers, Tags
+from fcdistill.toolcalls.tagged import read_tagged, write_tagged
 
 __all__ = ["MINIMAX_M2"]
 
@@ -39,4 +39,5 @@ MINIMAX_M2 = Dialect(
     write=partial(write_tagged, tags=_M2),
     syntax="xml",
     servers=ServerParsers(vllm="minimax_m2", sglang="minimax-m2"),
+    tags=_M2,
 )

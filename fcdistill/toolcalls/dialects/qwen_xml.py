@@ -19,8 +19,8 @@ import dataclasses
 import re
 from functools import partial
 
-from fcdistill.toolcalls.dialect import Dialect, Found, ServerParsers, Source
-from fcdistill.toolcalls.tagged import Tags, read_tagged, write_tagged
+from fcdistill.toolcalls.dialect import Dialect, Found, ServerParsers, Source, Tags
+from fcdistill.toolcalls.tagged import read_tagged, write_tagged
 
 __all__ = ["QWEN_XML", "SEED_XML"]
 
@@ -56,6 +56,7 @@ QWEN_XML = Dialect(
     write=partial(write_tagged, tags=_TAGS),
     syntax="xml",
     servers=ServerParsers(vllm="qwen3_coder", sglang="qwen3_coder"),
+    tags=_TAGS,
 )
 SEED_XML = Dialect(
     name="seed_xml",
@@ -64,4 +65,5 @@ SEED_XML = Dialect(
     write=partial(write_tagged, tags=_SEED),
     syntax="xml",
     servers=ServerParsers(vllm="seed_oss"),
+    tags=_SEED,
 )

@@ -1,58 +1,14 @@
-"""Tests of `call_grammar`: the layouts of templates, and refusals that name what is wrong."""
+"""Tests of `call_grammar`: refusals that name what is wrong."""
 
 import importlib.util
 
 import pytest
 
-from fcdistill.backends.constrained.call_grammar import CallLayout, call_grammar, read_layout, require_enforceable
-from fcdistill.errors import CatalogError, MissingDependencyError, ModelError
-from fcdistill.prompts.rendering import prepare_tokenizer
+from fcdistill.backends.constrained.call_grammar import call_grammar, require_enforceable
+from fcdistill.backends.constrained.call_layout import CallLayout
+from fcdistill.errors import CatalogError, MissingDependencyError
 from fcdistill.records import ToolSpec
-from tests.backends.constrained.call_templates import LLAMA, MISTRAL, MISTRAL_NEW, ONE_ONLY, template
 from tests.backends.constrained.walker import spec
-from tests.tiny import TokenizerKind, tiny_tokenizer
-
-HERMES = CallLayout('<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>", None)
-
-
-@pytest.mark.parametrize("kind", ["qwen", "chatml", "plain", "metaspace", "unigram"])
-def test_hermes_templates(kind: TokenizerKind) -> None:
-    tokenizer = tiny_tokenizer(kind)
-    prepare_tokenizer(tokenizer)
-    assert read_layout(tokenizer) == HERMES
-
-
-@pytest.mark.parametrize(
-    ("calls", "layout"),
-    [
-        (LLAMA, CallLayout('{"name": "', '", "parameters": ', "}", None)),
-        (ONE_ONLY, CallLayout('{"name": "', '", "parameters": ', "}", None)),
-        (MISTRAL_NEW, CallLayout("[TOOL_CALLS]", "[ARGS]", "", None)),
-        (MISTRAL, CallLayout('[TOOL_CALLS] [{"name": "', '", "arguments": ', "}]", '}, {"name": "')),
-    ],
-    ids=["llama", "one call at a time", "newer mistral", "mistral"],
-)
-def test_other_templates(calls: str, layout: CallLayout) -> None:
-    tokenizer = tiny_tokenizer("chatml")
-    tokenizer.chat_template = template(calls)
-    assert read_layout(tokenizer) == layout
-
-
-@pytest.mark.parametrize(
-    "calls",
-    [
-        "{{ '<call>' + call.function.name + '</call>' }}",
-        """{{ '<tool_call>{"arguments": ' + call.function.arguments | tojson + ', "name": "' }}"""
-        """{{ call.function.name + '"}</tool_call>' }}""",
-        "{{ call.function.name + '(' + call.function.arguments | tojson + ')' }}",
-    ],
-    ids=["no arguments", "arguments first", "no call that is read"],
-)
-def test_templates_that_can_not_be_followed_are_refused(calls: str) -> None:
-    tokenizer = tiny_tokenizer("chatml")
-    tokenizer.chat_template = template(calls)
-    with pytest.raises(ModelError, match="writes a call as .*first_tool"):
-        read_layout(tokenizer)
 
 
 def test_a_catalogue_that_can_not_be_enforced_is_refused_with_all_that_is_wrong() -> None:
@@ -99,4 +55,29 @@ def test_without_llguidance_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_without_tools_there_is_only_text() -> None:
-    assert "block" not in call_grammar((), HERMES, {})
+    layout = CallLayout("hermes", '<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>")
+    assert "arguments" in call_grammar((spec("ring"),), layout, {})
+    assert "arguments" not in call_grammar((), layout, {})
+
+
+def test_names_that_a_dialect_can_not_say_are_refused_there_alone() -> None:
+    tools = [(spec("ring", properties={"a<b": {"type": "string"}}),)]
+    for dialect in ("hermes", "mistral"):
+        require_enforceable(tools, dialect)
+    with pytest.raises(CatalogError, match="/properties/a<b: the name can't be written in calls of .* qwen_xml"):
+        require_enforceable(tools, "qwen_xml")
+
+
+@pytest.mark.parametrize("dialect", ["lfm2", "glm", "deepseek_v32", "gemma4"])
+def test_arguments_of_any_names_are_refused_where_they_stand_by_themselves(dialect: str) -> None:
+    tool = spec("ring", additionalProperties={"type": "string"})
+    require_enforceable([(tool,)])
+    with pytest.raises(CatalogError, match="additionalProperties for all arguments is enforced in"):
+        require_enforceable([(tool,)], dialect)
+
+
+def test_a_text_that_would_end_its_own_tag_is_refused() -> None:
+    tool = spec("ring", properties={"mark": {"enum": ["<b>", "</parameter>"]}})
+    require_enforceable([(tool,)], "glm")
+    with pytest.raises(CatalogError, match="/properties/mark: enum has a text that holds '</parameter>'"):
+        require_enforceable([(tool,)], "qwen_xml")

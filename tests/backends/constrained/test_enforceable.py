@@ -40,6 +40,16 @@ ENFORCED: dict[str, dict[str, Any]] = {
     "hostname": {"type": "string", "format": "hostname"},
     "ipv6": {"type": "string", "format": "ipv6"},
     "a format that nobody checks": {"type": "string", "format": "password"},
+    "any object": {"type": "object"},
+    "any value": {"description": "whatever"},
+    "any element": {"type": "array"},
+    "open object": {**declaring(a={"type": "null"}), "additionalProperties": True},
+    "map": {"type": "object", "additionalProperties": {"type": "string"}},
+    "names of a pattern": {"type": "object", "patternProperties": {"^a": {"type": "null"}}},
+    "undeclared": {**declaring(), "required": ["b"]},
+    "untyped object": {"properties": {"step": {"type": "string"}}, "additionalProperties": False},
+    "a set deeper down": declaring(d=DAYS),
+    "in a union": {"anyOf": [{"type": "null"}, {"type": "object"}]},
     "list": {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 3, "uniqueItems": False},
     "tuple": {
         "type": "array",
@@ -116,7 +126,6 @@ def test_single_values(schema: dict[str, Any], value: str, allowed: bool) -> Non
 
 REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("values of a list", {"type": "array", "items": {"type": "string"}, "uniqueItems": True}, "", "uniqueItems"),
-    ("a set deeper down", declaring(d=DAYS), "/properties/d", "uniqueItems"),
     ("not", {"type": "string", "not": {"const": "a"}}, "", "not"),
     ("if", {"type": "string", "if": {"minLength": 1}, "then": {"maxLength": 3}}, "", "if"),
     ("contains", {"type": "array", "items": {"type": "string"}, "contains": {"const": "a"}}, "", "contains"),
@@ -124,15 +133,16 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("unevaluated", {**declaring(), "allOf": [{}], "unevaluatedProperties": False}, "", "unevaluatedProperties"),
     ("format", {"type": "string", "format": "regex"}, "", "format"),
     ("fraction", {"type": "number", "multipleOf": 0.1}, "", "multipleOf"),
-    ("any object", {"type": "object"}, "", "type"),
-    ("any value", {"description": "whatever"}, "", "type"),
-    ("any element", {"type": "array"}, "", "items"),
-    ("open object", {**declaring(), "additionalProperties": True}, "", "additionalProperties"),
-    ("patterns", {"type": "object", "patternProperties": {"^a": {"type": "null"}}}, "", "patternProperties"),
-    ("undeclared", {**declaring(), "required": ["b"]}, "", "required"),
+    ("two patterns", {"type": "object", "patternProperties": {"^a": {}, "b$": {}}}, "", "patternProperties"),
+    (
+        "short names",
+        {"type": "object", "propertyNames": {"maxLength": 3}, "additionalProperties": {}},
+        "",
+        "propertyNames",
+    ),
+    ("few names", {"type": "object", "patternProperties": {"^[ab]$": {}}}, "", "patternProperties"),
+    ("open and joined", {**declaring(), "allOf": [{"additionalProperties": True}]}, "", "additionalProperties"),
     ("joined reference", {**declaring(), "allOf": [{"$ref": "#/$defs/Point"}]}, "/allOf/0", "$ref"),
-    ("in a list", {"type": "array", "items": {"type": "object"}}, "/items", "type"),
-    ("in a union", {"anyOf": [{"type": "null"}, {"type": "object"}]}, "/anyOf/1", "type"),
 ]
 
 
@@ -149,19 +159,45 @@ def test_what_a_grammar_would_leave_out_is_named(schema: dict[str, Any], pointer
     assert str(problems[0]).startswith(f"tool 'book', /properties/a~1b{pointer}: {keyword} ")
 
 
-def test_any_value_by_the_schema_true_is_named() -> None:
-    _, problems = enforceable_schema(spec(properties={"a": True}))
-    assert [(each.pointer, each.keyword) for each in problems] == [("/properties/a", "true")]
-
-
 def test_a_tool_takes_no_argument_that_it_does_not_declare() -> None:
     for tool in (spec(), spec(properties={})):
         assert Walker([tool]).allows('<tool_call>\n{"name": "tool", "arguments": {}}\n</tool_call>')
         assert not Walker([tool]).allows('<tool_call>\n{"name": "tool", "arguments": {"a": 1}}\n</tool_call>')
-    _, problems = enforceable_schema(spec(additionalProperties={"type": "string"}))
-    assert [str(each) for each in problems] == [
-        "tool 'tool', /: additionalProperties allows names that no grammar keeps from repeating"
-    ]
+
+
+def test_a_tool_that_takes_arguments_of_any_names() -> None:
+    walker = Walker([spec(additionalProperties={"type": "string"})])
+    before, after = '<tool_call>\n{"name": "tool", "arguments": {', "}}\n</tool_call>"
+    assert walker.allows(f'{before}"a": "x", "b": "a"{after}')
+    assert not walker.allows(f'{before}"a": 1{after}') and not walker.allows(f'{before}"a": "x", "a": "y"{after}')
+
+
+@pytest.mark.parametrize(
+    ("definitions", "dialect"), [("$defs", None), ("definitions", "http://json-schema.org/draft-07/schema#")]
+)
+def test_definitions_that_nothing_refers_to_ask_for_nothing(definitions: str, dialect: str | None) -> None:
+    unused = {"Old": {"not": {"type": "string"}}, "Map": {"patternProperties": {"^a": {}, "b$": {}}}}
+    named = {"$schema": dialect} if dialect else {}
+    schema, problems = enforceable_schema(spec(properties={"a": {"type": "string"}}, **named, **{definitions: unused}))
+    assert not problems and definitions not in schema
+
+
+@pytest.mark.parametrize("others", [True, False, {"type": "integer"}])
+def test_what_follows_a_tuple_says_nothing_beside_items_for_all_places(others: Any) -> None:
+    spots = {"type": "array", "items": {"type": "string"}, "additionalItems": others}
+    schema, problems = enforceable_schema(
+        spec(properties={"v": spots}, **{"$schema": "http://json-schema.org/draft-04/schema#"})
+    )
+    assert not problems and schema["properties"]["v"] == {"type": "array", "items": {"type": "string"}}
+
+
+def test_objects_keep_their_names_apart() -> None:
+    walker = Walker([spec(properties={"v": {"type": "object"}}, required=["v"])])
+    before, after = '<tool_call>\n{"name": "tool", "arguments": {"v": ', "}}\n</tool_call>"
+    assert walker.allows(f'{before}{{"a": {{"a": 1, "ab": 2}}, "ab": ["a", {{"a": "a"}}]}}{after}')
+    assert not walker.allows(f'{before}{{"a": 1, "ab": 2, "a": 3}}{after}')
+    assert not walker.allows(f'{before}{{"a": {{"b": 1, "b": 2}}}}{after}')
+    assert not walker.allows(f'{before}{{"a": 1e999}}{after}')
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,9 @@ class Walker:
             prepare_tokenizer(self.tokenizer)
         self._stops = frozenset(stop_token_ids(self.tokenizer))
         self._constraint = Constraint(self.tokenizer, self._stops)
-        self._specs = tuple(specs)
+        self.specs = tuple(specs)
         tokens = {index: answer_text(self.tokenizer, [index]) for index in range(len(self.tokenizer))}
-        self._closing = {index for index, token in tokens.items() if any(mark in token for mark in '"}]')}
+        self._closing = {index for index, token in tokens.items() if any(mark in token for mark in '"}])<')}
 
     def allows(self, text: str) -> bool:
         """Whether an answer may be this text, as the tokenizer cuts it."""
@@ -57,10 +57,18 @@ class Walker:
         masks, ids = self._masks(), self._ids(text)
         return next((n for n, token in enumerate(ids) if not masks.allowed({"0": ids[:n]})[0, token]), len(ids))
 
-    def walks(self, count: int, *, start: str = "<tool_call>\n{", most: int = 150) -> list[str]:
-        """Answers that begin with `start`, drawn side by side; those are left out that `most` tokens do not finish."""
+    def walks(self, count: int, *, start: str = "<tool_call>\n{", most: int = 150, ending: str = "") -> list[str]:
+        """Answers drawn side by side.
+
+        Args:
+            count: of answers; those are left out that `most` tokens do not finish.
+            start: what they begin with.
+            most: tokens of each behind that.
+            ending: tried now and then, token by token, since a free text hardly ever finds its end by chance.
+        """
         draw, masks, first = random.Random(0), self._masks(count), self._ids(start)
         rows: dict[str, list[int]] = {str(index): [] for index in range(count)}
+        wanted: dict[str, list[int]] = {name: [] for name in rows}
         finished = []
         for step in range(len(first) + most):
             for (name, ids), allowed_V in zip(list(rows.items()), masks.allowed(rows), strict=True):
@@ -72,7 +80,10 @@ class Walker:
                     ids.append(first[step])
                 elif may_stop and draw.random() < 0.7:
                     finished.append(answer_text(self.tokenizer, rows.pop(name)))
+                elif wanted[name] and wanted[name][0] in allowed:
+                    ids.append(wanted[name].pop(0))
                 else:
+                    wanted[name] = self._ids(ending) if draw.random() < 0.2 else []
                     ids.append(draw.choice(closing if closing and draw.random() < 0.5 else allowed))
                     if ids[-1] in self._stops:
                         finished.append(answer_text(self.tokenizer, rows.pop(name)[:-1]))
@@ -81,7 +92,7 @@ class Walker:
         return finished
 
     def _masks(self, count: int = 1) -> RowMasks:
-        return self._constraint.masks([Request(str(index), (), self._specs) for index in range(count)])
+        return self._constraint.masks([Request(str(index), (), self.specs) for index in range(count)])
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
