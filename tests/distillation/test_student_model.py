@@ -90,15 +90,32 @@ LIGHT = FunctionTool(
         description="Switch a light.",
         parameters={
             "type": "object",
-            "properties": {"room": {"type": "string"}, "level": {"type": "integer"}},
+            "properties": {
+                "room": {"type": "string"},
+                "level": {"type": "integer"},
+                "warm": {"type": "boolean"},
+                "days": {"type": "array", "items": {"enum": ["mon", "tue"]}},
+            },
             "required": ["room"],
         },
     )
 )
-LEARNT = {
-    "Light the kitchen.": (ToolCall(name="set_light", arguments={"room": "kitchen"}),),
-    "Dim the attic to 30.": (ToolCall(name="set_light", arguments={"room": "attic", "level": 30}),),
-    "Tell a joke.": (),
+
+
+def _light(**arguments: Any) -> ToolCall:
+    return ToolCall(name="set_light", arguments=arguments)
+
+
+LEARNT: dict[str, tuple[ToolCall, ...] | str] = {
+    "Light the kitchen.": (_light(room="kitchen"),),
+    "Dim the attic to 30.": (_light(room="attic", level=30),),
+    "Warm light in the hall.": (_light(room="hall", warm=True),),
+    "No warm light in room 5 at 7.": (_light(room="5", level=7, warm=False),),
+    "Light Zoë's den.": (_light(room="Zoë's den"),),
+    "Light the porch on Monday and Tuesday.": (_light(room="porch", days=["mon", "tue"]),),
+    "Light the hall and the attic.": (_light(room="hall"), _light(room="attic")),
+    "Tell a joke.": "I can't do that.",
+    "Dim it.": "Which room is it?",
 }
 FAST = ("gemma4", "gpt_oss")
 
@@ -106,23 +123,25 @@ FAST = ("gemma4", "gpt_oss")
 @pytest.mark.parametrize(
     "family", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 )
-def test_a_student_of_each_family_learns_three_answers_and_is_found_right(family: str, tmp_path: Path) -> None:
+def test_a_student_of_each_family_learns_nine_answers_and_is_found_right(family: str, tmp_path: Path) -> None:
     tokenizer = family_tokenizer(family)
     student = tiny_model("llama", len(tokenizer), num_layers=2, hidden_size=64, initializer_range=0.05)
     student.save_pretrained(tmp_path / "student")
     tokenizer.save_pretrained(tmp_path / "student")
     meta = TraceMeta(source="import", category="simple", plan_cell="cell", teacher=ModelRef(model="by hand"))
     traces, cases = [], []
-    for number, (request, calls) in enumerate(LEARNT.items()):
+    learnt = {request: said for request, said in LEARNT.items() if FAMILIES[family].writes_parallel or len(said) != 2}
+    for number, (request, said) in enumerate(learnt.items()):
         asked = Message(role="user", content=request)
-        answer = Message.calling(list(calls)) if calls else Message(role="assistant", content="I can't do that.")
+        is_text = isinstance(said, str)
+        answer = Message(role="assistant", content=said) if is_text else Message.calling(list(said))
         traces.append(
             Trace(id=f"{number}", messages=(asked, answer), tools=(LIGHT,), split_group=f"{number}", meta=meta)
         )
-        behaviour, category = ("call", "simple") if calls else ("no_call", "irrelevance")
-        cases.append(
-            EvalCase(id=f"{number}", messages=(asked,), behaviour=behaviour, expected=(calls,), category=category)  # type: ignore[arg-type]
-        )
+        behaviour = ("clarify" if said.endswith("?") else "no_call") if is_text else "call"
+        category = "irrelevance" if is_text else ("simple" if len(said) == 1 else "parallel")
+        case = {"messages": (asked,), "behaviour": behaviour, "expected": ((() if is_text else said),)}
+        cases.append(EvalCase(id=f"{number}", category=category, **case))
     write_jsonl(tmp_path / "traces.jsonl", traces)
     write_jsonl(tmp_path / "cases.jsonl", cases)
     write_json(tmp_path / "tools.json", [LIGHT.model_dump(mode="json")])
@@ -133,20 +152,22 @@ def test_a_student_of_each_family_learns_three_answers_and_is_found_right(family
         tuning={"method": "full"},
         objective={"kd_weight": 0.0},
         tools_in_prompt="none",
-        max_steps=200,
+        max_steps=220,
         epochs=300,
-        examples_per_step=3,
-        examples_per_pack=3,
+        examples_per_step=9,
+        examples_per_pack=9,
         learning_rate=5e-3,
         held_out_fraction=0.0,
         dtype="float32",
     )
     run_training(config)
     model = {"model": str(tmp_path / "run"), "dtype": "float32", "device": "cpu"}
-    files = {"cases": tmp_path / "cases.jsonl", "tools": tmp_path / "tools.json", "out": tmp_path / "eval"}
-    evaluation = parse_config({"model": model, **files, "decode": {"max_new_tokens": 400}}, "eval", "test")
-    with contextlib.closing(open_backend(LocalBackendConfig(**model))) as backend:
-        report = run_eval(evaluation, backend).report
-    assert report.call_accuracy.value == 1
-    assert report.dialect == FAMILIES[family].dialect and report.dialects == {report.dialect: 2}
-    assert (report.num_other_dialect, report.num_unknown_dialect, report.thought_tokens.mean) == (0, 0, 0)
+    files = {"cases": tmp_path / "cases.jsonl", "tools": tmp_path / "tools.json"}
+    for constrained in (False, True):
+        decode = {"max_new_tokens": 400, "constrained": constrained}
+        values = {"model": model, **files, "out": tmp_path / f"eval-{constrained}", "decode": decode}
+        with contextlib.closing(open_backend(LocalBackendConfig(**model))) as backend:
+            report = run_eval(parse_config(values, "eval", "test"), backend).report
+        assert (report.num_cases, report.call_accuracy.value) == (len(learnt), 1)
+        assert report.dialect == FAMILIES[family].dialect and report.dialects == {report.dialect: len(learnt) - 2}
+        assert (report.num_other_dialect, report.num_unknown_dialect, report.thought_tokens.mean) == (0, 0, 0)

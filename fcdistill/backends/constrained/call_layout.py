@@ -14,7 +14,7 @@ from fcdistill.prompts.rendering import call_format, calls_text
 from fcdistill.records import ToolCall
 from fcdistill.toolcalls.dialect import ArgumentSyntax, Dialect
 from fcdistill.toolcalls.dialects.table import DIALECTS
-from fcdistill.toolcalls.thinking import THOUGHT_MARKS, thought_mark
+from fcdistill.toolcalls.thinking import OPENINGS, THOUGHT_MARKS, thought_mark
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,7 +46,7 @@ class CallLayout:
         closing: after the last arguments.
         between: from one call's arguments to the next one's name, where that is no closing and opening.
         lead: what must stand before an opening that does not begin the answer.
-        thoughts: the marks of thoughts that the template or the vocabulary knows.
+        thoughts: the marks of thoughts of which the template or the vocabulary knows either end.
         sorts_names: the names of arguments, and of all objects in them, stand in the order of the alphabet.
     """
 
@@ -70,7 +70,8 @@ def read_layout(tokenizer: "PreTrainedTokenizerBase") -> CallLayout:
     known = f"{tokenizer.chat_template}" + "".join(
         token.content for token in tokenizer.added_tokens_decoder.values() if token.content in THOUGHT_MARKS
     )
-    thoughts = tuple(mark for mark in THOUGHT_MARKS if mark in known)
+    pairs = [pair for pair in OPENINGS.items() if any(mark in known for mark in pair)]
+    thoughts = tuple(mark for mark in THOUGHT_MARKS if any(mark in pair for pair in pairs))
     written = calls_text(tokenizer, [_UNSORTED])
     sorts_names = 0 <= written.find("alpha") < written.find("omega")
     if dialect.tags is not None:

@@ -87,3 +87,9 @@ def test_the_marks_of_thoughts_are_those_that_the_template_knows() -> None:
     tokenizer = tiny_tokenizer("chatml")
     tokenizer.chat_template = template(TEMPLATES["glm"]) + "{# <think> and </think> #}"
     assert set(read_layout(tokenizer).thoughts) == {"<think>", "</think>"}
+
+
+def test_a_thought_that_the_prompt_opens_may_be_closed() -> None:
+    tokenizer = tiny_tokenizer("chatml")
+    tokenizer.chat_template = template(TEMPLATES["glm"]) + "{{ '<think>' if add_generation_prompt }}"
+    assert "</think>" in read_layout(tokenizer).thoughts
