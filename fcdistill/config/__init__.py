@@ -36,7 +36,7 @@ from fcdistill.config.objective_section import CLASS_NAMES, CacheConfig, Diverge
 from fcdistill.config.section import Dtype, ToolsInPrompt
 from fcdistill.config.served_teacher import ServedTeacherConfig
 from fcdistill.config.student_section import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
-from fcdistill.config.template_section import TemplateChoice, TemplateValues
+from fcdistill.config.template_section import KitDialect, TemplateChoice, TemplateValues
 from fcdistill.config.train_section import (
     AdaptationConfig,
     AdaptConfig,
@@ -67,6 +67,7 @@ __all__ = [
     "GateConfig",
     "GenerateConfig",
     "KdGate",
+    "KitDialect",
     "LocalBackendConfig",
     "LoraTuning",
     "MonitorConfig",

@@ -124,6 +124,7 @@ _OPENAI_RULES: tuple[Rule["OpenAIBackendConfig"], ...] = (
     _rendered_by_the_server("tokenizer"),
     _rendered_by_the_server("tools_in_prompt"),
     _rendered_by_the_server("template_date"),
+    _rendered_by_the_server("dialect"),
     Rule(
         lambda server: server.api == "chat" and server.template != "own",
         "template kit has no effect with api chat, where the server renders the prompts; remove it, or use api "

@@ -6,7 +6,10 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from fcdistill.config.section import ConfigModel
 
-__all__ = ["TemplateChoice", "TemplateValues"]
+__all__ = ["KitDialect", "TemplateChoice", "TemplateValues"]
+
+KitDialect = Literal["hermes", "pythonic"]
+"""How the kit's own chat template writes calls."""
 
 TemplateValues = dict[str, StrictBool | StrictInt | StrictFloat | StrictStr]
 """What a template is rendered with, such as `enable_thinking: false` or `reasoning_effort: low`."""
@@ -19,6 +22,12 @@ class TemplateChoice(ConfigModel):
         "own",
         description="own: the model's chat template, where it shows tools; kit: the kit's, for one whose calls nothing "
         "reads, or that can't write what is asked of it.",
+    )
+    dialect: KitDialect | None = Field(
+        None,
+        description="How the kit's chat template writes calls: hermes (JSON between <tool_call> tags) or pythonic "
+        '([set_light(room="attic")], half as many tokens); for a model without a template that shows tools, or with '
+        "template kit. Unset: hermes.",
     )
     chat_template_kwargs: TemplateValues | None = Field(
         None,

@@ -11,7 +11,7 @@ from fcdistill.config.objective_section import DIVERGENCES_WITH, CacheConfig, Ob
 from fcdistill.config.section import ConfigModel, Dtype, Rule, ToolsInPrompt, with_default_tag
 from fcdistill.config.served_teacher import ServedTeacherConfig
 from fcdistill.config.student_section import FromTeacherLayers, FullTuning, LoraTuning, Pretrained, Quantization
-from fcdistill.config.template_section import TemplateChoice, TemplateValues
+from fcdistill.config.template_section import KitDialect, TemplateChoice, TemplateValues
 
 __all__ = [
     "AdaptConfig",
@@ -449,6 +449,9 @@ class TrainConfig(_TrainingSettings, _Files):
     teacher_template: Literal["own", "kit"] = Field(
         "own", description="The teacher's chat template, as template is of the student."
     )
+    teacher_dialect: KitDialect | None = Field(
+        None, description="How the kit's template writes the teacher's calls, where it has that; as the student's does."
+    )
     teacher_chat_template_kwargs: TemplateValues | None = Field(
         None, description="Values for its switches; unset: the teacher does not think (enable_thinking: false)."
     )
@@ -495,7 +498,11 @@ class TrainConfig(_TrainingSettings, _Files):
             return self.student
         if self.served_teacher is not None:
             return self.served_teacher
-        return TemplateChoice(template=self.teacher_template, chat_template_kwargs=self.teacher_chat_template_kwargs)
+        return TemplateChoice(
+            template=self.teacher_template,
+            dialect=self.teacher_dialect,
+            chat_template_kwargs=self.teacher_chat_template_kwargs,
+        )
 
     @property
     def cache_temperatures(self) -> tuple[float, ...]:
@@ -526,7 +533,7 @@ class AdaptConfig(AdaptationConfig, _Files):
         shared = {name: getattr(self, name) for name in (*_Files.model_fields, *_TrainingSettings.model_fields)}
         return TrainConfig(
             student=Pretrained(
-                model=self.teacher, template=self.template, chat_template_kwargs=self.chat_template_kwargs
+                model=self.teacher, **{name: getattr(self, name) for name in TemplateChoice.model_fields}
             ),
             tuning=self.tuning,
             tools_in_prompt=self.tools_in_prompt,

@@ -10,7 +10,7 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from fcdistill.config import TemplateChoice, TemplateValues
+from fcdistill.config import KitDialect, TemplateChoice, TemplateValues
 from fcdistill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,14 +27,40 @@ KIT_REMEDY = (
 _NO_THOUGHTS: TemplateValues = {"enable_thinking": False}
 
 
-def kit_template(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """ChatML where the tokenizer has its tokens, else plain headings; begins with BOS where the tokenizer adds it."""
+_INSTRUCTIONS: dict[KitDialect, str] = {
+    "hermes": "To call functions, answer with one such block per call and nothing else:\\n<tool_call>\\n"
+    '{"name": "FUNCTION", "arguments": {"ARGUMENT": "VALUE"}}\\n</tool_call>\\n',
+    "pythonic": "To call functions, answer with one list of all calls and nothing else:\\n"
+    '[FUNCTION(ARGUMENT="VALUE")]\\n',
+}
+"""What a prompt that shows tools says of calls, as it stands in a text of the template."""
+
+
+def kit_template(tokenizer: "PreTrainedTokenizerBase", dialect: KitDialect = "hermes") -> str:
+    """The kit's own chat template.
+
+    ChatML where the tokenizer has its tokens, else plain headings; begins with BOS where the tokenizer adds it.
+
+    Args:
+        tokenizer: that gets it.
+        dialect: how it writes calls.
+    """
     markers = [tokenizer(marker, add_special_tokens=False)["input_ids"] for marker in ("<|im_start|>", "<|im_end|>")]
     knows_chatml = all(len(ids) == 1 and ids[0] != tokenizer.unk_token_id for ids in markers)
-    name = "hermes.jinja" if knows_chatml else "hermes_generic.jinja"
-    template = (resources.files("fcdistill.prompts") / "templates" / name).read_text(encoding="utf-8")
+    template = _part("chatml" if knows_chatml else "headings")
+    for place, text in (
+        ("STYLE", dialect.title()),
+        ("MACROS", _part("pythonic_macros") if dialect == "pythonic" else ""),
+        ("INSTRUCTION", _INSTRUCTIONS[dialect]),
+        ("CALLS", _part(f"{dialect}_calls")),
+    ):
+        template = template.replace(f"<<{place}>>", text)
     begins_with_bos = tokenizer.bos_token is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     return ("{{- bos_token -}}\n" if begins_with_bos else "") + template
+
+
+def _part(name: str) -> str:
+    return (resources.files("fcdistill.prompts") / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
 
 
 def template_values(tokenizer: "PreTrainedTokenizerBase", choice: TemplateChoice, *, thinks: bool) -> TemplateValues:

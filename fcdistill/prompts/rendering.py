@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fcdistill.config import TemplateChoice, TokenClass, ToolsInPrompt
-from fcdistill.errors import ModelError
+from fcdistill.errors import ConfigError, ModelError
 from fcdistill.prompts.call_format import CallFormat, prove_format
 from fcdistill.prompts.chat_template import KIT_REMEDY, kit_template, template_values, with_values
 from fcdistill.prompts.continuing import continued
@@ -134,10 +134,17 @@ def prepare_tokenizer(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if choice.template == "kit" or not _shows_tools(tokenizer):
-        tokenizer.chat_template = kit_template(tokenizer)
+        tokenizer.chat_template = kit_template(tokenizer, choice.dialect or "hermes")
     values = template_values(tokenizer, choice, thinks=thinks)
     tokenizer.chat_template = with_values(tokenizer.chat_template, values)
-    call_format(tokenizer)
+    written = call_format(tokenizer).dialect
+    if choice.dialect not in (None, written):
+        raise ConfigError(
+            f"dialect {choice.dialect} is asked for, but the chat template of {tokenizer.name_or_path!r} writes "
+            f"{written}",
+            required="a dialect that the template writes; only the kit's template has a choice",
+            fix="set template: kit too, or remove dialect",
+        )
     if (stop := _stop_token(tokenizer)) in calls_text(tokenizer, [_PROBE_CALL]):
         raise ModelError(
             f"the chat template of {tokenizer.name_or_path!r} writes {stop!r}, which ends an answer, before a call",

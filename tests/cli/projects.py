@@ -19,7 +19,17 @@ from fcdistill.records import ModelRef
 from tests.distillation.tiny_data import tiny_traces
 from tests.tiny import tiny_model, tiny_tokenizer
 
-__all__ = ["Ended", "files_below", "invoke", "json_lines", "make_models", "run_cli", "run_process", "write_project"]
+__all__ = [
+    "Ended",
+    "files_below",
+    "invoke",
+    "json_lines",
+    "local_student",
+    "make_models",
+    "run_cli",
+    "run_process",
+    "write_project",
+]
 
 ROOMS = ("kitchen", "bedroom", "hall")
 SEEDS = [{"id": f"s{n}", "text": f"Set a timer for {n} minutes.", "category": "simple"} for n in range(1, 7)]
@@ -49,6 +59,16 @@ def run_cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> Ended:
     code = invoke(*arguments)
     captured = capsys.readouterr()
     return Ended(code, captured.out, captured.err)
+
+
+def local_student(directory: Path) -> None:
+    """Let `eval` ask the models that the study names."""
+    config = directory / "config.yaml"
+    scripted = "model: {backend: scripted, answers: answers.jsonl}"
+    local = "model: {model: unset, dtype: float32, device: cpu}\n  decode: {max_new_tokens: 4}"
+    text = config.read_text()
+    assert text.count(f"  {scripted}") == 1
+    config.write_text(text.replace(f"  {scripted}", f"  {local}"))
 
 
 def run_process(directory: Path, *arguments: str, program: str = "", **options: Any) -> Ended:

@@ -60,15 +60,18 @@ def test_an_adaptation_is_a_training_of_the_teacher_with_every_field_that_both_h
         "gradient_checkpointing": True, "save_steps": 4, "log_steps": 3, "merge": False, "seed": 9,
         "compile_loss": True, "monitor": {"steps": 2}, "report_to": ("wandb",), "run_name": "r",
         "tools_in_prompt": "none", "template_date": date(2025, 1, 3), "template": "kit",
+        "dialect": "pythonic",
         "chat_template_kwargs": {"enable_thinking": True},
     }  # fmt: skip
     adapt = parse_config(values, "adapt", "test")
     assert adapt.model_fields_set == set(AdaptConfig.model_fields), "a field is not covered here"
     training = adapt.training()
-    assert training.student == Pretrained(model="big", template="kit", chat_template_kwargs={"enable_thinking": True})
+    assert training.student == Pretrained(
+        model="big", template="kit", dialect="pythonic", chat_template_kwargs={"enable_thinking": True}
+    )
     assert training.teacher is None
     assert training.objective == ObjectiveConfig()
-    shared = AdaptConfig.model_fields.keys() - {"teacher", "template", "chat_template_kwargs"}
+    shared = AdaptConfig.model_fields.keys() - {"teacher", "template", "dialect", "chat_template_kwargs"}
     assert {name: getattr(training, name) for name in shared} == {name: getattr(adapt, name) for name in shared}
     assert training.tuning == LoraTuning(lora_rank=2)
 

@@ -8,7 +8,7 @@ import teacher_quality
 
 from fcdistill.records import Trace
 from fcdistill.storage import read_json, read_jsonl
-from tests.cli.projects import invoke, write_project
+from tests.cli.projects import invoke, local_student, write_project
 
 
 def study(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[str]:
@@ -23,16 +23,6 @@ def study(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[str]:
     monkeypatch.setattr(sys, "argv", ["teacher_quality", "--out", "study", *arguments])
     assert teacher_quality.main() == 0
     return ran
-
-
-def local_student(directory: Path) -> None:
-    """Let `eval` ask the models that the study names."""
-    config = directory / "config.yaml"
-    scripted = "model: {backend: scripted, answers: answers.jsonl}"
-    local = "model: {model: unset, dtype: float32, device: cpu}\n  decode: {max_new_tokens: 4}"
-    text = config.read_text()
-    assert text.count(f"  {scripted}") == 1
-    config.write_text(text.replace(f"  {scripted}", f"  {local}"))
 
 
 @pytest.mark.slow

@@ -1,14 +1,19 @@
+import functools
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from fcdistill.config import TemplateChoice
+from fcdistill.config import KitDialect, TemplateChoice
 from fcdistill.errors import ConfigError
 from fcdistill.prompts.chat_template import has_variable, template_values, with_values
-from fcdistill.prompts.rendering import prepare_tokenizer, render_prompt, template_sha256
-from fcdistill.records import Message
+from fcdistill.prompts.rendering import call_format, calls_text, prepare_tokenizer, render_prompt, template_sha256
+from fcdistill.records import Message, ToolCall, ToolSpec
+from fcdistill.toolcalls.parsing import render_calls
 from tests.prompts.families import family_tokenizer
+from tests.tiny import TokenizerKind, tiny_tokenizer
 
 REQUEST = Message(role="user", content="Hello")
 SWITCHES = "{{ level }}/{{ word }}/{{ 'on' if on else 'off' }}"
@@ -52,3 +57,62 @@ def test_a_value_that_the_template_does_not_know_is_refused_and_the_default_is_l
     choice = TemplateChoice(chat_template_kwargs={"enable_thinkin": False})
     with pytest.raises(ConfigError, match="enable_thinkin"):
         prepare_tokenizer(tokenizer, choice)
+
+
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-99, 9999), st.floats(-1e6, 1e6), st.text(max_size=8))
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
+    max_leaves=6,
+)
+NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True) | st.sampled_from(
+    ["a-b", "x.y", "7th", "room name"]
+)
+CALLS = st.lists(
+    st.builds(
+        lambda name, arguments: ToolCall(name=name, arguments=arguments),
+        st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,5}", fullmatch=True),
+        st.dictionaries(NAMES, VALUES, max_size=3),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@functools.cache
+def with_kit_template(kind: TokenizerKind, dialect: KitDialect) -> PreTrainedTokenizerFast:
+    tokenizer = tiny_tokenizer(kind)
+    prepare_tokenizer(tokenizer, TemplateChoice(template="kit", dialect=dialect))
+    return tokenizer
+
+
+@pytest.mark.parametrize("kind", ["chatml", "plain"])
+@pytest.mark.parametrize("dialect", ["hermes", "pythonic"])
+@given(calls=CALLS)
+@settings(max_examples=40, deadline=None)
+def test_the_kit_writes_calls_as_its_dialect_does(
+    kind: TokenizerKind, dialect: KitDialect, calls: list[ToolCall]
+) -> None:
+    text = calls_text(with_kit_template(kind, dialect), calls)
+    assert text == render_calls(calls, dialect).strip()
+
+
+@pytest.mark.parametrize("kind", ["chatml", "plain"])
+def test_the_kit_says_in_a_prompt_how_calls_are_written(kind: TokenizerKind) -> None:
+    tokenizer = with_kit_template(kind, "pythonic")
+    assert call_format(tokenizer).dialect == "pythonic"
+    spec = ToolSpec(name="ring", description="Ring the bell.")
+    prompt = tokenizer.decode(render_prompt(tokenizer, [Message(role="user", content="Ring.")], [spec], "full"))
+    assert '[FUNCTION(ARGUMENT="VALUE")]' in prompt and "<tool_call>" not in prompt
+    assert "<tool_call>" in tokenizer.decode(
+        render_prompt(with_kit_template(kind, "hermes"), [Message(role="user", content="Ring.")], [spec], "full")
+    )
+
+
+def test_a_dialect_that_the_models_own_template_does_not_write_is_refused() -> None:
+    tokenizer = tiny_tokenizer("qwen")
+    prepare_tokenizer(tokenizer, TemplateChoice(dialect="hermes"))
+    with pytest.raises(ConfigError, match="dialect pythonic is asked for.*writes hermes") as error:
+        prepare_tokenizer(tiny_tokenizer("qwen"), TemplateChoice(dialect="pythonic"))
+    assert "template: kit" in str(error.value)
+    prepare_tokenizer(tiny_tokenizer("qwen"), TemplateChoice(template="kit", dialect="pythonic"))
