@@ -10,7 +10,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from peft import PeftModel
@@ -22,7 +22,7 @@ from fcdistill.config import ObjectiveConfig
 from fcdistill.distillation.batches import MicroBatch
 from fcdistill.distillation.callbacks.best_student import BestStudent
 from fcdistill.distillation.callbacks.call_accuracy import CallMonitor
-from fcdistill.distillation.callbacks.checkpoints import checkpoint_of, remove_older, seal
+from fcdistill.distillation.callbacks.checkpoints import checkpoint_of, last_sealed, remove_older, seal
 from fcdistill.distillation.callbacks.progress import LinesBeforeCheckpoints
 from fcdistill.distillation.examples.collation import Collator
 from fcdistill.distillation.examples.examples import Example
@@ -35,6 +35,7 @@ from fcdistill.distillation.packed.forward import ModelRows, forward_rows
 from fcdistill.distillation.signals.sources import CachedRows, CachedTeacher, OnlineTeacher
 from fcdistill.distillation.student.projectors import PROJECTORS_NAME, Projectors
 from fcdistill.distillation.student_model import StudentModel
+from fcdistill.errors import ModelError
 from fcdistill.models.students import weight_storage_errors
 
 __all__ = ["DistillTrainer"]
@@ -300,10 +301,34 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
     def _clip_grad_norm(self, model: nn.Module) -> Tensor | None:
         parameters = [*model.parameters(), *self._projector_parameters()]
         norm: Tensor | None = self.accelerator.clip_grad_norm_(parameters, self.args.max_grad_norm)
+        # A loss of float16 is scaled: where that overflows, the step is left out and the scale made smaller.
+        if isinstance(norm, Tensor) and self.accelerator.scaler is None and not norm.isfinite():
+            self._refuse_step(
+                f"the gradient of step {self.state.global_step + 1} is not finite (its norm is {norm.item()})"
+            )
         return norm
 
+    def _require_finite_weights(self) -> None:
+        """Refuse to save what nothing can be computed with."""
+        trained = itertools.chain(self.model.named_parameters(), self._named_projector_parameters())
+        broken = [name for name, weight in trained if weight.requires_grad and not weight.isfinite().all()]
+        if broken:
+            self._refuse_step(f"the weights of step {self.state.global_step} are not finite ({broken[0]})")
+
+    def _refuse_step(self, problem: str) -> NoReturn:
+        last = last_sealed(Path(self.args.output_dir)) if self.args.should_save else None
+        kept = f"; the last whole checkpoint is {last}" if last is not None else ""
+        raise ModelError(
+            f"{problem}, so that training can't go on{kept}",
+            required="a loss with finite gradients at every step",
+            fix="train in another directory with a lower learning_rate, a higher kd_temperature, or dtype float32",
+        )
+
     def _projector_parameters(self) -> list[nn.Parameter]:
-        return list(self._projectors.parameters()) if self._projectors is not None else []
+        return [weight for _, weight in self._named_projector_parameters()]
+
+    def _named_projector_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return self._projectors.named_parameters() if self._projectors is not None else iter(())
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         if not self.args.should_save:
@@ -316,7 +341,14 @@ class DistillTrainer(Trainer):  # type: ignore[misc]
             assert self._projectors is not None
             self._projectors.save(directory / PROJECTORS_NAME)
 
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        """As the Trainer's, which must leave weights that can be used."""
+        output = super().train(*arguments, **options)
+        self._require_finite_weights()
+        return output
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._require_finite_weights()
         with weight_storage_errors(Path(self.args.output_dir), "write a checkpoint in"):
             super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()

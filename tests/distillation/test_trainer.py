@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from fcdistill.config import CLASS_NAMES, ObjectiveConfig
+from fcdistill.distillation.callbacks.checkpoints import last_sealed
 from fcdistill.distillation.examples.collation import Layout
 from fcdistill.distillation.examples.examples import Example, HiddenPositions, Side
 from fcdistill.distillation.losses import chunks
@@ -20,6 +21,7 @@ from fcdistill.distillation.packed.attention import training_attention
 from fcdistill.distillation.signals.sources import OnlineTeacher
 from fcdistill.distillation.student.lora import fuse_lora
 from fcdistill.distillation.trainer import DistillTrainer
+from fcdistill.errors import ModelError
 from fcdistill.records import MetricsLine
 from tests.distillation.tiny_data import (
     FLEX,
@@ -451,3 +453,40 @@ def test_a_step_whose_class_weights_are_all_zero_trains_nothing(tmp_path: Path) 
     loss, grads = gradients(make_trainer(tmp_path, objective=objective), [random_examples(2)])
     assert loss == 0 and not math.isnan(loss)
     assert all(value.abs().max() == 0 for value in grads.values())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_step_that_is_not_finite_ends_training_before_it_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    options = {"per_device_train_batch_size": 2, "max_steps": 4, "save_strategy": "steps", "save_steps": 1}
+    trainer = make_trainer(tmp_path, objective=ObjectiveConfig(), examples=random_examples(8), **options)
+    compute_loss = DistillTrainer.compute_loss
+
+    def breaking(self: DistillTrainer, *arguments: Any, **fields: Any) -> Tensor:
+        loss = compute_loss(self, *arguments, **fields)
+        return loss * value if self.state.global_step == 2 else loss
+
+    monkeypatch.setattr(DistillTrainer, "compute_loss", breaking)
+    with pytest.raises(ModelError, match=r"the gradient of step 3 is not finite .*checkpoint-2") as error:
+        trainer.train()
+    assert "learning_rate" in str(error.value)
+    assert all(weight.isfinite().all() for weight in trainer.model.parameters())
+    assert last_sealed(Path(trainer.args.output_dir)) == Path(trainer.args.output_dir) / "checkpoint-2"
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"per_device_train_batch_size": 2, "max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    trainer = make_trainer(tmp_path, objective=ObjectiveConfig(), examples=random_examples(8), **options)
+    step = torch.optim.AdamW.step
+
+    def breaking(self: torch.optim.AdamW, *arguments: Any, **fields: Any) -> Any:
+        found = step(self, *arguments, **fields)
+        with torch.no_grad():
+            self.param_groups[0]["params"][0].fill_(math.inf)
+        return found
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", breaking)
+    with pytest.raises(ModelError, match="the weights of step 1 are not finite"):
+        trainer.train()
+    assert last_sealed(Path(trainer.args.output_dir)) is None

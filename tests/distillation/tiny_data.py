@@ -107,9 +107,8 @@ def make_trainer(
             report_to="none",
             disable_tqdm=True,
             remove_unused_columns=False,
-            save_strategy="no",
             dataloader_pin_memory=False,
-            **args,
+            **{"save_strategy": "no", **args},
         ),
         objective=objective,
         collator=Collator(

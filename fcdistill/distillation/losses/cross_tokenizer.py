@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fcdistill.distillation.losses.divergences import TopK, forward_kl
+from fcdistill.distillation.losses.divergences import NO_LOGIT, TopK, forward_kl, tempered
 from fcdistill.distillation.tokenizers.token_strings import StringPairs
 
 __all__ = ["VocabularyMap", "shared_string_kl", "span_kl", "span_logprobs", "token_logprobs"]
@@ -94,8 +94,8 @@ def shared_string_kl(
     if isinstance(teacher, TopK):
         compared_NC, kept = _paired(student_NV, teacher, vocabulary, top_k)
         return forward_kl(compared_NC, kept, kd_temperature=kd_temperature, weights_N=weights_N)
-    student_NV = _precise(student_NV[:, : vocabulary.student_size]) / kd_temperature
-    teacher_NV = _precise(teacher[:, : vocabulary.teacher_size].detach()) / kd_temperature
+    student_NV = tempered(student_NV[:, : vocabulary.student_size], kd_temperature)
+    teacher_NV = tempered(teacher[:, : vocabulary.teacher_size].detach(), kd_temperature)
     shared_NS = teacher_NV[:, vocabulary.teacher_ids_S]
     num_shared = shared_NS.shape[1]
     top_k = num_shared if top_k is None else min(top_k, num_shared)
@@ -124,7 +124,7 @@ def _paired(student_NV: Tensor, teacher: TopK, vocabulary: VocabularyMap, top_k:
     most = len(vocabulary.student_ids_S) - 1
     compares_NK = is_shared_NK & (is_shared_NK.cumsum(1) <= (most if top_k is None else min(top_k, most)))
     student_NV = _precise(student_NV[:, : vocabulary.student_size])
-    padded_NC = F.pad(student_NV, (0, num_kept), value=torch.finfo(student_NV.dtype).min / 2)
+    padded_NC = F.pad(student_NV, (0, num_kept), value=NO_LOGIT)
     spare_K = torch.arange(num_kept, device=student_NV.device) + vocabulary.student_size
     return padded_NC, TopK(
         torch.where(compares_NK, student_ids_NK, spare_K),

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
+    "NO_LOGIT",
     "TopK",
     "cosine",
     "cross_entropy",
@@ -32,10 +33,13 @@ __all__ = [
     "mse",
     "reverse_kl",
     "skew_kl",
+    "tempered",
     "top_k",
     "tvd",
 ]
 
+NO_LOGIT = -1e30
+"""A logit without any mass, whose quotient by a small temperature is still a number."""
 _TINY = 1e-12
 
 
@@ -47,6 +51,12 @@ class TopK:
     """Distinct token ids within a row, int64, below the student's number of columns."""
     logprobs_NK: Tensor
     """Their log-probabilities under the whole tempered distribution, not renormalised."""
+
+
+def tempered(logits_NV: Tensor, kd_temperature: float) -> Tensor:
+    """Logits by a temperature, in float32 or float64; those of tokens that a model rules out stay finite."""
+    quotients_NV = _precise(logits_NV) / kd_temperature
+    return quotients_NV if kd_temperature >= 1 else quotients_NV.clamp_min(NO_LOGIT)
 
 
 def top_k(teacher_NV: Tensor, k: int, *, kd_temperature: float = 1.0) -> TopK:
@@ -64,7 +74,7 @@ def top_k(teacher_NV: Tensor, k: int, *, kd_temperature: float = 1.0) -> TopK:
     if not 1 <= k <= teacher_NV.shape[1]:
         raise ValueError(f"k is {k}; it must lie in 1..{teacher_NV.shape[1]}, the number of columns")
     # Not logits less their logsumexp: with that difference's rounding, the kept mass would miss 1 by more than a tail.
-    logprobs_NK, ids_NK = F.log_softmax(_precise(teacher_NV.detach()) / kd_temperature, dim=-1).topk(k, dim=-1)
+    logprobs_NK, ids_NK = F.log_softmax(tempered(teacher_NV.detach(), kd_temperature), dim=-1).topk(k, dim=-1)
     return TopK(ids_NK, logprobs_NK)
 
 
@@ -343,11 +353,11 @@ def _logprobs(
     _require_positive(kd_temperature)
     if isinstance(teacher, Tensor):
         _require_shape(student_NV, teacher, weights_N)
-        p_NV = F.log_softmax(_precise(teacher.detach()) / kd_temperature, dim=-1)
-        return p_NV, F.log_softmax(_precise(student_NV) / kd_temperature, dim=-1)
+        p_NV = F.log_softmax(tempered(teacher.detach(), kd_temperature), dim=-1)
+        return p_NV, F.log_softmax(tempered(student_NV, kd_temperature), dim=-1)
     _require_kept(student_NV, teacher, weights_N)
     p_NK = _precise(teacher.logprobs_NK.detach())
-    tempered_NV = _precise(student_NV) / kd_temperature
+    tempered_NV = tempered(student_NV, kd_temperature)
     tempered_NK = tempered_NV.gather(-1, teacher.ids_NK)
     if p_NK.shape == student_NV.shape:
         return p_NK, F.log_softmax(tempered_NK, dim=-1)

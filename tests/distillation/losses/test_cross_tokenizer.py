@@ -13,7 +13,7 @@ from fcdistill.distillation.losses.cross_tokenizer import (
     span_logprobs,
     token_logprobs,
 )
-from fcdistill.distillation.losses.divergences import cross_entropy, forward_kl
+from fcdistill.distillation.losses.divergences import cross_entropy, forward_kl, top_k
 from fcdistill.distillation.tokenizers.token_strings import StringPairs, TokenStrings
 
 IDENTITY = VocabularyMap(torch.arange(9), torch.arange(9), 9, 9)
@@ -225,3 +225,14 @@ def test_misuse_is_refused() -> None:
         shared_string_kl(torch.zeros(1, 9), torch.zeros(2, 11), PARTIAL)
     with pytest.raises(ValueError, match=r"student spans are \(1,\), teacher spans are \(2,\)"):
         span_kl(torch.zeros(1), torch.zeros(2))
+
+
+@pytest.mark.parametrize("kd_temperature", [0.05, 0.3, 0.49, 1.0])
+def test_a_cached_teacher_of_another_tokenizer_has_a_finite_loss_at_any_temperature(kd_temperature: float) -> None:
+    student_NV, teacher_NV = _rows(5, 9, 0), _rows(5, 11, 1)
+    kept = top_k(teacher_NV, 6, kd_temperature=kd_temperature)
+    student_NV.requires_grad_()
+    loss = shared_string_kl(student_NV, kept, PARTIAL, top_k=4, kd_temperature=kd_temperature)
+    (gradient,) = torch.autograd.grad(loss, student_NV)
+    assert loss.isfinite() and loss > 0
+    assert gradient.isfinite().all() and gradient.any()

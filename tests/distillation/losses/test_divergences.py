@@ -437,3 +437,16 @@ def test_parameters_out_of_range_are_refused() -> None:
             top_k(rows, k)
     with pytest.raises(ValueError, match="numbers of rows differ"):
         cross_entropy(torch.zeros(2, 3), torch.zeros(1, dtype=torch.long))
+
+
+@each_tempered
+@pytest.mark.parametrize("kd_temperature", [0.05, 0.3, 1.0, 4.0])
+def test_tokens_that_both_models_rule_out_add_nothing(name: str, kd_temperature: float) -> None:
+    student_NV, teacher_NV = _rows(3, 6, 0), _rows(3, 6, 1)
+    few = TEMPERED[name](student_NV, teacher_NV, kd_temperature=kd_temperature)
+    ruled_out_N2 = torch.full((3, 2), torch.finfo(torch.float32).min)
+    student_NV = torch.cat([student_NV, ruled_out_N2], dim=1).requires_grad_()
+    loss = TEMPERED[name](student_NV, torch.cat([teacher_NV, ruled_out_N2], dim=1), kd_temperature=kd_temperature)
+    (gradient,) = torch.autograd.grad(loss, student_NV)
+    assert loss.item() == pytest.approx(few.item(), rel=1e-4)
+    assert gradient.isfinite().all() and not gradient[:, 6:].any()
