@@ -7,7 +7,7 @@ of the text are calls, or try to be, and where reading goes on. It never raises:
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from fcdistill.records import ParseError, ToolCall
 
@@ -48,8 +48,7 @@ _DETAILS: dict[ErrorKind, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """A call, or what tried to be one.
 
     Attributes:
@@ -63,8 +62,7 @@ class Attempt:
     parts: Callable[[], Sequence[Part]] = tuple
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """A part of the text that is no prose.
 
     Attributes:
@@ -173,6 +171,8 @@ class Dialect:
         pattern: a regular expression for where it may begin without any of the openings; it begins with a bracket.
         beginning: one for where it may begin at the very start of an answer.
         servers: who can read it behind an API.
+        follows: of an opening that other dialects have too, one of which characters stands first behind it, white space
+            aside; so that who can't have written it need not be asked.
     """
 
     name: str
@@ -183,6 +183,7 @@ class Dialect:
     pattern: str = ""
     beginning: str = ""
     servers: ServerParsers = ServerParsers()
+    follows: Mapping[str, str] = field(default_factory=dict)
 
 
 def attempt_error(kind: ErrorKind, span: Span, detail: str = "") -> ParseError:

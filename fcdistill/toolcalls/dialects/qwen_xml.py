@@ -56,6 +56,7 @@ QWEN_XML = Dialect(
     write=partial(write_tagged, tags=_TAGS),
     syntax="xml",
     servers=ServerParsers(vllm="qwen3_coder", sglang="qwen3_coder"),
+    follows={"<tool_call>": "<"},
 )
 SEED_XML = Dialect(
     name="seed_xml",

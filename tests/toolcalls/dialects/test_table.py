@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcdistill.records import ToolCall
+from fcdistill.toolcalls.dialect import Source
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.parsing import call_spans, class_spans, is_complete, parse_output, render_calls
 from tests.toolcalls.dialects.beacons import TOOLS, TWO, calls
@@ -145,6 +146,15 @@ def test_any_text_is_read(text: str) -> None:
     assert [start for start, _, _ in spans] == [0, *(end for _, end, _ in spans)][: len(spans)]
     assert (spans[-1][1] if spans else 0) == len(text)
     is_complete(text)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if DIALECTS[name].follows])
+@given(st.lists(st.sampled_from([*FRAGMENTS, "f", "7", "-", "\u00e9"]), max_size=6).map("".join))
+@settings(max_examples=100, deadline=None)
+def test_who_is_not_asked_would_read_nothing(name: str, rest: str) -> None:
+    for opening, follows in DIALECTS[name].follows.items():
+        if rest.strip() and rest.strip()[0] not in follows:
+            assert DIALECTS[name].read(Source(opening + rest), 0) is None
 
 
 UNITS = sorted({fragment for fragment in FRAGMENTS if fragment.strip() and "\ud800" not in fragment})
