@@ -25,6 +25,7 @@ from fcdistill.models.students import (
 )
 from fcdistill.prompts.chat_template import template_values
 from fcdistill.prompts.rendering import call_format
+from fcdistill.prompts.response_template import missing_response_template
 from fcdistill.records import ModelRef
 from fcdistill.storage import storage_errors
 from fcdistill.toolcalls.dialects.table import DIALECTS
@@ -105,6 +106,7 @@ def save_trained(
         base=base,
         dialect=dialect,
         server_parsers=DIALECTS[dialect].servers.by_server,
+        no_response_template=missing_response_template(prepared.tokenizer, dialect),
         chat_template_kwargs=template_values(prepared.tokenizer, config.student, thinks=False),
     )
     model = student.model

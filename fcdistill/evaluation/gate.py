@@ -37,6 +37,8 @@ _OF_THE_ANSWERS = ("template_sha256", "tools_in_prompt", "decode_sha256")
 """How the answers were made: unknown of saved predictions and in part of servers, and then nothing that differs."""
 _CONDITIONS = ("cases_sha256", "tools_sha256", *_OF_THE_ANSWERS, "default_equals_omitted", "scorer_version", "repeat")
 """What a baseline and a run must have in common; fields of `Baseline` and `Report` alike."""
+_OF_WHAT = {"template_sha256": " (of the chat template and the date that it writes)"}
+"""What a hash is of, where its name alone would let a reason be overlooked."""
 
 
 def baseline_of(report: Report, scores: Sequence[Score]) -> Baseline:
@@ -198,7 +200,7 @@ def _differences(baseline: Baseline, conditions: Mapping[str, object]) -> Iterat
         if name in _OF_THE_ANSWERS and None in (old, new):
             continue
         if old != new:
-            yield f"{name} was {_shown(old)} and is {_shown(new)}"
+            yield f"{name} was {_shown(old)} and is {_shown(new)}{_OF_WHAT.get(name, '')}"
 
 
 def _shown(value: object) -> str:

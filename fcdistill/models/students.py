@@ -58,6 +58,8 @@ class StudentCard(Record):
     """The format in which it learned to write calls; null in cards that are older than this field."""
     server_parsers: dict[str, str] = {}
     """What servers call the parser of that format (`--tool-call-parser`), by server."""
+    no_response_template: str | None = None
+    """Why no `response_template` is saved with the tokenizer, so that transformers gives calls as text; null: it is."""
     chat_template_kwargs: TemplateValues = {}
     """The values that its chat template has as defaults, such as `enable_thinking: false`."""
 

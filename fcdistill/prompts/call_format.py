@@ -22,7 +22,7 @@ from fcdistill.toolcalls.parsing import parse_output
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["CallFormat", "Render", "prove_format"]
+__all__ = ["CallFormat", "Probe", "Render", "probe_of", "prove_format"]
 
 Render = Callable[[Sequence[Message], Sequence[ToolSpec], bool], str]
 """Renders messages and tools, with or without a generation prompt; raises `ModelError` where the template refuses."""
@@ -86,6 +86,61 @@ class CallFormat:
     writes_texts: bool
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A template, and the tools with which it is tried.
+
+    Attributes:
+        render: renders with it.
+        tools: what it is shown.
+        takes_unions: it renders tools with a parameter of two types.
+    """
+
+    render: Render
+    tools: tuple[ToolSpec, ...]
+    takes_unions: bool
+
+    @property
+    def calls(self) -> list[ToolCall]:
+        """Calls of both tools, with arguments of every type."""
+        return [_WITH_NULL if self.takes_unions else _TYPED, _OTHER]
+
+    def prompt(self, *, with_generation_prompt: bool = True) -> str:
+        """A request."""
+        return self.render([_REQUEST], self.tools, with_generation_prompt)
+
+    def answer(self, answer: Message) -> str:
+        """What the template writes of an answer to it, behind the generation prompt."""
+        prompt = self.prompt()
+        full = self.render([_REQUEST, answer], self.tools, False)
+        text = continued(prompt, full)
+        return full[len(os.path.commonprefix([prompt, full])) :] if text is None else text
+
+    def reads(self, dialect: str, calls: Sequence[ToolCall]) -> bool:
+        """Whether calls come back as they were, in the same dialect."""
+        try:
+            text = self.answer(Message.calling(list(calls)))
+        except ModelError:
+            return False
+        output = parse_output(text, self.tools, expected=dialect)
+        return not output.errors and same_calls(calls, output.calls) and output.dialects == (dialect,)
+
+
+def probe_of(render: Render) -> Probe:
+    """With a parameter of two types, where the template renders such tools at all: some fail on them.
+
+    Raises:
+        ModelError: the template refuses tools and calls.
+    """
+    probe = Probe(render, _probe_tools(with_union=True), takes_unions=True)
+    try:
+        probe.answer(Message.calling([_WITH_NULL]))
+    except ModelError:
+        probe = Probe(render, _probe_tools(with_union=False), takes_unions=False)
+        probe.answer(Message.calling([_TYPED]))
+    return probe
+
+
 _PROVED: "weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[str, CallFormat | ModelError]]" = (
     weakref.WeakKeyDictionary()
 )
@@ -112,12 +167,12 @@ def prove_format(tokenizer: "PreTrainedTokenizerBase", render: Render) -> CallFo
 
 def _tried(tokenizer: "PreTrainedTokenizerBase", render: Render) -> CallFormat | ModelError:
     try:
-        probe = _probe_of(render)
+        probe = probe_of(render)
     except ModelError as error:
         return error
     dialect = ""
     for call in (_PLAIN, _TYPED, *((_WITH_NULL,) if probe.takes_unions else ())):
-        text = probe.answer([call])
+        text = probe.answer(Message.calling([call]))
         output = parse_output(text, probe.tools, expected=dialect or None)
         dialect = dialect or (output.dialects[0] if len(output.dialects) == 1 else "")
         if output.errors or not same_calls([call], output.calls) or output.dialects != (dialect,):
@@ -132,39 +187,3 @@ def _tried(tokenizer: "PreTrainedTokenizerBase", render: Render) -> CallFormat |
         writes_parallel=probe.reads(dialect, [_PLAIN, _OTHER]) and probe.reads(dialect, [_OTHER, _OTHER]),
         writes_texts=probe.reads(dialect, [_TEXTS]),
     )
-
-
-@dataclass(frozen=True)
-class _Probe:
-    """A template, and the tools with which it is tried."""
-
-    render: Render
-    tools: tuple[ToolSpec, ...]
-    takes_unions: bool
-
-    def answer(self, calls: Sequence[ToolCall]) -> str:
-        """What the template writes of an answer with these calls, behind the generation prompt."""
-        prompt = self.render([_REQUEST], self.tools, True)
-        full = self.render([_REQUEST, Message.calling(list(calls))], self.tools, False)
-        answer = continued(prompt, full)
-        return full[len(os.path.commonprefix([prompt, full])) :] if answer is None else answer
-
-    def reads(self, dialect: str, calls: Sequence[ToolCall]) -> bool:
-        """Whether calls come back as they were, in the same dialect."""
-        try:
-            text = self.answer(calls)
-        except ModelError:
-            return False
-        output = parse_output(text, self.tools, expected=dialect)
-        return not output.errors and same_calls(calls, output.calls) and output.dialects == (dialect,)
-
-
-def _probe_of(render: Render) -> _Probe:
-    """With a parameter of two types, where the template renders such tools at all: some fail on them."""
-    probe = _Probe(render, _probe_tools(with_union=True), takes_unions=True)
-    try:
-        probe.answer([_WITH_NULL])
-    except ModelError:
-        probe = _Probe(render, _probe_tools(with_union=False), takes_unions=False)
-        probe.answer([_TYPED])
-    return probe

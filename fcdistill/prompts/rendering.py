@@ -8,7 +8,6 @@ or results gets one of the kit's. Models, padding, packing and losses are not kn
 
 import itertools
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from fcdistill.prompts.call_format import CallFormat, prove_format
 from fcdistill.prompts.chat_template import KIT_REMEDY, kit_template, template_values, with_values
 from fcdistill.prompts.continuing import continued
 from fcdistill.prompts.control_tokens import Quoting, encode, quoting_of
+from fcdistill.prompts.response_template import prove_response_template
 from fcdistill.prompts.signatures import compact_signature
 from fcdistill.prompts.template_clock import clock_arguments, clocked, written_date
 from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec
@@ -106,8 +106,8 @@ def prepare_tokenizer(
 ) -> None:
     """Give the tokenizer what the kit relies on: a pad token and a template that shows tools, calls and results.
 
-    A template of its own that does so is kept, if its calls can be read back (`call_format`). Where transformers can
-    store how answers are parsed (`response_template`), that is set too. Doing it twice changes nothing.
+    A template of its own that does so is kept, if its calls can be read back (`call_format`). How transformers parses
+    the answers is set too, where it can be told to (`response_template`). Doing it twice changes nothing.
 
     Args:
         tokenizer: is changed.
@@ -151,8 +151,10 @@ def prepare_tokenizer(
             required="a template that writes calls without the token at which decoding stops",
             fix=KIT_REMEDY,
         )
-    if hasattr(tokenizer, "response_template") and tokenizer.response_template is None:
-        tokenizer.response_template = _response_template(tokenizer)
+    stops = tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer))
+    tokenizer.response_template = prove_response_template(
+        tokenizer, partial(_render, tokenizer), call_format(tokenizer), stops
+    )
 
 
 def call_format(tokenizer: "PreTrainedTokenizerBase") -> CallFormat:
@@ -476,28 +478,3 @@ def _shows_tools(tokenizer: "PreTrainedTokenizerBase") -> bool:
     shown = ("probe-description", "probe-request", "probe-value", "probe-result")
     is_double_encoded = '\\"probe_key' in text
     return all(sentinel in text for sentinel in shown) and not is_double_encoded
-
-
-def _response_template(tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any] | None:
-    """How transformers parses answers of this tokenizer's template; None where it does not write Hermes blocks."""
-    prompt = _render(tokenizer, [_PROBE_REQUEST], [_PROBE_TOOL], add_generation_prompt=True)
-    generation_prompt = prompt[len(_render(tokenizer, [_PROBE_REQUEST], [_PROBE_TOOL])) :]
-    is_tagged_json = call_format(tokenizer).dialect == "hermes" and "<tool_call>" in calls_text(
-        tokenizer, [_PROBE_CALL]
-    )
-    if not generation_prompt or not is_tagged_json:
-        return None
-    stops = tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer))
-    call = {
-        "open_pattern": r"\s*<tool_call>",  # with the newline between blocks, which would else be content
-        "close": "</tool_call>",
-        "repeats": True,
-        "content": "json",
-        "transform": {"type": "function", "function": "{content}"},
-    }
-    content = {"close_pattern": r"\s*(?:" + "|".join(re.escape(stop) for stop in stops) + ")", "content": "text"}
-    return {
-        "defaults": {"role": "assistant"},
-        "start_anchor": generation_prompt,
-        "fields": {"tool_calls": call, "content": content},
-    }

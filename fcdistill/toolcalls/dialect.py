@@ -7,7 +7,7 @@ of the text are calls, or try to be, and where reading goes on. It never raises:
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from fcdistill.records import ParseError, ToolCall
 
@@ -49,8 +49,7 @@ _DETAILS: dict[ErrorKind, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """A call, or what tried to be one.
 
     Attributes:
@@ -64,8 +63,7 @@ class Attempt:
     parts: Callable[[], Sequence[Part]] = tuple
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """A part of the text that is no prose.
 
     Attributes:
@@ -212,6 +210,8 @@ class Dialect:
         servers: who can read it behind an API.
         tags: with syntax `xml`, the tags.
         quote: with syntax `bare`, what stands before and behind a text.
+        follows: of an opening that other dialects have too, one of which characters stands first behind it, white space
+            aside; so that who can't have written it need not be asked.
     """
 
     name: str
@@ -224,6 +224,7 @@ class Dialect:
     servers: ServerParsers = ServerParsers()
     tags: Tags | None = None
     quote: str = ""
+    follows: Mapping[str, str] = field(default_factory=dict)
 
 
 def attempt_error(kind: ErrorKind, span: Span, detail: str = "") -> ParseError:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from fcdistill.records import ParseError, ToolCall
 from fcdistill.storage import StrictJsonError, loads_strict
@@ -44,8 +44,7 @@ _BROKEN_CALL = re.compile(
 _JSON = json.JSONDecoder()
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """A JSON value that should be a call's object."""
 
     span: Span
@@ -262,7 +261,7 @@ def lenient_end(text: str, start: int, marker: str) -> int:
 
 
 def _raw(text: str, span: Span, doubled: Set[int]) -> str:
-    raw = text[slice(*span)]
+    raw = text[span[0] : span[1]]
     if doubled:
         raw = "".join(character for index, character in enumerate(raw, span[0]) if index not in doubled)
     return raw
@@ -280,7 +279,7 @@ def _call(text: str, item: Item) -> ToolCall | ParseError:
         if not isinstance(name, str) or not name:
             return error(f'the object has no string "{item.name_key}"')
         key = "arguments" if "arguments" in value else "parameters"
-        if {"description", "parameters"} <= value.keys():
+        if "description" in value and "parameters" in value:
             return error("the object describes a tool and does not call it")
         if key not in value and not item.name_alone_is_a_call:
             return error('the object has no "arguments"')

@@ -8,6 +8,7 @@ not known here (`validation`), nor what a prompt looks like (`rendering`).
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fcdistill.config import TokenClass
@@ -19,6 +20,9 @@ from fcdistill.toolcalls.regions import MARKERS, find_regions
 from fcdistill.toolcalls.thinking import thought_text
 
 __all__ = ["ParsedOutput", "call_spans", "class_spans", "is_complete", "parse_output", "render_calls"]
+
+_SEPARATORS = " \t\r\n;,"
+"""What stands between calls and is no text."""
 
 
 @dataclass(frozen=True)
@@ -56,24 +60,30 @@ def parse_output(
     """
     calls: list[ToolCall] = []
     errors: list[ParseError] = []
+    dialects: dict[str, None] = {}
+    thoughts: list[Region] = []
     regions = find_regions(text, _tools(specs), truncated=truncated, expected=expected)
     for region in regions:
+        if region.is_thought:
+            thoughts.append(region)
+            continue
         for attempt in region.attempts:
             if isinstance(attempt.verdict, ToolCall):
                 calls.append(attempt.verdict)
             else:
                 errors.append(attempt.verdict)
-        if region.error is not None and not region.is_thought:
+        if region.error is not None:
             errors.append(region.error)
+        if region.is_call:
+            dialects[region.dialect] = None
     prose = [text[start:end].strip() for start, end, structural in _gaps(text, regions) if not structural]
-    thoughts = [region for region in regions if region.is_thought]
     return ParsedOutput(
         calls=tuple(calls),
         errors=tuple(errors),
-        text="\n".join(part for part in prose if part),
-        thought="\n".join(thought_text(text[region.start : region.end]) for region in thoughts),
-        is_unfinished=any(not region.closed for region in thoughts),
-        dialects=tuple(dict.fromkeys(region.dialect for region in regions if region.is_call and not region.is_thought)),
+        text="\n".join(filter(None, prose)),
+        thought="\n".join(map(partial(_thought_of, text), thoughts)) if thoughts else "",
+        is_unfinished=bool(thoughts) and not all(region.closed for region in thoughts),
+        dialects=tuple(dialects),
     )
 
 
@@ -147,10 +157,14 @@ def _tools(specs: Sequence[ToolSpec]) -> Mapping[str, Mapping[str, Any]]:
 
 def _gaps(text: str, regions: Sequence[Region]) -> Iterator[tuple[int, int, bool]]:
     """Spans outside the regions, and whether each is only what separates or surrounds calls."""
-    edges = [0, *(edge for region in regions for edge in (region.start, region.end)), len(text)]
-    for index in range(0, len(edges), 2):
-        start, end = edges[index], edges[index + 1]
-        if start < end:
-            is_between = 0 < index < len(edges) - 2
-            structural = bool(regions) and not text[start:end].strip(" \t\r\n;," if is_between else None)
-            yield start, end, structural
+    position = 0
+    for index, region in enumerate(regions):
+        if position < region.start:
+            yield position, region.start, not text[position : region.start].strip(_SEPARATORS if index else None)
+        position = region.end
+    if position < len(text):
+        yield position, len(text), bool(regions) and not text[position:].strip()
+
+
+def _thought_of(text: str, region: Region) -> str:
+    return thought_text(text[region.start : region.end])

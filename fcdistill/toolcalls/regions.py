@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fcdistill.records import ParseError
-from fcdistill.toolcalls.dialect import UNKNOWN_DIALECT, Dialect, Found, Region, Source, attempt_error
+from fcdistill.toolcalls.dialect import UNKNOWN_DIALECT, Found, Reader, Region, Source, attempt_error
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.thinking import OPENINGS, closing_before, thought_mark
 
@@ -52,9 +52,7 @@ def find_regions(
             continue
         found, position = _read(source, start, match.lastgroup or "", match.group(), expected)
         for region in found:
-            closing = None
-            if region.error is not None or any(isinstance(attempt.verdict, ParseError) for attempt in region.attempts):
-                closing = closing_before(text, region.start, region.end)
+            closing = None if _is_sound(region) else closing_before(text, region.start, region.end)
             if closing is not None:  # what broke the call off is the end of a thought that the prompt has opened
                 _close_thought(regions, closing)
                 position = closing
@@ -65,10 +63,26 @@ def find_regions(
     return regions
 
 
+def _is_sound(region: Region) -> bool:
+    """Whether nothing is wrong in it."""
+    for attempt in region.attempts:
+        if isinstance(attempt.verdict, ParseError):
+            return False
+    return region.error is None
+
+
 def _read(source: Source, start: int, kind: str, mark: str, expected: str | None) -> Found:
     """What begins at a place: read by the dialect that is expected, else by the first that knows it."""
-    for dialect in (DIALECTS[kind],) if kind in DIALECTS else _candidates(mark, expected):
-        found = dialect.read(source, start)
+    candidates = ((DIALECTS[kind].read, ""),) if kind in DIALECTS else _candidates(mark, expected)
+    first: str | None = None
+    for read, follows in candidates:
+        if follows:
+            if first is None:
+                behind = source.skip_space(start + len(mark))
+                first = source.text[behind : behind + 1]
+            if first not in follows:
+                continue
+        found = read(source, start)
         if found is not None:
             return found
     if kind in DIALECTS:
@@ -78,10 +92,11 @@ def _read(source: Source, start: int, kind: str, mark: str, expected: str | None
 
 
 @functools.lru_cache(maxsize=1024)
-def _candidates(mark: str, expected: str | None) -> tuple[Dialect, ...]:
-    """The dialects that begin with a mark, the expected one first."""
+def _candidates(mark: str, expected: str | None) -> tuple[tuple[Reader, str], ...]:
+    """Who reads what begins with a mark, and what must follow there; the expected dialect first."""
     candidates = [dialect for dialect in DIALECTS.values() if mark in dialect.openings]
-    return tuple(sorted(candidates, key=lambda dialect: dialect.name != expected))
+    candidates.sort(key=lambda dialect: dialect.name != expected)
+    return tuple((dialect.read, dialect.follows.get(mark, "")) for dialect in candidates)
 
 
 def _read_thought(source: Source, regions: list[Region], start: int, mark: str) -> int:

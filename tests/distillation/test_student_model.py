@@ -13,7 +13,8 @@ from fcdistill.distillation.run import run_training
 from fcdistill.distillation.student_model import load_student, quantization_of, reassemble_student, save_trained
 from fcdistill.evaluation.runner import run_eval
 from fcdistill.models.loading import load_model
-from fcdistill.prompts.rendering import tokenizer_sha256
+from fcdistill.models.students import read_card
+from fcdistill.prompts.rendering import prepare_tokenizer, tokenizer_sha256
 from fcdistill.records import EvalCase, FunctionTool, Message, ModelRef, ToolCall, ToolSpec, Trace, TraceMeta
 from fcdistill.storage import write_json, write_jsonl
 from tests.prompts.families import FAMILIES, family_tokenizer
@@ -81,7 +82,18 @@ def test_what_is_saved_computes_what_was_trained(model: Path, tmp_path: Path, me
         assert torch.allclose(loaded.model.eval()(ids).logits, expected, atol=1e-5)
         assert loaded.card is not None and loaded.card.tools_in_prompt == "none"
         assert (loaded.card.dialect, loaded.card.server_parsers["vllm"]) == ("hermes", "hermes")
+        assert loaded.card.no_response_template is None and loaded.tokenizer.response_template is not None
         assert tokenizer_sha256(loaded.tokenizer) == tokenizer_sha256(tokenizer)
+
+
+def test_the_card_says_why_transformers_can_not_read_the_calls(model: Path, tmp_path: Path) -> None:
+    config = _config(model, tmp_path / "run", dtype="float32", tuning={"method": "full"}, tools_in_prompt="none")
+    trained, base = load_student(config, CPU)
+    tokenizer = family_tokenizer("lfm2")
+    prepare_tokenizer(tokenizer, thinks=False)
+    save_trained(config, trained, SimpleNamespace(tokenizer=tokenizer, tools=()), base, None)  # type: ignore[arg-type]
+    card = read_card(config.out / "merged")
+    assert card is not None and card.dialect == "lfm2" and "Python's literals" in str(card.no_response_template)
 
 
 LIGHT = FunctionTool(

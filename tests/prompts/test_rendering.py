@@ -282,8 +282,6 @@ def test_transformers_reads_the_calls_through_the_response_template(kind: str) -
     tokenizer = prepared(kind)
     for answer in ANSWERS:
         example = render_example(tokenizer, [REQUEST, answer], [SPEC], "full")
-        if "</tool_call>" in str(answer.calls):  # transformers ends a block at a tag inside a string
-            continue
         message = tokenizer.parse_response(example.completion_text, prefix=tokenizer.decode(example.prompt_ids))
         calls = tuple(ToolCall.model_validate(call["function"]) for call in message.get("tool_calls", ()))
         assert calls == answer.calls

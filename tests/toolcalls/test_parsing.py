@@ -79,6 +79,7 @@ def require_sound(text: str) -> None:
 
 @given(st.one_of(st.text(), st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join)))
 @example('{"name": "' + "\ud800" + '", "arguments": {}}')
+@example('{"arguments": {"name": "set_light", "parameters": {"<tool_call>": ["<tool_call>"]}}')
 @example('{"name": "a", "arguments": ' + '{"a":' * 5000 + "1" + "}" * 5001)
 @example('{"name": "a", "arguments": {"x": ' + "9" * 5000 + "}}")
 @settings(max_examples=300, deadline=None)

@@ -40,7 +40,8 @@ def _read_bare(source: Source, start: int) -> Found:
     failed = failed_call(source, value)
     items = value.call_items()
     if failed is None:
-        return _each_alone(source, items), source.next_marker(start + 1, max(value.end, start + 1))
+        read = max([start + 1, *(item.span[1] for item in items)])  # marks inside of a call are its texts
+        return _each_alone(source, items), source.next_marker(read, max(value.end, read))
     before: list[Region] = []
     if source.text[start] == "[":
         failed = start

@@ -11,6 +11,7 @@ Source: the chat templates of zai-org/GLM-4.5 and GLM-4.7; vLLM's `glm4_moe_tool
 """
 
 import re
+import string
 from functools import partial
 
 from fcdistill.toolcalls.dialect import Dialect, ServerParsers, Tags
@@ -38,4 +39,5 @@ GLM = Dialect(
     syntax="xml",
     servers=ServerParsers(vllm="glm45", sglang="glm45"),
     tags=_TAGS,
+    follows={"<tool_call>": f"{string.ascii_letters}{string.digits}_.-"},
 )

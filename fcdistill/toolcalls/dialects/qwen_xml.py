@@ -57,6 +57,7 @@ QWEN_XML = Dialect(
     syntax="xml",
     servers=ServerParsers(vllm="qwen3_coder", sglang="qwen3_coder"),
     tags=_TAGS,
+    follows={"<tool_call>": "<"},
 )
 SEED_XML = Dialect(
     name="seed_xml",

@@ -3,55 +3,18 @@
 import gc
 import json
 import time
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcdistill.records import ToolCall, ToolSpec
+from fcdistill.records import ToolCall
+from fcdistill.toolcalls.dialect import Source
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.parsing import call_spans, class_spans, is_complete, parse_output, render_calls
+from tests.toolcalls.dialects.beacons import TOOLS, TWO, calls
 
-BEACON = ToolSpec(
-    name="set_beacon",
-    description="",
-    parameters={
-        "type": "object",
-        "properties": {
-            "label": {"type": "string"},
-            "slots": {"type": "integer"},
-            "gain": {"type": "number"},
-            "armed": {"type": "boolean"},
-            "backup": {"type": ["integer", "null"]},
-            "tags": {"type": "array", "items": {"type": "string"}},
-            "site": {"type": "object", "properties": {"row": {"type": "string"}, "open": {"type": "boolean"}}},
-        },
-    },
-)
-PING = ToolSpec(name="ping-beacon_2", description="", parameters={"type": "object", "properties": {}})
-TOOLS = (BEACON, PING)
 ALL = sorted(DIALECTS)
-
-# What no format without escapes can say: the marks that end one of its values. A text that holds control characters of
-# another kind is left to the formats of JSON.
-texts = st.one_of(
-    st.sampled_from(["", "0042", "true", "null", "None", "5", "1.5", "[1]", '{"a": 1}', "L'Été №4", "first\nsecond"]),
-    st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), max_size=12).filter(
-        lambda text: "<" not in text and "|" not in text and "`" not in text
-    ),
-)
-values: dict[str, st.SearchStrategy[Any]] = {
-    "label": texts,
-    "slots": st.integers(-(10**12), 10**12),
-    "gain": st.floats(allow_nan=False, allow_infinity=False),
-    "armed": st.booleans(),
-    "backup": st.one_of(st.none(), st.integers(0, 9)),
-    "tags": st.lists(texts, max_size=3),
-    "site": st.fixed_dictionaries({}, optional={"row": texts, "open": st.booleans()}),
-}
-beacons = st.fixed_dictionaries({}, optional=values).map(lambda given: ToolCall(name="set_beacon", arguments=given))
-calls = st.one_of(beacons, st.just(ToolCall(name="ping-beacon_2", arguments={})))
 
 
 @pytest.mark.parametrize("dialect", ALL)
@@ -81,12 +44,6 @@ def test_prose_round_calls_stays_prose(dialect: str, expected: list[ToolCall]) -
     output = parse_output(text, TOOLS, expected=dialect)
     assert (output.calls, output.errors) == (tuple(expected), ())
     assert output.text == "I do that now.\nAnything else?"
-
-
-TWO = [
-    ToolCall(name="set_beacon", arguments={"label": "Quai", "slots": 12, "tags": ["a", "b"], "site": {"row": "C"}}),
-    ToolCall(name="ping-beacon_2"),
-]
 
 
 @pytest.mark.parametrize("dialect", ALL)
@@ -189,6 +146,15 @@ def test_any_text_is_read(text: str) -> None:
     assert [start for start, _, _ in spans] == [0, *(end for _, end, _ in spans)][: len(spans)]
     assert (spans[-1][1] if spans else 0) == len(text)
     is_complete(text)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if DIALECTS[name].follows])
+@given(st.lists(st.sampled_from([*FRAGMENTS, "f", "7", "-", "\u00e9"]), max_size=6).map("".join))
+@settings(max_examples=100, deadline=None)
+def test_who_is_not_asked_would_read_nothing(name: str, rest: str) -> None:
+    for opening, follows in DIALECTS[name].follows.items():
+        if rest.strip() and rest.strip()[0] not in follows:
+            assert DIALECTS[name].read(Source(opening + rest), 0) is None
 
 
 UNITS = sorted({fragment for fragment in FRAGMENTS if fragment.strip() and "\ud800" not in fragment})
