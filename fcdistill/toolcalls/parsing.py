@@ -101,8 +101,8 @@ def class_spans(
 ) -> list[tuple[int, int, TokenClass]]:
     """Character spans `(start, end, class)` that tile a completion, in order.
 
-    Tool names are `name`, the keys inside the arguments `arg_key`, their scalars `arg_value`, prose `text`; quotes,
-    braces, tags and the call's own keys are `structure`.
+    Tool names are `name`, the keys inside the arguments `arg_key`, their scalars `arg_value`, prose `text`, thoughts
+    with the marks round them `thought`; quotes, braces, tags and the call's own keys are `structure`.
     """
     regions = find_regions(completion, _tools(specs), expected=expected)
     spans: list[tuple[int, int, TokenClass]] = []
@@ -122,7 +122,7 @@ def class_spans(
             add(position, start, "structure")
             add(start, end, kind)
             position = end
-        add(position, region.end, "text" if region.is_thought else "structure")
+        add(position, region.end, "thought" if region.is_thought else "structure")
         if region.end in gaps:
             end, structural = gaps[region.end]
             add(region.end, end, "structure" if structural else "text")

@@ -3,12 +3,13 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from fcdistill.config import TemplateChoice
+from fcdistill.config import TemplateChoice, TemplateValues
 from fcdistill.errors import ConfigError
 from fcdistill.prompts.chat_template import has_variable, template_values, with_values
 from fcdistill.prompts.rendering import prepare_tokenizer, render_prompt, template_sha256
 from fcdistill.records import Message
 from tests.prompts.families import family_tokenizer
+from tests.tiny import tiny_tokenizer
 
 REQUEST = Message(role="user", content="Hello")
 SWITCHES = "{{ level }}/{{ word }}/{{ 'on' if on else 'off' }}"
@@ -52,3 +53,22 @@ def test_a_value_that_the_template_does_not_know_is_refused_and_the_default_is_l
     choice = TemplateChoice(chat_template_kwargs={"enable_thinkin": False})
     with pytest.raises(ConfigError, match="enable_thinkin"):
         prepare_tokenizer(tokenizer, choice)
+
+
+@pytest.mark.parametrize(
+    ("thinks", "given", "values"),
+    [
+        (None, None, {}),
+        (False, None, {"enable_thinking": False}),
+        (True, None, {"enable_thinking": True}),
+        (True, {"effort": "low"}, {"enable_thinking": True, "effort": "low"}),
+        (False, {"effort": "low"}, {"effort": "low"}),
+        (True, {"enable_thinking": False}, {"enable_thinking": False}),
+    ],
+)
+def test_thinking_is_switched_where_the_configuration_does_not_say(
+    thinks: bool | None, given: TemplateValues | None, values: TemplateValues
+) -> None:
+    tokenizer = tiny_tokenizer("qwen")
+    tokenizer.chat_template = "{{ enable_thinking }} {{ effort }}"
+    assert template_values(tokenizer, TemplateChoice(chat_template_kwargs=given), thinks=thinks) == values
