@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Quoting", "control_tokens", "encode", "quoting_of"]
+__all__ = ["Quoting", "control_places", "control_tokens", "encode", "quoting_of"]
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class Quoting:
 
 def quoting_of(tokenizers: Sequence["PreTrainedTokenizerBase"], values: Iterable[Any]) -> Quoting:
     """What quotes the control tokens of these tokenizers in records or JSON values."""
-    tokens = tuple(dict.fromkeys(token for tokenizer in tokenizers for token in control_tokens(tokenizer)))
+    tokens = _tokens_of(tokenizers)
     texts = list(_texts(values))
     begins = _begins(tokens)
     if not tokens or not any(begins.search(text) for text in texts):
@@ -88,6 +88,17 @@ def control_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
         texts = sorted({*added, *tokenizer.all_special_tokens} - {""}, key=lambda text: (-len(text), text))
         known = _SPECIAL[tokenizer] = (size, tuple(texts))
     return known[1]
+
+
+def control_places(tokenizers: Sequence["PreTrainedTokenizerBase"], text: str) -> list[tuple[int, int]]:
+    """Where the text of a control token of these tokenizers stands, as spans; such texts may overlap."""
+    tokens = _tokens_of(tokenizers)
+    return [
+        (found.start(), found.start() + len(token))
+        for found in _begins(tokens).finditer(text)
+        for token in tokens
+        if text.startswith(token, found.start())
+    ]
 
 
 def encode(
@@ -120,6 +131,10 @@ def encode(
     if sum(index in controls for index in encoding.ids) != sum(match[0] != unknown for match in meant):
         raise _unable(tokenizer, "a text still becomes one")
     return list(encoding.ids), list(encoding.offsets)
+
+
+def _tokens_of(tokenizers: Sequence["PreTrainedTokenizerBase"]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(token for tokenizer in tokenizers for token in control_tokens(tokenizer)))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -16,9 +16,11 @@ from fcdistill.toolcalls.dialect import Region
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.json_text import BETWEEN
 from fcdistill.toolcalls.regions import MARKERS, find_regions
-from fcdistill.toolcalls.thinking import thought_text
+from fcdistill.toolcalls.thinking import thought_marks, thought_text
 
-__all__ = ["ParsedOutput", "call_spans", "class_spans", "is_complete", "parse_output", "render_calls"]
+__all__ = ["ParsedOutput", "call_spans", "class_spans", "is_complete", "markup_spans", "parse_output", "render_calls"]
+
+_LONGEST_FIRST = sorted(MARKERS, key=len, reverse=True)
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,24 @@ def call_spans(
         for attempt in region.attempts
         if isinstance(attempt.verdict, ToolCall)
     ]
+
+
+def markup_spans(completion: str, *, expected: str | None = None) -> list[tuple[int, int]]:
+    """Character spans of what frames calls and thoughts and is part of no name, key, value, thought or prose.
+
+    Of a call that can't be read only the mark that opens it is one, since what is text in the rest nobody can say.
+    """
+    spans: list[tuple[int, int]] = []
+    for region in find_regions(completion, expected=expected):
+        if region.is_thought:
+            spans += thought_marks(completion, region.start, region.end)
+        elif region.error is None and all(isinstance(attempt.verdict, ToolCall) for attempt in region.attempts):
+            parts = [part[:2] for attempt in region.attempts for part in attempt.parts()]
+            edges = [region.start, *(edge for part in parts for edge in part), region.end]
+            spans += zip(edges[::2], edges[1::2], strict=True)
+        elif mark := next((mark for mark in _LONGEST_FIRST if completion.startswith(mark, region.start)), ""):
+            spans.append((region.start, region.start + len(mark)))
+    return spans
 
 
 def _tools(specs: Sequence[ToolSpec]) -> Mapping[str, Mapping[str, Any]]:
