@@ -252,7 +252,7 @@ def test_the_text_of_a_control_token_is_text_to_a_teacher_of_another_tokenizer(
         sample = on_policy._sample(example, example.completion, is_cut=False).example
         assert sample.alignment == example.alignment and sample.alignment is not None
         ids = sample.teacher_completion
-        framing = {"<tool_call>": example.text.startswith("<tool_call>")}
+        framing = dict.fromkeys(("<tool_call>", "</tool_call>"), example.text.startswith("<tool_call>"))
         for token, index in controls.items():
             expected = (index == stop) + framing.get(token, False)
             assert token == teacher.unk_token or ids.count(index) == expected, (token, sample.text)

@@ -168,6 +168,17 @@ def test_a_thought_that_is_not_kept_changes_nothing(name: str) -> None:
     assert later.prompt_ids == shown
 
 
+def test_the_text_of_a_mark_in_a_thought_is_text() -> None:
+    tokenizer = family_tokenizer("qwen3_thinking")
+    tokenizer.add_tokens(["<think>", "</think>"])
+    prepare_tokenizer(tokenizer, thinks=True)
+    answer = Message.calling([CALL], reasoning="One <tool_call> behind </think>, they say.")
+    example = render_example(tokenizer, [REQUEST, answer], [SPEC], "full", keep_thinking=True)
+    for mark in ("<think>", "</think>", "<tool_call>", "</tool_call>"):
+        assert example.completion_ids.count(tokenizer.convert_tokens_to_ids(mark)) == 1
+    assert parse_output(answer_text(tokenizer, example.completion_ids[:-1])).thought == answer.reasoning
+
+
 def test_a_thought_that_is_read_as_another_one_is_refused() -> None:
     tokenizer = thinking_tokenizer("qwq")
     answer = Message.calling([CALL], reasoning="It opens with <think> or so")
