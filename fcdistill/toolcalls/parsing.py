@@ -15,7 +15,7 @@ from fcdistill.records import ParseError, ToolCall, ToolSpec
 from fcdistill.toolcalls.dialect import Region
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.json_text import BETWEEN
-from fcdistill.toolcalls.regions import MARKERS, find_regions
+from fcdistill.toolcalls.regions import MARKERS, find_regions, is_settled
 from fcdistill.toolcalls.thinking import thought_marks, thought_text
 
 __all__ = ["ParsedOutput", "call_spans", "class_spans", "is_complete", "markup_spans", "parse_output", "render_calls"]
@@ -80,9 +80,11 @@ def parse_output(
 
 
 def is_complete(text: str, *, expected: str | None = None) -> bool:
-    """Whether decoding can stop: a call block is closed and what follows it is no further call."""
-    regions = find_regions(text, expected=expected)
-    if not regions or not regions[-1].is_call or regions[-1].is_thought or not regions[-1].closed:
+    """Whether decoding can stop: all call blocks are closed, and what follows the last one is no further call."""
+    regions = find_regions(text, expected=expected, going_on=True)
+    if not regions or not regions[-1].is_call or regions[-1].is_thought:
+        return False
+    if not all(is_settled(text, region) for region in regions):
         return False
     rest = BETWEEN.sub("", text[regions[-1].end :], count=1)
     may_become_a_call = any(marker.startswith(rest) for marker in MARKERS) or rest.startswith(("{", "["))

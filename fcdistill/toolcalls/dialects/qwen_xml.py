@@ -54,6 +54,7 @@ QWEN_XML = Dialect(
     openings=("<tool_call>", "<function="),
     read=_read,
     write=partial(write_tagged, tags=_TAGS),
+    closing=_TAGS.closing,
     syntax="xml",
     servers=ServerParsers(vllm="qwen3_coder", sglang="qwen3_coder"),
 )
@@ -62,6 +63,7 @@ SEED_XML = Dialect(
     openings=("<seed:tool_call>",),
     read=partial(read_tagged, tags=_SEED),
     write=partial(write_tagged, tags=_SEED),
+    closing=_SEED.closing,
     syntax="xml",
     servers=ServerParsers(vllm="seed_oss"),
 )
