@@ -17,7 +17,7 @@ __all__ = [
     "TokenClass",
 ]
 
-TokenClass = Literal["structure", "name", "arg_key", "arg_value", "text", "stop"]
+TokenClass = Literal["structure", "name", "arg_key", "arg_value", "text", "thought", "stop"]
 CLASS_NAMES: tuple[TokenClass, ...] = TokenClass.__args__  # type: ignore[attr-defined]
 KdGate = Literal["off", "agree", "prob"]
 Divergence = Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "tvd", "logistic_ranking", "hinge"]

@@ -31,7 +31,8 @@ class LoraTuning(ConfigModel):
     trainable_tokens: tuple[str, ...] | Literal["call_markers"] = Field(
         "call_markers",
         description="Tokens whose embeddings are trained beside the adapters; call_markers are those that the model's "
-        "template puts around a call, such as <tool_call>, which base models know and seldom have learned.",
+        "template puts around a call and the thought before it, such as <tool_call>, which base models know and seldom "
+        "have learned.",
     )
     quantization: Quantization = Field(
         "none",

@@ -32,5 +32,5 @@ class TemplateChoice(ConfigModel):
     chat_template_kwargs: TemplateValues | None = Field(
         None,
         description="Values for the switches of the chat template, such as enable_thinking or reasoning_effort; unset: "
-        "as the template has them, but a student and its teacher do not think (enable_thinking: false).",
+        "as the template has them, but a student and its teacher think (enable_thinking) only with keep_thinking.",
     )

@@ -420,12 +420,28 @@ _TOOLS_RULES: tuple[Rule["TrainConfig"], ...] = (
 )
 """What is drawn anew in the tools."""
 
+_THOUGHT_RULES: tuple[Rule["TrainConfig"], ...] = (
+    Rule(
+        lambda train: (
+            train.keep_thinking and (train.student.chat_template_kwargs or {}).get("enable_thinking") is False
+        ),
+        "keep_thinking is true, but student.chat_template_kwargs says enable_thinking: false: remove one of them",
+    ),
+    Rule(
+        lambda train: train.keep_thinking and train.augmentation.rename_probability > 0,
+        "keep_thinking and augmentation.rename_probability are both set, but thoughts call the tools by the names that "
+        "they had: set one of them to false or 0",
+    ),
+)
+"""What the student learns to think."""
+
 
 class TrainConfig(_TrainingSettings, _Files):
     """`fcdistill train`: traces and a teacher's signal become a student."""
 
     rules: ClassVar[tuple[Rule[Any], ...]] = (
         *_TRAINING_RULES, *_SERVED_RULES, *_TEACHER_RULES, *_CACHED_RULES, *_TOOLS_RULES,
+        *_THOUGHT_RULES,
     )  # fmt: skip
 
     student: Annotated[Pretrained | FromTeacherLayers, Field(discriminator="init")]
@@ -453,7 +469,8 @@ class TrainConfig(_TrainingSettings, _Files):
         None, description="How the kit's template writes the teacher's calls, where it has that; as the student's does."
     )
     teacher_chat_template_kwargs: TemplateValues | None = Field(
-        None, description="Values for its switches; unset: the teacher does not think (enable_thinking: false)."
+        None,
+        description="Values for its switches; unset: the teacher thinks (enable_thinking) only with keep_thinking.",
     )
     teacher_examples: Path | None = Field(
         None,
@@ -462,6 +479,12 @@ class TrainConfig(_TrainingSettings, _Files):
     )
     teacher_report_examples: StrictInt = Field(
         64, ge=0, description="Traces on which the teacher is measured before training, into teacher.json; 0: none."
+    )
+    keep_thinking: StrictBool = Field(
+        False,
+        description="Train the student to write what the trace's answer was thought out with (reasoning) before the "
+        "answer, in its own template's way; student and teacher think then (enable_thinking: true where "
+        "chat_template_kwargs do not set it).",
     )
     objective: ObjectiveConfig = ObjectiveConfig()
     signal: Signal = Field(

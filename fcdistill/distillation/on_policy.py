@@ -22,14 +22,16 @@ Python's global generators are not touched. A resumed run therefore repeats what
 
 A teacher with another tokenizer reads the sample's text in its own tokens, aligned as a trace's is. Of a sample that is
 cut off, the last span is left out, since it ends where the cut is and not where the text may be divided. Of one whose
-text a tokenizer can't keep (half a character, an uncomposed one), only the position after the prompt is compared.
+text a tokenizer can't keep (half a character, an uncomposed one), only the position after the prompt is compared. The
+text of a control token that the student spells in prose or in an argument is text to the teacher too.
 """
 
+import contextlib
 import dataclasses
+import itertools
 import logging
 import random
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,8 +48,9 @@ from fcdistill.distillation.preparation import Prepared
 from fcdistill.distillation.tokenizers.spans import Alignment, align_example
 from fcdistill.distillation.tokenizers.token_strings import StringPairs
 from fcdistill.errors import DataError, ModelError
-from fcdistill.prompts.rendering import answer_classes, answer_text, stop_token_ids
-from fcdistill.toolcalls.parsing import parse_output
+from fcdistill.prompts.control_tokens import control_places, control_tokens, encode
+from fcdistill.prompts.rendering import answer_classes, answer_text, call_format, stop_token_ids
+from fcdistill.toolcalls.parsing import markup_spans, parse_output
 from fcdistill.tools.validation import CallValidator
 
 __all__ = ["OnPolicy", "Sample", "is_on_policy", "is_valid_answer"]
@@ -210,20 +213,29 @@ class OnPolicy:
             example, completion=tuple(ids), classes=tuple(CLASS_NAMES.index(name) for name in classes)
         )
         if self._pairs is not None:
-            encoded = _encoded_text(self._tokenizer, body)
-            answered = _aligned(answered, encoded, is_cut, self._pairs, self._teacher_tokenizer)
+            sampled = _read_back(self._tokenizer, self._teacher_tokenizer, body)
+            answered = _aligned(answered, sampled, is_cut, self._pairs, self._teacher_tokenizer)
         return Sample(answered, is_valid_answer(text, self._validators[example.trace_id], is_cut=is_cut))
 
 
+@dataclass(frozen=True)
+class _SampledText:
+    """What a student's tokens say to a reader with another tokenizer."""
+
+    text: str = ""
+    quoted: tuple[int, ...] = ()
+    """Places at which the text of a control token, of either tokenizer, is text."""
+
+
 def _aligned(
-    example: Example, text: str, is_cut: bool, pairs: StringPairs, teacher: PreTrainedTokenizerBase
+    example: Example, sampled: _SampledText, is_cut: bool, pairs: StringPairs, teacher: PreTrainedTokenizerBase
 ) -> Example:
     """The example of a sample with what its teacher, who has another tokenizer, reads of it."""
     body = example.completion if is_cut else example.completion[:-1]
     try:
-        alignment = _alignment(example, text, body, pairs, teacher)
+        alignment = _alignment(example, sampled, body, pairs, teacher)
         kept = alignment.spans[:-2] if is_cut else alignment.spans
-    except DataError as error:
+    except (DataError, ModelError) as error:
         log.debug("a sample is not aligned: %s", error)
         kept = ()
     if not kept:
@@ -232,7 +244,7 @@ def _aligned(
             example,
             completion=(pairs.student.stop_id,),
             classes=(CLASS_NAMES.index("stop"),),
-            alignment=_alignment(example, "", (), pairs, teacher),
+            alignment=_alignment(example, _SampledText(), (), pairs, teacher),
         )
     num_student, num_teacher = kept[-1].student.stop, kept[-1].teacher.stop
     return dataclasses.replace(
@@ -249,23 +261,59 @@ def _aligned(
     )
 
 
-def _encoded_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """The text that these ids encode; decoding keeps the spaces that SentencePiece puts after added tokens."""
+def _read_back(
+    tokenizer: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, ids: Sequence[int]
+) -> _SampledText:
+    """The text that these ids encode, and which texts of control tokens in it are text.
+
+    As in a trace, what frames calls and thoughts is meant as the tokens that it is to whoever reads it, even where the
+    student spells it; any other text of a control token is text, unless the student wrote the token itself.
+    """
+    pieces = _pieces(tokenizer, ids)
+    added = set(tokenizer.added_tokens_decoder)
+    # Decoding keeps the spaces that SentencePiece puts after added tokens.
+    stripped = [
+        piece.removeprefix(" ") if place and ids[place - 1] in added else piece for place, piece in enumerate(pieces)
+    ]
+    controls = set(tokenizer.convert_tokens_to_ids(list(control_tokens(tokenizer))))
+    found = []
+    for candidate in (pieces, stripped):
+        text, ends = "".join(candidate), [0, *itertools.accumulate(map(len, candidate))]
+        written = [(ends[place], ends[place + 1]) for place, index in enumerate(ids) if index in controls]
+        spelled = [span for span in control_places([tokenizer, teacher], text) if not _is_within(span, written)]
+        framing = markup_spans(text, expected=call_format(tokenizer).dialect)
+        quoted = tuple(dict.fromkeys(start for start, end in spelled if not _is_within((start, end), framing)))
+        sampled = _SampledText(text, quoted)
+        found.append(sampled)
+        with contextlib.suppress(ModelError):  # a tokenizer that can't tell the text of a control token from the token
+            if encode(tokenizer, text, [start for start, _ in spelled])[0] == list(ids):
+                return sampled
+    return found[0]
+
+
+def _pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """What each token adds to the text: nothing where it begins a character that a later one ends."""
     text = answer_text(tokenizer, ids)
-    added = "|".join(re.escape(token.content) for token in tokenizer.added_tokens_decoder.values())
-    stripped = re.sub(f"({added}) ", r"\1", text)
-    found = (each for each in (text, stripped) if tokenizer.encode(each, add_special_tokens=False) == list(ids))
-    return next(found, text)
+    ends = [len(answer_text(tokenizer, ids[:count])) for count in range(len(ids) + 1)]
+    return [text[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _is_within(span: tuple[int, int], others: Iterable[tuple[int, int]]) -> bool:
+    return any(start <= span[0] and span[1] <= end for start, end in others)
 
 
 def _alignment(
-    example: Example, text: str, body: Sequence[int], pairs: StringPairs, teacher: PreTrainedTokenizerBase
+    example: Example,
+    sampled: _SampledText,
+    body: Sequence[int],
+    pairs: StringPairs,
+    teacher: PreTrainedTokenizerBase,
 ) -> Alignment:
     return align_example(
-        text,
+        sampled.text,
         pairs,
         student_completion=[*body, pairs.student.stop_id],
-        teacher_completion=[*teacher.encode(text, add_special_tokens=False), pairs.teacher.stop_id],
+        teacher_completion=[*encode(teacher, sampled.text, sampled.quoted)[0], pairs.teacher.stop_id],
         student_request=example.student_prompt[-max(example.num_request_tokens, 1) :],
         teacher_prompt=example.teacher_prompt,
         origin=f"a sample for trace {example.trace_id!r}",

@@ -32,7 +32,7 @@ from fcdistill.distillation.placement import teacher_place
 from fcdistill.distillation.signals.sources import OnlineTeacher
 from fcdistill.distillation.student.projectors import LayerPair, pair_layers
 from fcdistill.distillation.tokenizers.token_strings import StringPairs, pair_strings, token_strings
-from fcdistill.errors import ConfigError, DataError
+from fcdistill.errors import ConfigError, DataError, ModelError
 from fcdistill.models.devices import choose_device
 from fcdistill.models.fetching import without_weights
 from fcdistill.models.loading import load_model, load_tokenizer
@@ -118,7 +118,11 @@ def prepare(config: TrainConfig, *, signal: Signal | None, here: bool = True) ->
     traces = _read_traces(config)
     if here:
         require_devices(config, needs_teacher=signal is not None)
-    tokenizer = load_tokenizer(config.student.model, config.student, thinks=False, template_date=config.template_date)
+    tokenizer = load_tokenizer(
+        config.student.model, config.student, thinks=config.keep_thinking, template_date=config.template_date
+    )
+    if config.keep_thinking:
+        _require_thinking(config.student.model, tokenizer)
     teacher = _prepare_teacher(config, tokenizer, signal) if signal else None
     traces, unwritable = _writable(traces, tokenizer, teacher)
     split = _split(config, traces)
@@ -158,6 +162,18 @@ def _read_traces(config: TrainConfig) -> list[Trace]:
                 len(unseen),
             )
     return traces
+
+
+def _require_thinking(reference: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a student whose template can't write what it is to think."""
+    if not call_format(tokenizer).writes_thoughts:
+        raise ModelError(
+            f"keep_thinking is true, but the chat template of student {reference} writes no thought: it ignores the "
+            "field reasoning_content, or its prompt ends with a thought that is closed",
+            required="a template that writes a message's thought before its answer, or whose prompt opens one",
+            fix="choose a model that thinks; or turn its thinking on by student.chat_template_kwargs, where its "
+            "template calls that otherwise than enable_thinking; or set keep_thinking to false",
+        )
 
 
 def _writable(
@@ -201,6 +217,7 @@ def _renderer(
         pairs=teacher.string_pairs if teacher else None,
         teacher_examples=examples,
         teacher_style=teacher.tools_in_prompt if teacher else "full",
+        keep_thinking=config.keep_thinking,
     )
 
 
@@ -267,7 +284,9 @@ def _prepare_teacher(
         reference = without_weights(served.tokenizer)
     else:
         reference = config.student.model if signal == "self" else str(config.teacher)
-    tokenizer = load_tokenizer(reference, config.teacher_choice, thinks=False, template_date=config.template_date)
+    tokenizer = load_tokenizer(
+        reference, config.teacher_choice, thinks=config.keep_thinking, template_date=config.template_date
+    )
     vocabulary = shared_vocabulary(student_tokenizer, tokenizer)
     vocabulary_size, string_pairs = vocabulary.size, None
     if not vocabulary.same:
@@ -344,7 +363,7 @@ def load_teacher(
     model = load_model(
         config.teacher,
         config.teacher_choice,
-        thinks=False,
+        thinks=config.keep_thinking,
         dtype=config.dtype,
         device=str(place.device),
         quantization=config.teacher_quantization,

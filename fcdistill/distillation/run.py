@@ -1,7 +1,7 @@
 """`fcdistill train`: traces and a teacher's signal become a student in a run directory.
 
     <out>/manifest.json     configuration, inputs and versions
-    <out>/data.json         lengths of the examples, which were left out, how many are held out, how tokenizers align
+    <out>/data.json         lengths, classes and thoughts of the examples, which were left out, how tokenizers align
     <out>/teacher.json      what the teacher thinks of the verified answers (`records.TeacherReport`)
     <out>/metrics.jsonl     loss components, learning rate, speed, held-out figures (`records.MetricsLine`)
     <out>/tensorboard/      where report_to names it
@@ -39,7 +39,7 @@ from fcdistill.distillation.callbacks.progress import GracefulStop, MetricsLog, 
 from fcdistill.distillation.callbacks.reporters import open_reporters, require_reporters
 from fcdistill.distillation.examples.augmentation import EpochOfDraws
 from fcdistill.distillation.examples.collation import Collator
-from fcdistill.distillation.examples.examples import alignment_statistics, length_statistics
+from fcdistill.distillation.examples.examples import alignment_statistics, class_counts, length_statistics
 from fcdistill.distillation.launch.processes import Processes
 from fcdistill.distillation.launch.strategies import require_strategy, shards_weights
 from fcdistill.distillation.launch.trainer_arguments import training_arguments
@@ -236,13 +236,26 @@ def _cached_teacher(context: _Context) -> CachedTeacher | None:
 
 def _write_data_report(context: _Context) -> None:
     config, prepared, report = context.config, context.prepared, context.report
-    lengths = length_statistics(prepared.train)
+    lengths, classes = length_statistics(prepared.train), class_counts(prepared.train)
     content: dict[str, object] = {
         "train_examples": len(prepared.train),
         "held_out_examples": len(prepared.held_out),
         "left_out": prepared.left_out,
         "student": lengths,
+        "completion_classes": classes,
     }
+    if config.keep_thinking:
+        thoughtful = sum(example.has_thought for example in prepared.train)
+        thoughtless = len(prepared.train) - thoughtful
+        content["thoughts"] = {
+            "examples": thoughtful,
+            "examples_without": thoughtless,
+            "tokens": classes.get("thought", 0),
+        }
+        report(
+            f"{thoughtful} of {len(prepared.train)} examples tell what was thought before the answer "
+            f"({classes.get('thought', 0)} thought tokens); {thoughtless} learn the template's empty thought"
+        )
     if prepared.teacher and prepared.teacher.string_pairs:
         shared_fraction = prepared.teacher.string_pairs.shared_fraction
         alignment = alignment_statistics(prepared.train) | {"shared_fraction": shared_fraction}

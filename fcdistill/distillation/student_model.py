@@ -57,7 +57,7 @@ def load_student(config: TrainConfig, device: torch.device) -> tuple[StudentMode
     loaded = load_model(
         config.student.model,
         config.student,
-        thinks=False,
+        thinks=config.keep_thinking,
         dtype="float32" if full else config.dtype,
         device="cpu" if quantization == "none" else str(device),
         quantization=quantization,
@@ -107,7 +107,7 @@ def save_trained(
         dialect=dialect,
         server_parsers=DIALECTS[dialect].servers.by_server,
         no_response_template=missing_response_template(prepared.tokenizer, dialect),
-        chat_template_kwargs=template_values(prepared.tokenizer, config.student, thinks=False),
+        chat_template_kwargs=template_values(prepared.tokenizer, config.student, thinks=config.keep_thinking),
     )
     model = student.model
     if projectors is not None and projectors.maps:

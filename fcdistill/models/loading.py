@@ -45,14 +45,14 @@ class LoadedModel:
 
 
 def load_tokenizer(
-    ref: str, choice: TemplateChoice = _OWN_TEMPLATE, *, thinks: bool = True, template_date: date | None = None
+    ref: str, choice: TemplateChoice = _OWN_TEMPLATE, *, thinks: bool | None = None, template_date: date | None = None
 ) -> PreTrainedTokenizerBase:
     """The tokenizer of a reference, with a template that shows tools, padding on the left.
 
     Args:
         ref: as for `load_model`.
         choice: which chat template it gets, and with which values.
-        thinks: whether the model may think where the choice does not say.
+        thinks: whether the model thinks where the choice does not say; None: as its template has it.
         template_date: the date that its template writes, if it does; None: the one that was saved with it, else
             `DEFAULT_TEMPLATE_DATE`.
 
@@ -69,7 +69,7 @@ def load_model(
     ref: str,
     choice: TemplateChoice = _OWN_TEMPLATE,
     *,
-    thinks: bool = True,
+    thinks: bool | None = None,
     dtype: Dtype,
     device: str = "auto",
     quantization: Quantization = "none",
@@ -81,7 +81,7 @@ def load_model(
     Args:
         ref: a catalogue name, directory, run directory, .gguf file or hub id.
         choice: which chat template its tokenizer gets, and with which values.
-        thinks: whether it may think where the choice does not say.
+        thinks: as `load_tokenizer` takes it.
         dtype: `float32`, `bfloat16` or `float16`.
         device: `auto` (CUDA, else MPS, else CPU) or a torch device.
         quantization: of its linear layers; `require_quantization` has found that they can be.
@@ -122,7 +122,7 @@ def load_model(
 
 
 def _tokenizer(
-    directory: Path, choice: TemplateChoice, thinks: bool, template_date: date | None
+    directory: Path, choice: TemplateChoice, thinks: bool | None, template_date: date | None
 ) -> PreTrainedTokenizerBase:
     if not any(
         (directory / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")

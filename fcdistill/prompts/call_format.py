@@ -2,7 +2,7 @@
 
 A student that is trained on calls which nothing reads learns in vain, and its calls would count as prose. So every
 template is tried once, whatever it is used for: one call, two calls, arguments of every type, texts with quotes, marks
-and line breaks, a result and a turn after it.
+and line breaks, what the assistant thought before its answer.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fcdistill.errors import ModelError
 from fcdistill.prompts.chat_template import KIT_REMEDY
-from fcdistill.prompts.continuing import continued
+from fcdistill.prompts.continuing import closes_thought, continued
 from fcdistill.records import Message, ToolCall, ToolSpec
 from fcdistill.records.equality import same_calls
 from fcdistill.storage import sha256_json
@@ -68,6 +68,8 @@ _TYPED = ToolCall(
     },
 )
 _WITH_NULL = ToolCall(name="probe_tool", arguments={**_TYPED.arguments, "spare": None})
+_THOUGHTFUL_CALL = Message.calling([_PLAIN], reasoning="probe-thought")
+_THOUGHTFUL_WORDS = Message(role="assistant", content="probe-answer", reasoning="probe-thought")
 _TEXTS = ToolCall(name="probe_tool", arguments={"probe_key": 'first line\nL\'Été "quoted" <b> 100% & more'})
 
 
@@ -79,11 +81,13 @@ class CallFormat:
         dialect: the name of the dialect that reads them.
         writes_parallel: it writes several calls in one answer.
         writes_texts: texts with quotes and line breaks come back as they were.
+        writes_thoughts: what the assistant thought comes back beside its answer, as the template's values are.
     """
 
     dialect: str
     writes_parallel: bool
     writes_texts: bool
+    writes_thoughts: bool
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class Probe:
         """What the template writes of an answer to it, behind the generation prompt."""
         prompt = self.prompt()
         full = self.render([_REQUEST, answer], self.tools, False)
-        text = continued(prompt, full)
+        text = continued(prompt, full, answer.reasoning)
         return full[len(os.path.commonprefix([prompt, full])) :] if text is None else text
 
     def reads(self, dialect: str, calls: Sequence[ToolCall]) -> bool:
@@ -124,6 +128,19 @@ class Probe:
             return False
         output = parse_output(text, self.tools, expected=dialect)
         return not output.errors and same_calls(calls, output.calls) and output.dialects == (dialect,)
+
+    def tells_thoughts(self, dialect: str) -> bool:
+        """Whether thoughts come back as they were, before calls and before words, and no prompt has closed them."""
+        try:
+            if closes_thought(self.prompt()):
+                return False
+            for answer in (_THOUGHTFUL_CALL, _THOUGHTFUL_WORDS):
+                output = parse_output(self.answer(answer), self.tools, expected=dialect)
+                if output.errors or output.thought != answer.reasoning or not same_calls(answer.calls, output.calls):
+                    return False
+        except ModelError:
+            return False
+        return True
 
 
 def probe_of(render: Render) -> Probe:
@@ -186,4 +203,5 @@ def _tried(tokenizer: "PreTrainedTokenizerBase", render: Render) -> CallFormat |
         dialect=dialect,
         writes_parallel=probe.reads(dialect, [_PLAIN, _OTHER]) and probe.reads(dialect, [_OTHER, _OTHER]),
         writes_texts=probe.reads(dialect, [_TEXTS]),
+        writes_thoughts=probe.tells_thoughts(dialect),
     )

@@ -24,8 +24,6 @@ KIT_REMEDY = (
 )
 """What helps where a model's own template can't be used."""
 
-_NO_THOUGHTS: TemplateValues = {"enable_thinking": False}
-
 
 _INSTRUCTIONS: dict[KitDialect, str] = {
     "hermes": "To call functions, answer with one such block per call and nothing else:\\n<tool_call>\\n"
@@ -63,21 +61,25 @@ def _part(name: str) -> str:
     return (resources.files("fcdistill.prompts") / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
 
 
-def template_values(tokenizer: "PreTrainedTokenizerBase", choice: TemplateChoice, *, thinks: bool) -> TemplateValues:
+def template_values(
+    tokenizer: "PreTrainedTokenizerBase", choice: TemplateChoice, *, thinks: bool | None
+) -> TemplateValues:
     """The values that a tokenizer's template is given.
 
     Args:
         tokenizer: with its template.
         choice: what the configuration says.
-        thinks: whether the model may think where the configuration does not say.
+        thinks: whether the model thinks where the configuration does not say; None: as the template has it. With True,
+            other values that it gives leave thinking on.
 
     Raises:
         ConfigError: the template knows no such value.
     """
     given = choice.chat_template_kwargs
+    is_switched = thinks is not None and has_variable(tokenizer, "enable_thinking")
+    switch: TemplateValues = {"enable_thinking": bool(thinks)} if is_switched else {}
     if given is None:
-        given = {} if thinks else _NO_THOUGHTS
-        return {name: value for name, value in given.items() if has_variable(tokenizer, name)}
+        return switch
     for name in given:
         if not has_variable(tokenizer, name):
             raise ConfigError(
@@ -86,7 +88,7 @@ def template_values(tokenizer: "PreTrainedTokenizerBase", choice: TemplateChoice
                 required="names that stand in the template",
                 fix="correct the name, or remove it",
             )
-    return given
+    return switch | given if thinks else given
 
 
 def has_variable(tokenizer: "PreTrainedTokenizerBase", name: str) -> bool:

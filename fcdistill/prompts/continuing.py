@@ -2,23 +2,25 @@
 
 Some templates end the prompt of a reasoning model with the mark that opens a thought, or with an empty thought, and
 render a finished answer without it. The answer then closes the thought that its prompt has opened, or begins behind
-it. White space round the answer's head may differ too; then the prompt's holds, since it is what the model is asked
-with.
+it; what its author thought is written before that mark. White space round the answer's head may differ too; then the
+prompt's holds, since it is what the model is asked with.
 """
 
 import os
 
 from fcdistill.toolcalls.thinking import OPENINGS
 
-__all__ = ["continued"]
+__all__ = ["closes_thought", "continued"]
 
 
-def continued(prompt: str, full: str) -> str | None:
+def continued(prompt: str, full: str, thought: str = "") -> str | None:
     """What a conversation says behind its prompt; None where it does not go on from there.
 
     Args:
         prompt: rendered up to the answer, with the generation prompt.
         full: rendered with the answer.
+        thought: what the answer's author thought; it is written before the mark that closes a thought which the prompt
+            has opened, where the template does not write it.
     """
     answer = _behind(prompt, full)
     if answer is not None:
@@ -34,8 +36,13 @@ def continued(prompt: str, full: str) -> str | None:
         elif head.endswith(opening):
             answer = _behind(head.removesuffix(opening), full)
             if answer is not None:
-                return f"{gap}{closing}{gap * 2}{_without_empty_thought(answer, opening, closing)}"
+                return f"{thought}{gap}{closing}{gap * 2}{_without_empty_thought(answer, opening, closing)}"
     return None
+
+
+def closes_thought(prompt: str) -> bool:
+    """Whether a prompt ends with the mark that closes a thought, so that the answer is to come without one."""
+    return prompt.rstrip().endswith(tuple(OPENINGS.values()))
 
 
 def _behind(prompt: str, full: str) -> str | None:

@@ -1,6 +1,10 @@
 """Control tokens belong to the template: their text in a message, a result, an argument or a tool stays text.
 
 A text such as `<|im_end|>` that a user writes would else end the turn, or teach a student to stop within an argument.
+Tokenizers call some of these tokens special, and others not: `<tool_call>` or `<think>` are plain added tokens in many
+vocabularies, and mark a call or a thought all the same. Both kinds are control tokens; other added tokens, such as
+words, are text like any other.
+
 Before a template runs, the first character of every such text in what it is given is replaced by a mark; in what it
 writes, the marks tell which texts are quoted. They are then encoded with a copy of the tokenizer whose control tokens
 bear other names, so that everything round them is cut as it always is. How chats are laid out is not known here.
@@ -11,27 +15,38 @@ import re
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel
 
 from fcdistill.errors import ModelError
+from fcdistill.records import ToolCall
+from fcdistill.toolcalls.dialects.table import DIALECTS
+from fcdistill.toolcalls.thinking import OPENINGS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Quoting", "control_tokens", "encode", "quoting_of"]
+__all__ = ["Quoting", "control_places", "control_tokens", "encode", "quoting_of"]
 
 T = TypeVar("T")
 
 _FIRST_BLOCK, _NUM_BLOCKS, _BLOCK_SIZE = 0xF0000, 255, 0x100
 """Marks are private characters (Unicode, plane 15), of a block that the texts do not use."""
 
-_SPECIAL: "weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, tuple[str, ...]]]" = (
-    weakref.WeakKeyDictionary()
+_MARK = re.compile(r"\s*[<\[{|｜◁].*\w.*", re.DOTALL)
+"""What a mark looks like, and no word, number, space or punctuation does."""
+_ALWAYS_A_MARK = re.compile(r"\s*<[|｜].*[|｜]>\s*", re.DOTALL)
+"""What is nothing else, whoever writes it."""
+_PROBES = (
+    ToolCall(name="probe", arguments={"text": "probe", "number": 1, "list": ["probe"], "object": {"key": "probe"}}),
+    ToolCall(name="probe", arguments={}),
 )
+
+_CONTROL: "weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, Any, tuple[str, ...]]]"
+_CONTROL = weakref.WeakKeyDictionary()
 _RENAMED: "weakref.WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[str, ...], tuple[tuple[str, ...], Tokenizer]]]"
 _RENAMED = weakref.WeakKeyDictionary()
 
@@ -41,7 +56,7 @@ class Quoting:
     """The marks with which the texts of control tokens are quoted while a template runs.
 
     Attributes:
-        tokens: the texts.
+        tokens: those of the texts that occur.
         marks: by the first character of such a text, what takes its place; empty where nothing is to be quoted.
     """
 
@@ -71,23 +86,44 @@ class Quoting:
 
 def quoting_of(tokenizers: Sequence["PreTrainedTokenizerBase"], values: Iterable[Any]) -> Quoting:
     """What quotes the control tokens of these tokenizers in records or JSON values."""
-    tokens = tuple(dict.fromkeys(token for tokenizer in tokenizers for token in control_tokens(tokenizer)))
+    tokens = _tokens_of(tokenizers)
     texts = list(_texts(values))
     begins = _begins(tokens)
     if not tokens or not any(begins.search(text) for text in texts):
         return Quoting()
+    tokens = tuple(token for token in tokens if any(token in text for text in texts))
     return Quoting(tokens, tuple(_unused_marks(tokens, "".join(texts)).items()))
 
 
 def control_tokens(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
-    """The texts that a tokenizer reads as special tokens, the longest first."""
-    size = len(tokenizer)
-    known = _SPECIAL.get(tokenizer)
-    if known is None or known[0] != size:
-        added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    """The texts that a tokenizer reads as tokens that steer a chat, the longest first.
+
+    They are its special tokens, and of its other added tokens those that look like marks and belong to how chats are
+    laid out: they stand in the tokenizer's template, in how any dialect writes calls, or round thoughts.
+    """
+    size, template = len(tokenizer), tokenizer.chat_template
+    known = _CONTROL.get(tokenizer)
+    if known is None or known[:2] != (size, template):
+        layouts = [*(template.values() if isinstance(template, dict) else [template or ""]), *_written_marks()]
+        added = [
+            token.content
+            for token in tokenizer.added_tokens_decoder.values()
+            if token.special or _is_mark(token.content, layouts)
+        ]
         texts = sorted({*added, *tokenizer.all_special_tokens} - {""}, key=lambda text: (-len(text), text))
-        known = _SPECIAL[tokenizer] = (size, tuple(texts))
-    return known[1]
+        known = _CONTROL[tokenizer] = (size, template, tuple(texts))
+    return known[2]
+
+
+def control_places(tokenizers: Sequence["PreTrainedTokenizerBase"], text: str) -> list[tuple[int, int]]:
+    """Where the text of a control token of these tokenizers stands, as spans; such texts may overlap."""
+    tokens = _tokens_of(tokenizers)
+    return [
+        (found.start(), found.start() + len(token))
+        for found in _begins(tokens).finditer(text)
+        for token in tokens
+        if text.startswith(token, found.start())
+    ]
 
 
 def encode(
@@ -117,9 +153,29 @@ def encode(
     encoding = _renamed(tokenizer, marks).encode("".join(named), add_special_tokens=False)
     unknown = tokenizer.unk_token
     controls = set(tokenizer.convert_tokens_to_ids([token for token in tokens if token != unknown]))
-    if sum(index in controls for index in encoding.ids) != sum(match[0] != unknown for match in meant):
-        raise _unable(tokenizer, "a text still becomes one")
+    num_read, num_meant = sum(index in controls for index in encoding.ids), sum(match[0] != unknown for match in meant)
+    if num_read != num_meant:
+        reason = "a text still becomes one" if num_read > num_meant else "it does not read one wherever it is written"
+        raise _unable(tokenizer, reason)
     return list(encoding.ids), list(encoding.offsets)
+
+
+def _is_mark(token: str, layouts: Iterable[str]) -> bool:
+    if _ALWAYS_A_MARK.fullmatch(token):
+        return True
+    return _MARK.fullmatch(token) is not None and any(token.strip() in text for text in layouts)
+
+
+@cache
+def _written_marks() -> tuple[str, ...]:
+    """What stands round calls and thoughts, in all dialects."""
+    calls = (dialect.write(_PROBES) for dialect in DIALECTS.values())
+    openings = (opening for dialect in DIALECTS.values() for opening in dialect.openings)
+    return (*calls, *openings, *OPENINGS, *OPENINGS.values())
+
+
+def _tokens_of(tokenizers: Sequence["PreTrainedTokenizerBase"]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(token for tokenizer in tokenizers for token in control_tokens(tokenizer)))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -27,6 +27,8 @@ from fcdistill.records import FunctionTool, Message, ToolCall, ToolSpec
 from fcdistill.storage import loads_strict, sha256_json
 from fcdistill.toolcalls.parsing import call_spans, class_spans, parse_output
 from fcdistill.toolcalls.results import tie_results
+from fcdistill.toolcalls.structured import THOUGHT_FIELDS
+from fcdistill.toolcalls.thinking import set_thought_apart
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,7 +53,7 @@ __all__ = [
 
 _OWN_TEMPLATE = TemplateChoice()
 
-_CLASS_PRIORITY: tuple[TokenClass, ...] = ("arg_value", "arg_key", "name", "text", "structure")
+_CLASS_PRIORITY: tuple[TokenClass, ...] = ("arg_value", "arg_key", "name", "text", "thought", "structure")
 """Which class a token takes that covers equally many characters of several."""
 
 _PROBE_TOOL = ToolSpec(
@@ -60,6 +62,7 @@ _PROBE_TOOL = ToolSpec(
     parameters={"type": "object", "properties": {"probe_key": {"type": "string"}}},
 )
 _PROBE_CALL = ToolCall(name="probe_tool", arguments={"probe_key": "probe-value"})
+_PROBE_THOUGHT = "probe-thought"
 _PROBE_REQUEST = Message(role="user", content="probe-request")
 _PROBE_RESULT = Message(role="tool", content="probe-result")
 _EXAMPLE_CALL = ToolCall(name="TOOL", arguments={"ARGUMENT": "VALUE"})
@@ -102,7 +105,7 @@ class LabelledAnswer:
 
 
 def prepare_tokenizer(
-    tokenizer: "PreTrainedTokenizerBase", choice: TemplateChoice = _OWN_TEMPLATE, *, thinks: bool = True
+    tokenizer: "PreTrainedTokenizerBase", choice: TemplateChoice = _OWN_TEMPLATE, *, thinks: bool | None = None
 ) -> None:
     """Give the tokenizer what the kit relies on: a pad token and a template that shows tools, calls and results.
 
@@ -112,7 +115,7 @@ def prepare_tokenizer(
     Args:
         tokenizer: is changed.
         choice: which template it gets, and with which values.
-        thinks: whether its model may think where the choice does not say.
+        thinks: whether its model thinks where the choice does not say; None: as its template has it.
 
     Raises:
         ConfigError: the template knows nothing of a value of the choice.
@@ -172,7 +175,8 @@ def render_prompt(
 ) -> list[int]:
     """The ids that a model is asked with, up to and including the generation prompt.
 
-    The text of a control token in messages and tools is text; only the template's own tokens are tokens.
+    The text of a control token in messages and tools is text; only the template's own tokens are tokens. What the
+    assistant thought before is not shown: templates differ in what they show of it, and those who ask have not kept it.
 
     Args:
         tokenizer: of the model.
@@ -186,7 +190,8 @@ def render_prompt(
             token for text.
     """
     quoting = quoting_of([tokenizer], [messages, specs])
-    said = [message if message.content in written else quoting.quoted(message) for message in messages]
+    bare = map(_without_thought, messages)
+    said = [message if message.content in written else quoting.quoted(message) for message in bare]
     shown, tools = _styled(tokenizer, said, quoting.quoted(list(specs)), style)
     text = _render_quoted(tokenizer, shown, tools, quoting, add_generation_prompt=True)
     return encode(tokenizer, quoting.plain(text), quoting.places(text))[0]
@@ -199,6 +204,7 @@ def render_example(
     style: ToolsInPrompt,
     *,
     readers: Sequence["PreTrainedTokenizerBase"] = (),
+    keep_thinking: bool = False,
 ) -> RenderedExample:
     """A conversation whose last message is the supervised answer.
 
@@ -208,16 +214,20 @@ def render_example(
         specs: the tools.
         style: how the prompt shows them.
         readers: other tokenizers that the answer's text is encoded with, whose control tokens are quoted too.
+        keep_thinking: whether the answer begins with what its author thought, where the trace tells it.
 
     Raises:
         ModelError: the tokenizer's template refuses the conversation, or renders the answer as something else than
-            the prompt's continuation; or the tokenizer can't take the text of a control token for text.
+            the prompt's continuation; or the tokenizer can't take the text of a control token for text, or the thought
+            can't be told from the answer.
     """
     quoting = quoting_of([tokenizer, *readers], [messages, specs])
-    shown, tools = _styled(tokenizer, quoting.quoted(list(messages)), quoting.quoted(list(specs)), style)
+    thought = messages[-1].reasoning.strip() if keep_thinking else ""
+    kept = [*map(_without_thought, messages[:-1]), messages[-1].model_copy(update={"reasoning": thought})]
+    shown, tools = _styled(tokenizer, quoting.quoted(kept), quoting.quoted(list(specs)), style)
     prompt = _render_quoted(tokenizer, shown[:-1], tools, quoting, add_generation_prompt=True)
     full = _render_quoted(tokenizer, shown, tools, quoting)
-    answer = continued(prompt, full)
+    answer = continued(prompt, full, shown[-1].reasoning)
     if answer is None:
         common = len(os.path.commonprefix([prompt, full]))
         raise ModelError(
@@ -229,6 +239,8 @@ def render_example(
         )
     marked, stop = _split_at_stop(tokenizer, answer)
     body, quoted = quoting.plain(marked), quoting.places(marked)
+    if thought:
+        _require_thought(tokenizer, body, thought)
     prompt_ids, prompt_offsets = encode(tokenizer, quoting.plain(prompt), quoting.places(prompt))
     completion_ids, offsets = encode(tokenizer, body, quoted)
     request = _request_position(tokenizer, shown[:-1], tools, prompt)
@@ -282,21 +294,25 @@ def answer_classes(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> 
 
 
 def calls_text(tokenizer: "PreTrainedTokenizerBase", calls: Sequence[ToolCall]) -> str:
-    """How the template writes these calls, without the stop token and what follows it.
+    """How the template writes these calls, without a thought before them, the stop token and what follows it.
 
     Raises:
         ModelError: the tokenizer's template refuses them.
     """
-    return _split_at_stop(tokenizer, _after_prompt(tokenizer, Message.calling(list(calls))))[0].strip()
+    return set_thought_apart(
+        _split_at_stop(tokenizer, _after_prompt(tokenizer, Message.calling(list(calls))))[0]
+    ).answer
 
 
 def call_markers(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
-    """The added tokens of a vocabulary that the template writes around a call, such as `<tool_call>`; may be none.
+    """The added tokens of a vocabulary that the template writes around a call and the thought before it; may be none.
 
     Raises:
         ModelError: the tokenizer's template refuses calls.
     """
-    ids = tokenizer(calls_text(tokenizer, [_PROBE_CALL]), add_special_tokens=False)["input_ids"]
+    thought = _PROBE_THOUGHT if call_format(tokenizer).writes_thoughts else ""
+    answer = _after_prompt(tokenizer, Message.calling([_PROBE_CALL], reasoning=thought))
+    ids = tokenizer(_split_at_stop(tokenizer, answer)[0].strip(), add_special_tokens=False)["input_ids"]
     added = tokenizer.added_tokens_decoder
     return [str(added[index]) for index in sorted(set(ids) & added.keys())]
 
@@ -348,8 +364,15 @@ def _styled(
 
 
 def _template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as templates expect them: arguments as objects, no nulls, calls and results tied by id and order."""
-    return [message.model_dump(mode="json") for message in tie_results(messages)]
+    """Messages as templates expect them: arguments as objects, no nulls, calls and results tied by id and order.
+
+    What the assistant thought has each of the names by which templates ask for it.
+    """
+    return [
+        message.model_dump(mode="json")
+        | (dict.fromkeys(THOUGHT_FIELDS, message.reasoning) if message.reasoning else {})
+        for message in tie_results(messages)
+    ]
 
 
 def _render(
@@ -400,6 +423,21 @@ def _render_quoted(
     return text
 
 
+def _without_thought(message: Message) -> Message:
+    return message.model_copy(update={"reasoning": ""}) if message.reasoning else message
+
+
+def _require_thought(tokenizer: "PreTrainedTokenizerBase", answer: str, thought: str) -> None:
+    """Refuse an answer of which another thought is read than it was written with."""
+    read = parse_output(answer, expected=call_format(tokenizer).dialect).thought
+    if read != thought:
+        raise ModelError(
+            f"the thought before an answer can't be told from it: {thought[:60]!r} is read as {read[:60]!r}",
+            required="a chat template that writes thoughts as they are, and thoughts without marks of thoughts",
+            fix="remove such marks from the thought, or the thought from the trace, or set keep_thinking to false",
+        )
+
+
 def _token_classes(text: str, offsets: Sequence[tuple[int, int]], dialect: str) -> list[TokenClass]:
     by_character = [kind for start, end, kind in class_spans(text, expected=dialect) for _ in range(start, end)]
     classes: list[TokenClass] = []
@@ -432,7 +470,7 @@ def _after_prompt(tokenizer: "PreTrainedTokenizerBase", answer: Message) -> str:
         tools = [_PROBE_TOOL]
         prompt = _render(tokenizer, [_PROBE_REQUEST], tools, add_generation_prompt=True)
     full = _render(tokenizer, [_PROBE_REQUEST, answer], tools)
-    found = continued(prompt, full)
+    found = continued(prompt, full, answer.reasoning)
     return full[len(os.path.commonprefix([prompt, full])) :] if found is None else found
 
 

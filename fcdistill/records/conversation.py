@@ -80,19 +80,23 @@ class Message(Frozen):
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
+    reasoning: str = Field(default="", exclude_if=lambda value: not value)
+    """What the assistant thought before it answered; no mark of a thought stands round it."""
     tool_calls: tuple[FunctionCall, ...] = Field(default=(), exclude_if=lambda value: not value)
     tool_call_id: str | None = Field(default=None, exclude_if=lambda value: value is None)
     name: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
-    @field_validator("content", mode="before")
+    @field_validator("content", "reasoning", mode="before")
     @classmethod
     def _null_is_empty(cls, value: object) -> object:
         return "" if value is None else value
 
     @model_validator(mode="after")
-    def _calls_are_the_assistants(self) -> Self:
+    def _calls_and_thoughts_are_the_assistants(self) -> Self:
         if self.tool_calls and self.role != "assistant":
             raise ValueError(f"a message of role {self.role!r} holds tool_calls; only the assistant calls tools")
+        if self.reasoning and self.role != "assistant":
+            raise ValueError(f"a message of role {self.role!r} holds reasoning; only the assistant's thought is told")
         return self
 
     @property
@@ -101,9 +105,10 @@ class Message(Frozen):
         return tuple(call.function for call in self.tool_calls)
 
     @classmethod
-    def calling(cls, calls: "tuple[ToolCall, ...] | list[ToolCall]") -> "Message":
-        """An assistant message that makes these calls."""
-        return cls(role="assistant", tool_calls=tuple(FunctionCall(function=call) for call in calls))
+    def calling(cls, calls: "tuple[ToolCall, ...] | list[ToolCall]", *, reasoning: str = "") -> "Message":
+        """An assistant message that makes these calls, after this thought."""
+        wrapped = tuple(FunctionCall(function=call) for call in calls)
+        return cls(role="assistant", reasoning=reasoning, tool_calls=wrapped)
 
 
 class ModelRef(Frozen):

@@ -204,6 +204,7 @@ class Dialect:
         openings: texts that only this dialect, or those named beside it in the table, begins a region with.
         read: its reader; called where one of its openings, or its `pattern`, begins.
         write: calls as text that `read` reads back.
+        closing: the mark behind the last call of an answer; empty where none stands there.
         syntax: how arguments are written.
         pattern: a regular expression for where it may begin without any of the openings; it begins with a bracket.
         beginning: one for where it may begin at the very start of an answer.
@@ -218,6 +219,7 @@ class Dialect:
     openings: tuple[str, ...]
     read: Reader
     write: Callable[[Sequence[ToolCall]], str]
+    closing: str = ""
     syntax: ArgumentSyntax = "json"
     pattern: str = ""
     beginning: str = ""

@@ -54,6 +54,7 @@ class Notation:
 
     Attributes:
         string: matches a text with its quotes; exactly one of its groups holds what stands between them.
+        quotes: what opens a text.
         decode: what stands between quotes as the text that is meant.
         encode: a text with its quotes.
         words: values that are words.
@@ -65,6 +66,7 @@ class Notation:
     """
 
     string: re.Pattern[str]
+    quotes: tuple[str, ...]
     decode: Callable[[str], str]
     encode: Callable[[str], str]
     words: Mapping[str, Any]
@@ -142,7 +144,7 @@ def _scalar(text: str, position: int, notation: Notation, parts: list[Part]) -> 
     if word is not None and word[0] in notation.words:
         parts.append((*word.span(), "arg_value"))
         return notation.words[word[0]], word.end()
-    raise _unexpected(text, position, "a value")
+    raise _unexpected_or_open(text, position, "a value", notation)
 
 
 def _string_span(text: str, match: re.Match[str], notation: Notation) -> tuple[int, int, int]:
@@ -172,7 +174,7 @@ def _key(
             raise _unexpected(text, position, "a key")
         position = end
     else:
-        raise _unexpected(text, position, "a key")
+        raise _unexpected_or_open(text, position, "a key", notation)
     closing, held, _ = stack[-1]
     if key in held:
         raise LiteralError("duplicate_key", f"key {key!r} occurs more than once in one object", position)
@@ -233,6 +235,13 @@ def _unexpected(text: str, position: int, wanted: str) -> LiteralError:
     return LiteralError("invalid_syntax", f"expected {wanted} at character {position}", position)
 
 
+def _unexpected_or_open(text: str, position: int, wanted: str, notation: Notation) -> LiteralError:
+    """What is wrong where no text, nor anything else that is wanted, can be read: a text may be left open."""
+    if text.startswith(notation.quotes, position):
+        return LiteralError("unclosed", "a text is not finished", position, at_text_end=True)
+    return _unexpected(text, position, wanted)
+
+
 def _python_text(text: str) -> str:
     """A Python string's body: escapes are read, also those of JSON; line breaks may stand in it as they are."""
 
@@ -250,6 +259,7 @@ def _python_text(text: str) -> str:
 
 PYTHON = Notation(
     string=_PYTHON_STRING,
+    quotes=('"', "'"),
     decode=_python_text,
     encode=lambda text: json.dumps(text, ensure_ascii=False),
     words={"True": True, "False": False, "None": None, "true": True, "false": False, "null": None},

@@ -16,10 +16,12 @@ from fcdistill.records import ParseError, ToolCall, ToolSpec
 from fcdistill.toolcalls.dialect import Region
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.json_text import BETWEEN
-from fcdistill.toolcalls.regions import MARKERS, find_regions
-from fcdistill.toolcalls.thinking import thought_text
+from fcdistill.toolcalls.regions import MARKERS, find_regions, is_settled
+from fcdistill.toolcalls.thinking import thought_marks, thought_text
 
-__all__ = ["ParsedOutput", "call_spans", "class_spans", "is_complete", "parse_output", "render_calls"]
+__all__ = ["ParsedOutput", "call_spans", "class_spans", "is_complete", "markup_spans", "parse_output", "render_calls"]
+
+_LONGEST_FIRST = sorted(MARKERS, key=len, reverse=True)
 
 _SEPARATORS = " \t\r\n;,"
 """What stands between calls and is no text."""
@@ -88,9 +90,11 @@ def parse_output(
 
 
 def is_complete(text: str, *, expected: str | None = None) -> bool:
-    """Whether decoding can stop: a call block is closed and what follows it is no further call."""
-    regions = find_regions(text, expected=expected)
-    if not regions or not regions[-1].is_call or regions[-1].is_thought or not regions[-1].closed:
+    """Whether decoding can stop: all call blocks are closed, and what follows the last one is no further call."""
+    regions = find_regions(text, expected=expected, going_on=True)
+    if not regions or not regions[-1].is_call or regions[-1].is_thought:
+        return False
+    if not all(is_settled(text, region) for region in regions):
         return False
     rest = BETWEEN.sub("", text[regions[-1].end :], count=1)
     may_become_a_call = any(marker.startswith(rest) for marker in MARKERS) or rest.startswith(("{", "["))
@@ -111,8 +115,8 @@ def class_spans(
 ) -> list[tuple[int, int, TokenClass]]:
     """Character spans `(start, end, class)` that tile a completion, in order.
 
-    Tool names are `name`, the keys inside the arguments `arg_key`, their scalars `arg_value`, prose `text`; quotes,
-    braces, tags and the call's own keys are `structure`.
+    Tool names are `name`, the keys inside the arguments `arg_key`, their scalars `arg_value`, prose `text`, thoughts
+    with the marks round them `thought`; quotes, braces, tags and the call's own keys are `structure`.
     """
     regions = find_regions(completion, _tools(specs), expected=expected)
     spans: list[tuple[int, int, TokenClass]] = []
@@ -132,7 +136,7 @@ def class_spans(
             add(position, start, "structure")
             add(start, end, kind)
             position = end
-        add(position, region.end, "text" if region.is_thought else "structure")
+        add(position, region.end, "thought" if region.is_thought else "structure")
         if region.end in gaps:
             end, structural = gaps[region.end]
             add(region.end, end, "structure" if structural else "text")
@@ -149,6 +153,24 @@ def call_spans(
         for attempt in region.attempts
         if isinstance(attempt.verdict, ToolCall)
     ]
+
+
+def markup_spans(completion: str, *, expected: str | None = None) -> list[tuple[int, int]]:
+    """Character spans of what frames calls and thoughts and is part of no name, key, value, thought or prose.
+
+    Of a call that can't be read only the mark that opens it is one, since what is text in the rest nobody can say.
+    """
+    spans: list[tuple[int, int]] = []
+    for region in find_regions(completion, expected=expected):
+        if region.is_thought:
+            spans += thought_marks(completion, region.start, region.end)
+        elif region.error is None and all(isinstance(attempt.verdict, ToolCall) for attempt in region.attempts):
+            parts = [part[:2] for attempt in region.attempts for part in attempt.parts()]
+            edges = [region.start, *(edge for part in parts for edge in part), region.end]
+            spans += zip(edges[::2], edges[1::2], strict=True)
+        elif mark := next((mark for mark in _LONGEST_FIRST if completion.startswith(mark, region.start)), ""):
+            spans.append((region.start, region.start + len(mark)))
+    return spans
 
 
 def _tools(specs: Sequence[ToolSpec]) -> Mapping[str, Mapping[str, Any]]:

@@ -14,7 +14,7 @@ from fcdistill.toolcalls.dialect import UNKNOWN_DIALECT, Found, Reader, Region, 
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.thinking import OPENINGS, closing_before, thought_mark
 
-__all__ = ["MARKERS", "UNKNOWN_MARK", "find_regions"]
+__all__ = ["MARKERS", "UNKNOWN_MARK", "find_regions", "is_settled"]
 
 MARKERS = tuple(dict.fromkeys(opening for dialect in DIALECTS.values() for opening in dialect.openings))
 """The marks with which calls begin."""
@@ -33,6 +33,7 @@ def find_regions(
     *,
     truncated: bool = False,
     expected: str | None = None,
+    going_on: bool = False,
 ) -> list[Region]:
     """The parts of a text that are thoughts or calls, or try to be calls, in order and without overlap.
 
@@ -41,6 +42,8 @@ def find_regions(
         tools: the parameters of the tools that could be called, by name.
         truncated: it ended at a length limit.
         expected: the dialect that its model writes, which is asked first.
+        going_on: more of it may be written: a call that is not settled is no draft of a thought, whatever mark of one
+            stands in it.
     """
     source = Source(text, tools or {}, truncated, marker=_marker())
     regions: list[Region] = []
@@ -52,7 +55,9 @@ def find_regions(
             continue
         found, position = _read(source, start, match.lastgroup or "", match.group(), expected)
         for region in found:
-            closing = None if _is_sound(region) else closing_before(text, region.start, region.end)
+            closing = None
+            if not _is_sound(region) and (is_settled(text, region) or not going_on):
+                closing = closing_before(text, region.start, region.end)
             if closing is not None:  # what broke the call off is the end of a thought that the prompt has opened
                 _close_thought(regions, closing)
                 position = closing
@@ -69,6 +74,21 @@ def _is_sound(region: Region) -> bool:
         if isinstance(attempt.verdict, ParseError):
             return False
     return region.error is None
+
+
+def is_settled(text: str, region: Region) -> bool:
+    """Whether a region of a text stays what it is, whatever is written behind it.
+
+    One that can't be read is settled by its dialect's closing mark alone: where that is written by several tokens, what
+    there is of it so far may look like something else, and so may a text in which other marks stand. Where a dialect
+    has none, there has to be something behind the region.
+    """
+    if region.error is None:
+        return True
+    if not region.closed or region.dialect not in DIALECTS:
+        return False
+    closing = DIALECTS[region.dialect].closing
+    return text.endswith(closing, region.start, region.end) if closing else region.end < len(text)
 
 
 def _read(source: Source, start: int, kind: str, mark: str, expected: str | None) -> Found:

@@ -14,10 +14,10 @@ from fcdistill.toolcalls.json_text import json_text
 from fcdistill.toolcalls.parsing import ParsedOutput
 from fcdistill.toolcalls.thinking import set_thought_apart
 
-__all__ = ["content_text", "read_call", "read_message", "reasoning_text", "structured_output"]
+__all__ = ["THOUGHT_FIELDS", "content_text", "read_call", "read_message", "reasoning_text", "structured_output"]
 
-_REASONING = ("reasoning_content", "reasoning", "thinking")
-"""Fields in which servers give a thought."""
+THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
+"""Fields of a message in which servers give a thought, and chat templates take one."""
 _NO_ARGUMENTS = ("", "null")
 """How servers write the arguments of a call that has none, as text."""
 
@@ -84,10 +84,10 @@ def content_text(content: Any) -> str:
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
-    texts = [part.get("text") for part in parts if isinstance(part, Mapping) and part.get("type") not in _REASONING]
+    texts = [part.get("text") for part in parts if isinstance(part, Mapping) and part.get("type") not in THOUGHT_FIELDS]
     return "".join(text for text in texts if isinstance(text, str))
 
 
 def reasoning_text(message: Mapping[str, Any]) -> str:
     """What a message gives as the model's thought, apart from its content; empty where it does not."""
-    return next((found for key in _REASONING if isinstance(found := message.get(key), str) and found), "")
+    return next((found for key in THOUGHT_FIELDS if isinstance(found := message.get(key), str) and found), "")

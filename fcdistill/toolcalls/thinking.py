@@ -9,7 +9,16 @@ Source: the reasoning parsers of vLLM and SGLang, and the models' chat templates
 import re
 from dataclasses import dataclass
 
-__all__ = ["Apart", "OPENINGS", "THOUGHT_MARKS", "closing_before", "set_thought_apart", "thought_mark", "thought_text"]
+__all__ = [
+    "Apart",
+    "OPENINGS",
+    "THOUGHT_MARKS",
+    "closing_before",
+    "set_thought_apart",
+    "thought_mark",
+    "thought_marks",
+    "thought_text",
+]
 
 OPENINGS: dict[str, str] = {
     "<think>": "</think>",
@@ -27,6 +36,7 @@ OPENINGS: dict[str, str] = {
 }
 """What opens a thought, and what closes it."""
 
+_OPENINGS = tuple(sorted(OPENINGS, key=len, reverse=True))
 _CLOSINGS = tuple(dict.fromkeys(OPENINGS.values()))
 THOUGHT_MARKS = tuple(sorted({*OPENINGS, *_CLOSINGS}, key=len, reverse=True))
 """Whatever opens or closes a thought, the longest first."""
@@ -40,13 +50,20 @@ def thought_mark() -> str:
 
 def thought_text(text: str) -> str:
     """A thought without the marks round it."""
-    for opening in sorted(OPENINGS, key=len, reverse=True):
+    for opening in _OPENINGS:
         if text.startswith(opening):
             text = text.removeprefix(opening)
             break
     for closing in _CLOSINGS:
         text = text.removesuffix(closing)
     return text.strip()
+
+
+def thought_marks(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """The marks round the thought that stands in a stretch of a text, as spans; it may lack either."""
+    opening = next((each for each in _OPENINGS if text.startswith(each, start)), "")
+    closing = next((each for each in _CLOSINGS if text.endswith(each, start + len(opening), end)), "")
+    return [(first, last) for first, last in ((start, start + len(opening)), (end - len(closing), end)) if first < last]
 
 
 def closing_before(text: str, start: int, end: int) -> int | None:

@@ -68,7 +68,7 @@ def preference_rows(traces: Iterable[Trace], failed: Iterable[Reject]) -> Iterat
             yield {
                 "prompt": _messages(trace)[:-1],
                 "chosen": _messages(trace)[-1:],
-                "rejected": [answer.model_dump(mode="json")],
+                "rejected": [_message(answer)],
                 "tools": wire_tools(trace.specs),
             }
 
@@ -96,7 +96,15 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 def _messages(trace: Trace) -> list[dict[str, Any]]:
-    return [message.model_dump(mode="json") for message in trace.messages]
+    """Messages as TRL gives them to chat templates, most of which ask for a thought by this name."""
+    return [_message(message) for message in trace.messages]
+
+
+def _message(message: Message) -> dict[str, Any]:
+    written = message.model_dump(mode="json")
+    if message.reasoning:
+        written["reasoning_content"] = written.pop("reasoning")
+    return written
 
 
 def _prompt_key(trace: Trace) -> str:

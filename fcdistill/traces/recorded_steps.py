@@ -92,7 +92,10 @@ def _call_ids(step: Step) -> tuple[str | None, ...]:
 def _output(turn: Turn, catalog: Catalog) -> ParsedOutput:
     if turn.role != "assistant":
         return ParsedOutput((), (), "")
-    output = turn.structured or parse_output(turn.text, catalog.specs, truncated=turn.truncated)
+    output = turn.structured
+    if output is None:
+        read = parse_output(turn.text, catalog.specs, truncated=turn.truncated)
+        output = replace(read, thought=_lines(turn.thought, read.thought))
     calls = tuple(
         call.model_copy(update={"name": safe_name(call.name)}) if call.name not in catalog.by_name else call
         for call in output.calls

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from fcdistill.errors import DataError
 from fcdistill.storage import StrictJsonError, loads_strict, read_json, storage_errors
 from fcdistill.toolcalls.parsing import ParsedOutput
-from fcdistill.toolcalls.structured import content_text, read_message, structured_output
+from fcdistill.toolcalls.structured import content_text, read_message, reasoning_text, structured_output
 from fcdistill.traces.sharegpt import TurnError, own_system, read_answer, read_system, read_tool_results
 from fcdistill.traces.xlam import FlatParametersError, schema_of_flat
 
@@ -49,6 +49,7 @@ class Turn:
         role: who speaks.
         text: what is said; an assistant's calls too, where they are not given as data.
         structured: an assistant's answer, where its calls are given as data.
+        thought: what an assistant thought, where its calls are not given as data and its thought is.
         call_ids: the ids of these calls, None for one to which the source gives none.
         tool_call_id: the call whose result this is, where the source says so.
         name: the tool whose result this is, where the source says so.
@@ -59,6 +60,7 @@ class Turn:
     role: Role
     text: str
     structured: ParsedOutput | None = None
+    thought: str = ""
     call_ids: tuple[str | None, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
@@ -203,7 +205,7 @@ def _turn(message: Mapping[str, Any], where: str) -> Turn:
         if structured is not None and structured.errors:  # what can't be read stays as it was written
             written = json.dumps(calls or message.get("function_call"), ensure_ascii=False)
             said = "\n".join(part for part in (said, written) if part)
-        return Turn(role, said, structured, call_ids=known)
+        return Turn(role, said, structured, "" if structured else reasoning_text(message), call_ids=known)
     text = content_text(message.get("content"))
     if role != "tool":
         return Turn(role, text)

@@ -20,8 +20,9 @@ from fcdistill.distillation.student.lora import fuse_lora
 from fcdistill.distillation.tokenizers.token_strings import pair_strings, token_strings
 from fcdistill.distillation.trainer import DistillTrainer
 from fcdistill.errors import ModelError
+from fcdistill.prompts.control_tokens import control_tokens
 from fcdistill.prompts.rendering import prepare_tokenizer, stop_token_ids
-from fcdistill.records import ModelRef
+from fcdistill.records import Message, ModelRef, ToolCall, Trace
 from fcdistill.tools.validation import CallValidator
 from tests.distillation.tiny_data import PACKED, UNPACKED, make_trainer, noisy_lora, tiny_traces
 from tests.tiny import TokenizerKind, tiny_model, tiny_tokenizer
@@ -31,12 +32,17 @@ REVERSE = {"ce_weight": 0.8, "kd_weight": 1.0, "kd_divergence": "reverse_kl"}
 EVERYTHING = {"ce_weight": 0.7, "kd_weight": 0.9, "kd_divergence": "jsd", "hidden_weight": 0.5}
 
 
-def _prepared(kind: TokenizerKind = "qwen", teacher_kind: TokenizerKind | None = None, count: int = 8) -> Prepared:
+def _prepared(
+    kind: TokenizerKind = "qwen",
+    teacher_kind: TokenizerKind | None = None,
+    count: int = 8,
+    traces: Sequence[Trace] | None = None,
+) -> Prepared:
     tokenizer, teacher = tiny_tokenizer(kind), tiny_tokenizer(teacher_kind or kind)
     for each in (tokenizer, teacher):
         prepare_tokenizer(each)
     pairs = pair_strings(token_strings(tokenizer), token_strings(teacher)) if teacher_kind else None
-    traces = tiny_traces(count)
+    traces = tiny_traces(count) if traces is None else traces
     return Prepared(
         tokenizer=tokenizer,
         teacher=PreparedTeacher(teacher, len(teacher), pairs, ModelRef(model="tiny"), None, (), "full"),
@@ -211,6 +217,57 @@ def test_the_classes_of_a_sample_are_those_of_its_text() -> None:
         assert (sample.example, sample.is_valid) == (example, True)
         cut = on_policy._sample(example, example.completion[:-1], is_cut=True)
         assert (cut.example.completion, cut.example.classes) == (example.completion[:-1], example.classes[:-1])
+
+
+EVIL = ("<|im_end|>", "<|endoftext|>", "</s>", "<tool_call>", "</tool_call>")
+
+
+def _evil_traces() -> list[Trace]:
+    """Answers that hold the text of a control token, in an argument or in words."""
+    traces = []
+    for index, text in enumerate(EVIL):
+        for number, trace in enumerate(tiny_traces(1) * 2):
+            call = ToolCall(name="set_light", arguments={"room": f"a{text}b {text}"})
+            answer = Message.calling([call]) if number else Message(role="assistant", content=f"It says a{text}.")
+            messages = (*trace.messages[:-1], answer)
+            if number or "tool_call" not in text:  # words with such a mark are a call that can't be read
+                traces.append(trace.model_copy(update={"id": f"evil-{index}-{number}", "messages": messages}))
+    return traces
+
+
+@pytest.mark.parametrize(
+    ("kind", "teacher_kind"),
+    [(one, other) for one in ("chatml", "qwen", "plain") for other in ("qwen", "plain", "metaspace") if one != other],
+)
+def test_the_text_of_a_control_token_is_text_to_a_teacher_of_another_tokenizer(
+    kind: TokenizerKind, teacher_kind: TokenizerKind
+) -> None:
+    prepared = _prepared(kind, teacher_kind, traces=_evil_traces())
+    on_policy = OnPolicy(_student(prepared), _config(), prepared)
+    assert prepared.teacher is not None
+    teacher = prepared.teacher.tokenizer
+    controls = {token: teacher.convert_tokens_to_ids(token) for token in control_tokens(teacher)}
+    stop = stop_token_ids(teacher)[0]
+    for example in prepared.train:
+        sample = on_policy._sample(example, example.completion, is_cut=False).example
+        assert sample.alignment == example.alignment and sample.alignment is not None
+        ids = sample.teacher_completion
+        framing = dict.fromkeys(("<tool_call>", "</tool_call>"), example.text.startswith("<tool_call>"))
+        for token, index in controls.items():
+            expected = (index == stop) + framing.get(token, False)
+            assert token == teacher.unk_token or ids.count(index) == expected, (token, sample.text)
+
+
+def test_a_control_token_that_the_student_writes_is_that_of_its_teacher() -> None:
+    prepared = _prepared("chatml", "qwen")
+    assert prepared.teacher is not None
+    on_policy = OnPolicy(_student(prepared), _config(), prepared)
+    token = "<|im_start|>"
+    words = [prepared.tokenizer.encode(word, add_special_tokens=False) for word in ("Turn", " light")]
+    stop = prepared.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    ids = (*words[0], prepared.tokenizer.convert_tokens_to_ids(token), *words[1], stop)
+    sample = on_policy._sample(prepared.train[0], ids, is_cut=False).example
+    assert prepared.teacher.tokenizer.convert_tokens_to_ids(token) in sample.teacher_completion
 
 
 @pytest.mark.parametrize(

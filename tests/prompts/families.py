@@ -24,6 +24,7 @@ class Family:
         end_of_calls: what ends a turn of calls.
         generation: what follows the assistant's head where an answer is asked for.
         thought: what a finished answer has in that place.
+        reasoning: Jinja that writes what the assistant thought there instead; empty where the template can't.
         marks: further special tokens.
         writes_parallel: it writes several calls in one answer.
     """
@@ -35,6 +36,7 @@ class Family:
     end_of_calls: str = "<|im_end|>"
     generation: str = ""
     thought: str = ""
+    reasoning: str = ""
     marks: tuple[str, ...] = ()
     writes_parallel: bool = True
 
@@ -45,7 +47,7 @@ class Family:
         return (
             f"{{%- if tools -%}}{{{{- {f'{first}system{last}'!r} + (tools | tojson) + {self.end!r} -}}}}{{%- endif -%}}"
             f"{{%- for message in messages -%}}{{{{- {first!r} + message.role + {last!r} -}}}}"
-            f"{{%- if message.role == 'assistant' -%}}{{{{- {self.thought!r} -}}}}{{%- endif -%}}"
+            f"{{%- if message.role == 'assistant' -%}}{self.reasoning}{{{{- {self.thought!r} -}}}}{{%- endif -%}}"
             "{{- message.content -}}"
             f"{{%- if message.tool_calls -%}}{self.calls}{{{{- {self.end_of_calls!r} -}}}}"
             f"{{%- else -%}}{{{{- {self.end!r} -}}}}{{%- endif -%}}{{%- endfor -%}}"
@@ -120,6 +122,14 @@ FAMILIES: dict[str, Family] = {
         "hermes",
         _each("{{- '<tool_call>\n' -}}" + _pair("arguments") + "{{- '\n</tool_call>' -}}", "\n"),
         generation=_NO_THINKING.replace("EMPTY", "<think>\\n\\n</think>\\n\\n"),
+    ),
+    "qwen3_thinking": Family(
+        "hermes",
+        _each("{{- '<tool_call>\n' -}}" + _pair("arguments") + "{{- '\n</tool_call>' -}}", "\n"),
+        generation=_NO_THINKING.replace("EMPTY", "<think>\\n\\n</think>\\n\\n"),
+        # As Qwen3's: the last answer alone has a thought, which may be empty.
+        reasoning="{%- if loop.last -%}"
+        "{{- '<think>\n' + (message.reasoning_content | default('')) + '\n</think>\n\n' -}}{%- endif -%}",
     ),
     "qwq": Family(
         "hermes",

@@ -1,10 +1,13 @@
 import pytest
+from transformers import PreTrainedTokenizerBase
 
 from fcdistill.config import TemplateChoice
 from fcdistill.errors import ModelError
 from fcdistill.prompts.rendering import (
     answer_text,
     call_format,
+    call_markers,
+    calls_text,
     prepare_tokenizer,
     render_example,
     render_prompt,
@@ -112,3 +115,79 @@ def test_a_template_that_fails_on_a_parameter_of_two_types_is_tried_without_one(
     )
     prepare_tokenizer(tokenizer)
     assert call_format(tokenizer).dialect == "hermes" and "one type" in str(tokenizer.chat_template)
+
+
+THINKING = ("qwen3_thinking", "qwq", "minimax_m2")
+THOUGHT = "The kitchen is dark.\nset_light switches it, <tool_call> first, then <|im_end|>."
+
+
+def thinking_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    tokenizer = family_tokenizer(name)
+    prepare_tokenizer(tokenizer, thinks=True)
+    return tokenizer
+
+
+def test_templates_that_can_write_a_thought_are_told_from_those_that_cannot() -> None:
+    able = {name for name in FAMILIES if call_format(thinking_tokenizer(name)).writes_thoughts}
+    assert able == {*THINKING, "nemotron_nano"}
+    closed = family_tokenizer("qwen3_thinking")
+    prepare_tokenizer(closed, thinks=False)
+    assert not call_format(closed).writes_thoughts
+
+
+@pytest.mark.parametrize("answer", [Message.calling([CALL]), WORDS], ids=["calls", "words"])
+@pytest.mark.parametrize("name", THINKING)
+def test_a_thought_that_is_kept_is_learned_before_its_answer(name: str, answer: Message) -> None:
+    tokenizer = thinking_tokenizer(name)
+    thoughtful = answer.model_copy(update={"reasoning": f"\n{THOUGHT} "})
+    example = render_example(tokenizer, [REQUEST, thoughtful], [SPEC], "full", keep_thinking=True)
+    assert example.prompt_ids == render_prompt(tokenizer, [REQUEST], [SPEC], "full")
+    text = answer_text(tokenizer, example.completion_ids[:-1])
+    output = parse_output(text, [SPEC], expected=FAMILIES[name].dialect)
+    assert (output.calls, output.text, output.thought) == (answer.calls, answer.content, THOUGHT)
+    of_class: dict[str, str] = {}
+    for token, kind in zip(example.completion_ids, example.completion_classes, strict=True):
+        of_class[kind] = of_class.get(kind, "") + tokenizer.decode([token])
+    assert THOUGHT in of_class["thought"] and of_class["thought"].strip().endswith("</think>")
+    assert THOUGHT.split()[0] not in "".join(text for kind, text in of_class.items() if kind != "thought")
+    assert example.completion_ids.count(stop_token_ids(tokenizer)[0]) == 1
+
+
+@pytest.mark.parametrize("name", THINKING)
+def test_a_thought_that_is_not_kept_changes_nothing(name: str) -> None:
+    tokenizer = thinking_tokenizer(name)
+    plain, thoughtful = (Message.calling([CALL], reasoning=reasoning) for reasoning in ("", THOUGHT))
+    expected = render_example(tokenizer, [REQUEST, plain], [SPEC], "full")
+    assert render_example(tokenizer, [REQUEST, thoughtful], [SPEC], "full") == expected
+    assert render_example(tokenizer, [REQUEST, plain], [SPEC], "full", keep_thinking=True) == expected
+    assert parse_output(expected.completion_text).thought == ""
+    before = [REQUEST, thoughtful, Message(role="tool", content="on"), REQUEST]
+    shown = render_prompt(tokenizer, [REQUEST, plain, *before[2:]], [SPEC], "full")
+    assert render_prompt(tokenizer, before, [SPEC], "full") == shown
+    later = render_example(tokenizer, [*before, thoughtful], [SPEC], "full", keep_thinking=True)
+    assert later.prompt_ids == shown
+
+
+def test_the_text_of_a_mark_in_a_thought_is_text() -> None:
+    tokenizer = family_tokenizer("qwen3_thinking")
+    tokenizer.add_tokens(["<think>", "</think>"])
+    prepare_tokenizer(tokenizer, thinks=True)
+    answer = Message.calling([CALL], reasoning="One <tool_call> behind </think>, they say.")
+    example = render_example(tokenizer, [REQUEST, answer], [SPEC], "full", keep_thinking=True)
+    for mark in ("<think>", "</think>", "<tool_call>", "</tool_call>"):
+        assert example.completion_ids.count(tokenizer.convert_tokens_to_ids(mark)) == 1
+    assert parse_output(answer_text(tokenizer, example.completion_ids[:-1])).thought == answer.reasoning
+
+
+def test_a_thought_that_is_read_as_another_one_is_refused() -> None:
+    tokenizer = thinking_tokenizer("qwq")
+    answer = Message.calling([CALL], reasoning="It opens with <think> or so")
+    with pytest.raises(ModelError, match="can't be told from it"):
+        render_example(tokenizer, [REQUEST, answer], [SPEC], "full", keep_thinking=True)
+
+
+def test_thoughts_are_no_part_of_how_calls_are_shown_and_their_marks_are_trained() -> None:
+    tokenizer = thinking_tokenizer("qwen3_thinking")
+    assert calls_text(tokenizer, [CALL]).startswith("<tool_call>")
+    tokenizer.add_tokens(["<think>", "</think>"])
+    assert call_markers(tokenizer) == ["<tool_call>", "</tool_call>", "<think>", "</think>"]

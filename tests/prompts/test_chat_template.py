@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from fcdistill.config import KitDialect, TemplateChoice
+from fcdistill.config import KitDialect, TemplateChoice, TemplateValues
 from fcdistill.errors import ConfigError
 from fcdistill.prompts.chat_template import has_variable, template_values, with_values
 from fcdistill.prompts.rendering import call_format, calls_text, prepare_tokenizer, render_prompt, template_sha256
@@ -116,3 +116,22 @@ def test_a_dialect_that_the_models_own_template_does_not_write_is_refused() -> N
         prepare_tokenizer(tiny_tokenizer("qwen"), TemplateChoice(dialect="pythonic"))
     assert "template: kit" in str(error.value)
     prepare_tokenizer(tiny_tokenizer("qwen"), TemplateChoice(template="kit", dialect="pythonic"))
+
+
+@pytest.mark.parametrize(
+    ("thinks", "given", "values"),
+    [
+        (None, None, {}),
+        (False, None, {"enable_thinking": False}),
+        (True, None, {"enable_thinking": True}),
+        (True, {"effort": "low"}, {"enable_thinking": True, "effort": "low"}),
+        (False, {"effort": "low"}, {"effort": "low"}),
+        (True, {"enable_thinking": False}, {"enable_thinking": False}),
+    ],
+)
+def test_thinking_is_switched_where_the_configuration_does_not_say(
+    thinks: bool | None, given: TemplateValues | None, values: TemplateValues
+) -> None:
+    tokenizer = tiny_tokenizer("qwen")
+    tokenizer.chat_template = "{{ enable_thinking }} {{ effort }}"
+    assert template_values(tokenizer, TemplateChoice(chat_template_kwargs=given), thinks=thinks) == values

@@ -5,6 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerBase
 
 from fcdistill.errors import ModelError
@@ -21,11 +22,36 @@ from fcdistill.records import Message, ToolCall, ToolSpec
 from fcdistill.toolcalls.parsing import parse_output
 from tests.tiny import TokenizerKind, tiny_tokenizer
 
-KINDS: tuple[TokenizerKind, ...] = ("chatml", "metaspace", "plain", "qwen", "unigram")
+BASES: dict[str, TokenizerKind] = {
+    "chatml": "chatml",
+    "metaspace": "metaspace",
+    "plain": "plain",
+    "qwen": "qwen",
+    "unigram": "unigram",
+    "marked": "qwen",
+    "marked-metaspace": "metaspace",
+}
+KINDS = tuple(BASES)
+BYTES = ("chatml", "plain", "qwen", "marked")
+"""Those of bytes: others normalise spaces and characters."""
+MARKS = (
+    "<think>",
+    "</think>",
+    "<tool_response>",
+    "</tool_response>",
+    "<|fim_prefix|>",
+    "<｜tool▁sep｜>",
+    "[TOOL_CALLS]",
+)
+"""Tokens of a vocabulary that are not special, and steer a chat."""
+WORDS = ("<table>", "kitchen light", "\n\n\n", "{")
+"""Such that do not."""
 
 
-def prepared(kind: TokenizerKind) -> PreTrainedTokenizerBase:
-    tokenizer = tiny_tokenizer(kind)
+def prepared(kind: str) -> PreTrainedTokenizerBase:
+    tokenizer = tiny_tokenizer(BASES[kind])
+    if kind.startswith("marked"):
+        tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*MARKS, *WORDS)])
     prepare_tokenizer(tokenizer)
     return tokenizer
 
@@ -52,19 +78,19 @@ def counts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-def test_quoted_texts_never_become_tokens_and_say_what_they_said(kind: TokenizerKind, data: st.DataObject) -> None:
+def test_quoted_texts_never_become_tokens_and_say_what_they_said(kind: str, data: st.DataObject) -> None:
     tokenizer = TOKENIZERS[kind]
     text = "".join(data.draw(st.lists(st.sampled_from([*PIECES, *control_tokens(tokenizer)]), max_size=8)))
     ids, offsets = encode(tokenizer, text, places_of(tokenizer, text))
     assert not any(counts(tokenizer, ids))
     assert all(0 <= start <= end <= len(text) for start, end in offsets)
-    if kind in ("chatml", "plain", "qwen"):  # those of bytes: others normalise spaces and characters
+    if kind in BYTES:
         assert answer_text(tokenizer, ids) == text
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-def test_what_is_not_quoted_is_encoded_as_ever(kind: TokenizerKind, data: st.DataObject) -> None:
+def test_what_is_not_quoted_is_encoded_as_ever(kind: str, data: st.DataObject) -> None:
     tokenizer = TOKENIZERS[kind]
     text = "".join(data.draw(st.lists(st.sampled_from([*PIECES, *control_tokens(tokenizer)]), min_size=1, max_size=8)))
     begins = places_of(tokenizer, text)
@@ -77,7 +103,7 @@ def test_what_is_not_quoted_is_encoded_as_ever(kind: TokenizerKind, data: st.Dat
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("style", ["full", "compact", "none"])
-def test_a_prompt_has_the_tokens_of_its_template_alone(kind: TokenizerKind, style: str) -> None:
+def test_a_prompt_has_the_tokens_of_its_template_alone(kind: str, style: str) -> None:
     tokenizer = TOKENIZERS[kind]
     for token in control_tokens(tokenizer):
         evil = f"one{token}two {token}"
@@ -98,8 +124,8 @@ def test_a_prompt_has_the_tokens_of_its_template_alone(kind: TokenizerKind, styl
         assert counts(tokenizer, ids(evil, call, spec)) == counts(tokenizer, plain)
 
 
-@pytest.mark.parametrize("kind", ["chatml", "plain", "qwen"])
-def test_an_argument_with_the_text_of_the_stop_token_is_learned_as_text(kind: TokenizerKind) -> None:
+@pytest.mark.parametrize("kind", BYTES)
+def test_an_argument_with_the_text_of_the_stop_token_is_learned_as_text(kind: str) -> None:
     tokenizer = TOKENIZERS[kind]
     stop = stop_token_ids(tokenizer)[0]
     token = tokenizer.convert_ids_to_tokens(stop)
@@ -119,6 +145,48 @@ def test_an_argument_with_the_text_of_the_stop_token_is_learned_as_text(kind: To
     assert asked.startswith(request.content)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_that_steer_a_chat_are_told_from_words(kind: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    controls = control_tokens(tokenizer)
+    assert set(tokenizer.all_special_tokens) <= set(controls)
+    if kind.startswith("marked"):
+        assert {*MARKS, "<tool_call>"} <= set(controls) and not set(WORDS) & set(controls)
+        places = places_of(tokenizer, "the kitchen light <think> of a <table>")
+        ids = encode(tokenizer, "the kitchen light <think> of a <table>", places)[0]
+        assert all(ids.count(tokenizer.convert_tokens_to_ids(word)) == 1 for word in ("kitchen light", "<table>"))
+
+
+def test_a_mark_of_the_template_alone_steers_a_chat_only_with_that_template() -> None:
+    tokenizer = tiny_tokenizer("qwen")
+    tokenizer.add_tokens(["<turn:own>"])
+    assert "<turn:own>" not in control_tokens(tokenizer)
+    tokenizer.chat_template = "<turn:own>" + str(tokenizer.chat_template)
+    assert "<turn:own>" in control_tokens(tokenizer)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_and_evaluation_read_the_text_of_any_control_token_alike(kind: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    plain = render_example(tokenizer, [Message(role="user", content="a"), _note("one")], [SPEC], "full")
+    for token in control_tokens(tokenizer):
+        if token == tokenizer.unk_token:
+            continue
+        request = Message(role="user", content=f"keep one{token}two")
+        answer = _note(f"one{token}two {token}")
+        example = render_example(tokenizer, [request, answer], [SPEC], "full")
+        assert example.prompt_ids == render_prompt(tokenizer, [request], [SPEC], "full")
+        assert counts(tokenizer, example.prompt_ids) == counts(tokenizer, plain.prompt_ids)
+        assert counts(tokenizer, example.completion_ids) == counts(tokenizer, plain.completion_ids)
+        if kind in BYTES:
+            assert answer_text(tokenizer, example.completion_ids) == example.completion_text
+            assert request.content in answer_text(tokenizer, example.prompt_ids)
+
+
+def _note(text: str) -> Message:
+    return Message.calling([ToolCall(name="keep_note", arguments={"text": text})])
+
+
 def test_what_a_template_wrote_stays_a_token() -> None:
     tokenizer = TOKENIZERS["chatml"]
     text = "<|im_end|>"
@@ -135,6 +203,14 @@ def test_a_reader_with_other_control_tokens_has_them_quoted_too() -> None:
     example = render_example(tokenizer, [request, answer], [SPEC], "full", readers=[reader])
     body = example.completion_text.removesuffix(tokenizer.convert_ids_to_tokens(example.completion_ids[-1]))
     assert not any(counts(reader, encode(reader, body, example.quoted)[0]))
+
+
+def test_a_tokenizer_that_reads_a_token_only_behind_a_space_is_refused() -> None:
+    tokenizer = tiny_tokenizer("metaspace")
+    tokenizer.add_tokens([AddedToken(mark, normalized=True) for mark in ("<think>", "</think>")])
+    text = "x<think></think>"
+    with pytest.raises(ModelError, match="does not read one wherever it is written"):
+        encode(tokenizer, text, places_of(tokenizer, text)[:1])
 
 
 def test_a_template_that_changes_such_texts_is_refused() -> None:

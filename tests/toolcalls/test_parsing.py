@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 import time
 
 import pytest
@@ -7,7 +8,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fcdistill.records import ToolCall
-from fcdistill.toolcalls.parsing import call_spans, class_spans, is_complete, parse_output, render_calls
+from fcdistill.toolcalls.parsing import (
+    call_spans,
+    class_spans,
+    is_complete,
+    markup_spans,
+    parse_output,
+    render_calls,
+)
 
 DIALECTS = ("hermes", "llama3", "mistral", "json", "fenced")
 """Those that can write any name and any arguments."""
@@ -336,3 +344,19 @@ def test_what_can_not_be_read_has_no_span_of_a_call() -> None:
     text = 'Sure: {"name": "a", "arguments": {}} <tool_call>\n{"name": "b", "arguments": {"x": NaN}}\n</tool_call>'
     assert [text[start:end] for start, end, _ in call_spans(text)] == ['{"name": "a", "arguments": {}}']
     assert call_spans("I can't do that.") == []
+
+
+MARKUP = [
+    ("Which room?", []),
+    ('<tool_call>\n{"name": "f", "arguments": {"a": "<tool_call>"}}\n</tool_call>', ["<tool_call>", "</tool_call>"]),
+    ("<think>\nOr <tool_call>?\n</think>\n\nNo.", ["<think>", "</think>"]),
+    ("Or <tool_call>?\n</think>\n\nNo.", ["</think>"]),
+    ('<tool_call>\n{"name": "f", "arguments": {"a": "<tool_call>', ["<tool_call>"]),
+    ("<think>\nOr", ["<think>"]),
+]
+
+
+@pytest.mark.parametrize(("text", "marks"), MARKUP)
+def test_what_frames_calls_and_thoughts_is_told_from_what_stands_in_them(text: str, marks: list[str]) -> None:
+    framing = [text[start:end] for start, end in markup_spans(text, expected="hermes")]
+    assert [tag for each in framing for tag in re.findall(r"</?(?:tool_call|think)>", each)] == marks

@@ -121,6 +121,14 @@ def test_trl_rows_hold_messages_with_argument_objects_and_tools() -> None:
     assert [tool["function"]["name"] for tool in first["tools"]] == list(catalog().by_name)
 
 
+def test_a_thought_has_the_name_in_trl_rows_by_which_templates_ask_for_it() -> None:
+    answer = TRACES[0].answer.model_copy(update={"reasoning": "Seven, then."})
+    trace = TRACES[0].model_copy(update={"messages": (*TRACES[0].messages[:-1], answer)})
+    (row,) = export_rows([trace], "trl")
+    assert row["messages"][-1]["reasoning_content"] == "Seven, then." and "reasoning" not in row["messages"][-1]
+    assert list(export_rows([trace], "openai-finetune")) == rows("openai-finetune")[:1]
+
+
 def test_trl_rows_load_line_by_line_without_arguments_that_nobody_gave(tmp_path: Path) -> None:
     from datasets import load_dataset
 

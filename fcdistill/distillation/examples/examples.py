@@ -7,6 +7,7 @@ models and losses are not known here.
 
 import contextlib
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -31,6 +32,7 @@ __all__ = [
     "Side",
     "alignment_statistics",
     "call_validators",
+    "class_counts",
     "drop_long",
     "drop_unseen_removals",
     "length_statistics",
@@ -63,6 +65,8 @@ class Example:
     """What the completion says, without the stop token."""
     quoted: tuple[int, ...] = ()
     """Places of `text` at which the text of a control token, of either tokenizer, is text."""
+    has_thought: bool = False
+    """Whether the completion tells a thought; an empty one is none."""
 
     @property
     def teacher_completion(self) -> tuple[int, ...]:
@@ -112,6 +116,7 @@ def render_traces(
     pairs: StringPairs | None = None,
     teacher_examples: Sequence[WorkedExample] = (),
     teacher_style: ToolsInPrompt = "full",
+    keep_thinking: bool = False,
 ) -> list[Example]:
     """Render traces with the renderer that evaluation uses.
 
@@ -123,6 +128,7 @@ def render_traces(
         pairs: the two tokenizers, where the teacher's is another one.
         teacher_examples: worked examples that the teacher alone reads.
         teacher_style: how the teacher's prompt shows the tools.
+        keep_thinking: whether answers begin with what was thought before them.
 
     Raises:
         DataError: an answer's text is not the same for both tokenizers.
@@ -135,7 +141,9 @@ def render_traces(
     examples = []
     for trace in traces:
         with _named(trace):
-            rendered = render_example(student, trace.messages, trace.specs, style, readers=readers)
+            rendered = render_example(
+                student, trace.messages, trace.specs, style, readers=readers, keep_thinking=keep_thinking
+            )
             teacher_prompt: tuple[int, ...] = ()
             alignment = None
             num_request_tokens = len(rendered.prompt_ids) - rendered.request_start
@@ -159,6 +167,7 @@ def render_traces(
                 alignment=alignment,
                 text=rendered.completion_text.removesuffix(student.convert_ids_to_tokens(rendered.completion_ids[-1])),
                 quoted=rendered.quoted,
+                has_thought=keep_thinking and bool(trace.answer.reasoning.strip()),
             )
         )
     return examples
@@ -268,6 +277,12 @@ def length_statistics(examples: Sequence[Example]) -> dict[str, dict[str, int]]:
         "completion_tokens": [len(example.completion) for example in examples],
     }
     return {name: _quantiles(sorted(lengths)) for name, lengths in sides.items()}
+
+
+def class_counts(examples: Sequence[Example]) -> dict[str, int]:
+    """The student's completion tokens by their class; classes that none has are absent."""
+    counts = Counter(index for example in examples for index in example.classes)
+    return {name: counts[index] for index, name in enumerate(CLASS_NAMES) if counts[index]}
 
 
 def _quantiles(lengths: list[int]) -> dict[str, int]:

@@ -247,7 +247,7 @@ def _student_need(config: TrainConfig, skeleton: PreTrainedModel, weights_are_he
     if isinstance(config.tuning, LoraTuning):
         with torch.device("meta"):
             token_ids = trained_token_ids(
-                load_tokenizer(config.student.model, config.student, thinks=False), config.tuning
+                load_tokenizer(config.student.model, config.student, thinks=config.keep_thinking), config.tuning
             )
             num_trained = trained_parameters(apply_lora(skeleton, config.tuning, token_ids))
     elif config.dtype == "bfloat16":

@@ -178,9 +178,12 @@ class _Importer:
 
     def _take(self, answer: RecordedAnswer, identity: str) -> None:
         verdict = answer.judged(trust_no_call=self.trust_no_call)
+        output = answer.step.output
         message = Message(role="assistant", content=answer.step.turn.text)
-        if verdict.calls and not answer.step.output.errors:
-            message = Message.calling(verdict.calls)
+        if verdict.calls and not output.errors:
+            message = Message.calling(verdict.calls, reasoning=output.thought)
+        elif output.thought and output.text and not (output.calls or output.errors):
+            message = Message(role="assistant", content=output.text, reasoning=output.thought)
         context = answer.context or [Message(role="user")]  # a trace has no fewer than two messages
         self._judge(identity, [*context, message], answer.model, answer.verifier.catalog, verdict.checks)
 

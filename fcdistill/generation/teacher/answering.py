@@ -123,4 +123,8 @@ def _judge_answer(draft: Draft, completion: Completion, verifier: Verifier) -> N
     draft.checks += verdict.checks
     is_call = bool(verdict.calls)
     said = completion.text if output.errors else output.text  # what can't be read stays as it was written
-    draft.answer = Message.calling(verdict.calls) if is_call else Message(role="assistant", content=said)
+    draft.answer = (
+        Message.calling(verdict.calls, reasoning=output.thought)
+        if is_call
+        else Message(role="assistant", content=said, reasoning="" if output.errors else output.thought)
+    )

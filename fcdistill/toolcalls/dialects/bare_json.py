@@ -83,7 +83,8 @@ def _read_fence(source: Source, start: int) -> Found:
     if values and values[-1].complete and text.startswith("```", position):
         return one_region("fenced", start, position + 3, attempts) if tries else ([], position + 3)
     close = text.find("```", items[-1].span[1] if items else body)
-    if tries and close < 0:
+    is_cut = bool(values) and values[-1].at_text_end  # a fence that stands in between is part of a string
+    if tries and (close < 0 or is_cut):
         error = attempt_error("unclosed", (start, len(text)))
         return [Region(start, len(text), "fenced", error=error)], len(text)
     if tries:
@@ -106,4 +107,4 @@ def _write_fenced(calls: Sequence[ToolCall]) -> str:
 
 
 BARE_JSON = Dialect(name="json", openings=(), pattern=_OBJECT, read=_read_bare, write=_write_bare)
-FENCED = Dialect(name="fenced", openings=("```",), read=_read_fence, write=_write_fenced)
+FENCED = Dialect(name="fenced", openings=("```",), read=_read_fence, write=_write_fenced, closing="```")

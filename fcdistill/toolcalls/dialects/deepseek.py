@@ -73,6 +73,7 @@ DEEPSEEK_V3 = Dialect(
     openings=(_V3.opening,),
     read=partial(read_named, marks=_V3),
     write=partial(write_named, marks=_V3),
+    closing=_V3.closing,
     servers=ServerParsers(vllm="deepseek_v3", sglang="deepseekv3"),
 )
 DEEPSEEK_V31 = Dialect(
@@ -80,6 +81,7 @@ DEEPSEEK_V31 = Dialect(
     openings=(_V31.opening,),
     read=_read_v31,
     write=partial(write_named, marks=_V31),
+    closing=_V31.closing,
     servers=ServerParsers(vllm="deepseek_v31", sglang="deepseekv31"),
 )
 DEEPSEEK_V32 = Dialect(
@@ -87,6 +89,7 @@ DEEPSEEK_V32 = Dialect(
     openings=(_V32.opening,),
     read=partial(read_tagged, tags=_V32),
     write=partial(write_tagged, tags=_V32),
+    closing=_V32.closing,
     syntax="xml",
     servers=ServerParsers(vllm="deepseek_v32", sglang="deepseekv32"),
     tags=_V32,
@@ -96,6 +99,7 @@ DEEPSEEK_V4 = Dialect(
     openings=(_V4.opening,),
     read=partial(read_tagged, tags=_V4),
     write=partial(write_tagged, tags=_V4),
+    closing=_V4.closing,
     syntax="xml",
     servers=ServerParsers(vllm="deepseek_v4", sglang="deepseekv4"),
     tags=_V4,

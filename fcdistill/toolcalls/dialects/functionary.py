@@ -29,4 +29,5 @@ FUNCTIONARY = Dialect(
     openings=("<function=",),
     read=partial(read_named, marks=_MARKS),
     write=partial(write_named, marks=_MARKS),
+    closing=_MARKS.write_end,
 )

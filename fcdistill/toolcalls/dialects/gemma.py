@@ -27,6 +27,7 @@ _CALL = re.compile(r"\s*call:\s*(?P<name>[^{}\s]{1,256})\s*(?=\{)")
 def _notation(quote: str) -> Notation:
     return Notation(
         string=re.compile(f"{re.escape(quote)}(.*?){re.escape(quote)}", re.DOTALL),
+        quotes=(quote,),
         decode=str,
         encode=lambda text: f"{quote}{text}{quote}",
         words={"true": True, "false": False, "null": None, "True": True, "False": False, "None": None},
@@ -86,6 +87,7 @@ FUNCTION_GEMMA = Dialect(
         notation=_FUNCTION_GEMMA,
     ),
     write=partial(_write, opening="<start_function_call>", closing="<end_function_call>", notation=_FUNCTION_GEMMA),
+    closing="<end_function_call>",
     syntax="bare",
     servers=ServerParsers(vllm="functiongemma"),
     quote=_ESCAPE,
@@ -95,6 +97,7 @@ GEMMA4 = Dialect(
     openings=("<|tool_call>",),
     read=partial(_read, dialect="gemma4", opening="<|tool_call>", closing="<tool_call|>", notation=_GEMMA4),
     write=partial(_write, opening="<|tool_call>", closing="<tool_call|>", notation=_GEMMA4),
+    closing="<tool_call|>",
     syntax="bare",
     servers=ServerParsers(vllm="gemma4", sglang="gemma4"),
     quote=_QUOTE,

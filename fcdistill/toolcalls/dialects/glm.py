@@ -36,6 +36,7 @@ GLM = Dialect(
     openings=("<tool_call>",),
     read=partial(read_tagged, tags=_TAGS),
     write=partial(write_tagged, tags=_TAGS),
+    closing=_TAGS.closing,
     syntax="xml",
     servers=ServerParsers(vllm="glm45", sglang="glm45"),
     tags=_TAGS,

@@ -51,7 +51,7 @@ def _read(source: Source, start: int) -> Found:
         value = lex(text, begin) if text.startswith("{", begin) else None
         end = closed.end() if closed else len(text)
         at_end = begin == len(text) or (value is not None and value.at_text_end)
-        return one_region(_NAME, start, end, kind="unclosed" if at_end and not closed else "invalid_json")
+        return one_region(_NAME, start, end, kind="unclosed" if at_end else "invalid_json")
     name = head.span("second") if head["second"] else head.span("first")
     if recipient.startswith("functions."):
         name = (name[0] + len("functions."), name[1])
@@ -63,6 +63,7 @@ def _read(source: Source, start: int) -> Found:
     if end == len(text) and not source.truncated:
         return one_region(_NAME, start, end, [attempt])
     kind = "unclosed" if end == len(text) else "invalid_json"
+    closed = _END.search(text, end)  # a mark before is part of a text
     return one_region(_NAME, start, closed.end() if closed else len(text), kind=kind)
 
 
@@ -80,5 +81,6 @@ HARMONY = Dialect(
     beginning=r"\s*to=[\w.\-]+(?=\s*<\|channel\|>)",
     read=_read,
     write=_write,
+    closing="<|call|>",
     servers=ServerParsers(vllm="openai", sglang="gpt-oss"),
 )

@@ -57,5 +57,6 @@ HERMES = Dialect(
     openings=(OPEN_TAG,),
     read=_read,
     write=_write,
+    closing=CLOSE_TAG,
     servers=ServerParsers(vllm="hermes", sglang="qwen25"),
 )

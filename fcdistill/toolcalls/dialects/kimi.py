@@ -31,5 +31,6 @@ KIMI_K2 = Dialect(
     openings=(_MARKS.opening,),
     read=partial(read_named, marks=_MARKS),
     write=partial(write_named, marks=_MARKS),
+    closing=_MARKS.closing,
     servers=ServerParsers(vllm="kimi_k2", sglang="kimi_k2"),
 )

@@ -124,7 +124,7 @@ def _object(call: ToolCall, number: int, marks: _Marks) -> dict[str, object]:
 
 def _dialect(marks: _Marks, servers: ServerParsers, openings: tuple[str, ...] = ()) -> Dialect:
     read, write = partial(_read, marks=marks), partial(_write, marks=marks)
-    return Dialect(marks.dialect, openings or (marks.opening,), read, write, servers=servers)
+    return Dialect(marks.dialect, openings or (marks.opening,), read, write, closing=marks.closing, servers=servers)
 
 
 def _read_cohere(source: Source, start: int) -> Found:
@@ -153,6 +153,7 @@ COHERE = Dialect(
     openings=("<|START_ACTION|>", *_COHERE_PROSE),
     read=_read_cohere,
     write=partial(_write, marks=_COHERE),
+    closing=_COHERE.closing,
     servers=ServerParsers("cohere_command3", "cohere_command4"),
 )
 APERTUS = _dialect(

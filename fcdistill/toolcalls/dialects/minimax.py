@@ -37,6 +37,7 @@ MINIMAX_M2 = Dialect(
     openings=("<minimax:tool_call>", "<invoke name="),
     read=partial(read_tagged, tags=_M2),
     write=partial(write_tagged, tags=_M2),
+    closing=_M2.closing,
     syntax="xml",
     servers=ServerParsers(vllm="minimax_m2", sglang="minimax-m2"),
     tags=_M2,

@@ -133,8 +133,9 @@ def _marked(name: str, opening: str, closing: str, servers: ServerParsers, *, is
         if error is not None and error.at_text_end and attempts and not has_brackets and not source.truncated:
             return one_region(name, start, len(text), attempts)  # the closing token ended the answer
         if error is not None:
-            close = source.find(closing, error.position)
-            end = close + len(closing) if close < len(text) else len(text)
+            # A closing mark behind a text that is left open is part of it.
+            close = len(text) if error.at_text_end else source.find(closing, error.position)
+            end = min(close + len(closing), len(text))
             return one_region(name, start, end, attempts, error.kind, str(error))
         end = source.skip_space(end + has_brackets)
         if text.startswith(closing, end):
@@ -147,7 +148,7 @@ def _marked(name: str, opening: str, closing: str, servers: ServerParsers, *, is
         inner = _write(calls) if is_list else "\n".join(map(_call_text, calls))
         return f"{opening}{inner}{closing}" if calls else ""
 
-    return Dialect(name, (opening,), read, write, syntax="python", servers=servers)
+    return Dialect(name, (opening,), read, write, closing=closing, syntax="python", servers=servers)
 
 
 def _write(calls: Sequence[ToolCall]) -> str:

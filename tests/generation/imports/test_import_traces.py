@@ -73,6 +73,28 @@ def test_a_logged_completion_becomes_a_trace_of_the_model_that_answered(tmp_path
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["status"] == "complete"
 
 
+CALL_TEXT = '<tool_call>\n{"name": "set_light", "arguments": {"room": "kitchen", "state": "off"}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("answer", "reasoning"),
+    [
+        (light() | {"reasoning_content": "It is on."}, "It is on."),
+        (light() | {"content": "<think>\nIt is on.\n</think>"}, "It is on."),
+        ({"role": "assistant", "content": f"<think>It is on.</think>\n{CALL_TEXT}"}, "It is on."),
+        ({"role": "assistant", "content": CALL_TEXT, "reasoning": "It is on."}, "It is on."),
+        ({"role": "assistant", "content": "Which one?", "reasoning_content": "Two rooms."}, "Two rooms."),
+        ({"role": "assistant", "content": "<think>Two rooms.</think>Which one?"}, "Two rooms."),
+    ],
+)
+def test_what_the_recorded_model_thought_is_kept(tmp_path: Path, answer: dict[str, Any], reasoning: str) -> None:
+    row = chat_row(user("Kitchen light off."), answers=[answer])
+    (trace,) = Imported(tmp_path, [row], "openai-chat", trust_no_call=True).traces
+    called = trace.answer.calls == (ToolCall(name="set_light", arguments=LIGHT),)
+    assert (trace.answer.content, called) in (("", True), ("Which one?", False))
+    assert trace.answer.reasoning == reasoning
+
+
 @pytest.mark.parametrize(
     ("answer", "choice", "check", "detail"),
     [

@@ -95,6 +95,15 @@ def test_a_single_answer_is_asked_for_as_ever(tmp_path: Path) -> None:
     assert teacher.asked == ["request-first-a"] and stats.votes == {} and "vote" not in stats.stages
 
 
+def test_what_the_teacher_thought_is_kept_beside_its_calls(tmp_path: Path) -> None:
+    teacher = Teacher(lambda request, attempt: f"<think>\nThe kitchen, then.\n</think>\n\n{hermes(ON)}")
+    made = config(tmp_path / "out", seeds=seeds_file(tmp_path / "s.jsonl", ("a", "kitchen light on", "simple")))
+    run_generation(made, teacher.opened, catalog())
+    assert [(trace.answer.calls, trace.answer.reasoning) for trace in traces(tmp_path / "out")] == [
+        ((ON,), "The kitchen, then.")
+    ]
+
+
 def test_all_tokens_of_several_answers_count(tmp_path: Path) -> None:
     teacher = Teacher(lambda request, attempt: hermes(ON))
     seeds = seeds_file(tmp_path / "s.jsonl", ("a", "kitchen light on", "simple"))

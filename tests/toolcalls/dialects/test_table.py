@@ -12,6 +12,7 @@ from fcdistill.records import ToolCall
 from fcdistill.toolcalls.dialect import Source
 from fcdistill.toolcalls.dialects.table import DIALECTS
 from fcdistill.toolcalls.parsing import call_spans, class_spans, is_complete, parse_output, render_calls
+from fcdistill.toolcalls.thinking import OPENINGS
 from tests.toolcalls.dialects.beacons import TOOLS, TWO, calls
 
 ALL = sorted(DIALECTS)
@@ -89,6 +90,44 @@ def test_decoding_goes_on_until_prose_follows(dialect: str) -> None:
     assert is_complete(text + "\nThe beacon", expected=dialect)
 
 
+MARKS = sorted({mark for each in DIALECTS.values() for mark in (*each.openings, each.closing)} | {*OPENINGS} - {""})
+marked_texts = st.lists(st.sampled_from([*MARKS, *OPENINGS.values(), "a ", "\n", "{", "]", '"', "'"]), max_size=4)
+marked_calls = st.builds(
+    lambda label, tag: ToolCall(name="set_beacon", arguments={"label": "".join(label), "tags": ["".join(tag)]}),
+    marked_texts,
+    marked_texts,
+)
+
+
+@pytest.mark.parametrize("dialect", ALL)
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_an_answer_that_is_cut_anywhere_is_not_complete(dialect: str, data: st.DataObject) -> None:
+    """Character by character, as where its marks are several tokens; texts with marks where a format can quote them."""
+    can_quote = DIALECTS[dialect].syntax in ("json", "python")
+    answer = data.draw(st.lists(st.one_of(calls, marked_calls) if can_quote else calls, min_size=1, max_size=2))
+    before = data.draw(st.sampled_from(["", "I do that now.\n", "<think>\nPerhaps.\n</think>\n\n"]))
+    expected = data.draw(st.sampled_from([dialect, None]))
+    text = before + render_calls(answer, dialect)
+    assert [end for end in range(len(text) + 1) if is_complete(text[:end], expected=expected)] == []
+
+
+@pytest.mark.parametrize("dialect", ALL)
+def test_the_closing_mark_stands_behind_the_last_call(dialect: str) -> None:
+    text, closing = render_calls(TWO, dialect), DIALECTS[dialect].closing
+    assert text.endswith(closing or ("]", "}", "<|call|>"))
+
+
+# A broken call of Functionary's has no end: its mark closes no block.
+@pytest.mark.parametrize("dialect", [name for name in ALL if DIALECTS[name].closing and name != "functionary"])
+def test_a_call_that_cannot_be_read_is_complete_once_its_mark_has_closed_it(dialect: str) -> None:
+    text, closing = render_calls(TWO[:1], dialect), DIALECTS[dialect].closing
+    broken = text.replace("set_beacon", "", 1)
+    assert is_complete(f"{broken}\nThe beacon", expected=dialect)
+    for end in range(1, len(closing)):
+        assert not is_complete(broken[:-end], expected=dialect)
+
+
 FRAGMENTS = [
     *(opening for dialect in DIALECTS.values() for opening in dialect.openings),
     *(
@@ -135,7 +174,7 @@ FRAGMENTS = [
 
 
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_text_is_read(text: str) -> None:
     for truncated in (False, True):
         output = parse_output(text, TOOLS, truncated=truncated)
