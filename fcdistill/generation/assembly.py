@@ -13,6 +13,7 @@ from fcdistill.generation.context import GenerationContext
 from fcdistill.generation.dataset.collection import Collection, Tally, count_generation
 from fcdistill.generation.dataset.coverage import count_cells, count_filled
 from fcdistill.generation.dataset.dedupe import NearDuplicates
+from fcdistill.generation.dataset.diversity import measure_diversity
 from fcdistill.generation.dataset.reuse import REUSED
 from fcdistill.generation.dataset.turns import conversation, conversation_key, earlier_steps, merge_groups
 from fcdistill.generation.derive.clarify_followups import answer_questions
@@ -28,6 +29,7 @@ from fcdistill.generation.verification.verifier import without_arguments
 from fcdistill.records import (
     Check,
     DedupeReport,
+    Diversity,
     GenerationStats,
     Message,
     ModelRef,
@@ -104,7 +106,8 @@ class Assembly:
                         decide(judged, failed)
             write_jsonl(out / "traces.jsonl", merge_groups(kept, _groups_of_steps))
             write_jsonl(out / "rejects.jsonl", rejects)
-        return self._count(out, rounds, tally, last, kept_ids, held, collection.report())
+            diversity = measure_diversity(kept, self.context.catalog)
+        return self._count(out, rounds, tally, last, kept_ids, held, collection.report(), diversity)
 
     def finish_shard(self, directory: Path, rounds: Sequence[Round]) -> GenerationStats:
         """Write and return the counts of a shard, in which all that passed its own checks counts as kept."""
@@ -114,7 +117,7 @@ class Assembly:
                 trace = self.outcomes.read(last[item.id]).candidate
                 tally.decided(trace, _failed(trace))
         passed = {entry.id for entry in last.values() if not entry.failed}
-        return self._count(directory, rounds, tally, last, passed, held=set(), dedupe=None)
+        return self._count(directory, rounds, tally, last, passed, held=set(), dedupe=None, diversity={})
 
     def _count(
         self,
@@ -125,6 +128,7 @@ class Assembly:
         kept_ids: Set[str],
         held: Set[str],
         dedupe: DedupeReport | None,
+        diversity: Mapping[str, Diversity],
     ) -> GenerationStats:
         catalog, places = self.context.catalog, self.context.recorded.places
         plan = self._settled_plan(last, held)
@@ -137,7 +141,7 @@ class Assembly:
         is_shard = self.context.config.shard is not None
         unasked = 0 if is_shard else sum(identity not in last for identity in standing.values())
         counted = count_rounds(rounds, self.outcomes.entries, kept_ids)
-        stats = stats.model_copy(update={"rounds": counted, "unasked": unasked})
+        stats = stats.model_copy(update={"rounds": counted, "unasked": unasked, "diversity": diversity})
         write_json(directory / "stats.json", stats.model_dump(mode="json"))
         return stats
 

@@ -20,6 +20,7 @@ __all__ = [
     "CellCoverage",
     "Check",
     "DedupeReport",
+    "Diversity",
     "GenerationStats",
     "Outcome",
     "PlannedKept",
@@ -164,6 +165,18 @@ class SourceYield(PlannedKept):
     """Cells of the plan of which it gave a kept trace."""
 
 
+class Diversity(Frozen):
+    """How varied the kept requests of a source are; a figure that can't be measured is null."""
+
+    requests: int
+    wordings_per_value: float | None
+    """Mean number of distinct requests for a value of an enum or boolean argument."""
+    type_token_ratio: float | None
+    """Distinct words among all words of the requests; it falls as requests become more."""
+    self_similarity: float | None
+    """Mean Jaccard similarity of the words of each request and of its nearest neighbour, of at most 500 requests."""
+
+
 class RoundYield(Frozen):
     """What one teacher made in one round."""
 
@@ -244,6 +257,8 @@ class GenerationStats(Record):
     stages: dict[str, StageCount]
     """Per check, over all attempts."""
     by_source: dict[str, SourceYield]
+    diversity: dict[str, Diversity] = Field(default_factory=dict)
+    """Of the kept requests, by source; empty in a shard's counts."""
     by_category: dict[str, PlannedKept]
     calls_by_tool: dict[str, int]
     """Calls in kept traces; a tool that stays at 0 was not covered."""

@@ -177,6 +177,13 @@ def render_generation(stats: GenerationStats) -> Group:
     ]
     head = ("", "planned\nor read", "kept", "cells\nfilled", "rejected")
     parts.append(rich_table("Sources", head, sources, texts=(0, 4)))
+    if stats.diversity:
+        varied = [
+            (name, *map(_figure, (found.wordings_per_value, found.type_token_ratio, found.self_similarity)))
+            for name, found in stats.diversity.items()
+        ]
+        figures = ("", "wordings\nper value", "type-token\nratio", "self-\nsimilarity")
+        parts.append(rich_table("Diversity of kept requests", figures, varied))
     categories = [(name, str(count.planned), str(count.kept)) for name, count in stats.by_category.items()]
     parts.append(rich_table("Categories", ("", "planned", "kept"), categories))
     if any(each.round > 1 for each in stats.rounds):
@@ -191,6 +198,10 @@ def render_generation(stats: GenerationStats) -> Group:
     if stats.dedupe is not None:
         parts += render_repetitions(stats.dedupe)
     return Group(*parts)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def render_comparison(rows: Sequence[tuple[str, Report]]) -> Table:
