@@ -36,17 +36,18 @@ FLAGS: "dict[Section, tuple[str, ...]]" = {
         "gate.alpha",
         "gate.allow_mismatch",
     ),
-    "generate": ("skip_invalid", "shard", "rounds", "ray"),
+    "generate": ("skip_invalid", "recorded", "shard", "rounds", "ray"),
 }
 """By section, the fields that have a flag: `model.batch_size` has `--batch-size`."""
 
 
 def given_flags(section: "Section", parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of the flags that were given, by the dotted names of their fields.
+    """The values of the flags that were given, by the dotted names of their fields; a flag that repeats gives a list.
 
     Args:
         section: the section that the command reads.
-        parameters: of the command, by name; None where one is not given.
+        parameters: of the command, by name; None, or no values, where one is not given.
     """
     values = {field: parameters[field.rpartition(".")[2]] for field in FLAGS[section]}
-    return {field: value for field, value in values.items() if value is not None}
+    given = {field: list(value) if isinstance(value, tuple) else value for field, value in values.items()}
+    return {field: value for field, value in given.items() if value is not None and value != []}

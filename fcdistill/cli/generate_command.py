@@ -31,6 +31,13 @@ def generate(
     context: typer.Context,
     config: ConfigPath,
     overrides: Overrides = None,
+    recorded: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Recorded answers: logs as `traces import` reads them, or worked examples; may be repeated.",
+        ),
+    ] = None,
     shard: Annotated[
         str | None,
         typer.Option(metavar="I/N", help="Only the I-th of N parts of the work; run without it after the last one."),
@@ -84,12 +91,12 @@ def _run(
     from fcdistill.generation.pipeline import run_generation
     from fcdistill.tools.catalog import load_catalog
 
-    judge = settings.judge
+    judge, teacher = settings.judge, settings.teacher
     catalog = load_catalog(str(settings.tools), skip_invalid=settings.skip_invalid)
     print_notes(catalog.notes)
     return run_generation(
         settings,
-        lambda: opened(settings.teacher),
+        (lambda: opened(teacher)) if teacher else None,
         catalog,
         judge=(lambda: opened(judge)) if judge else None,
         adapted=lambda number, traces: _adapted(settings, number, traces),

@@ -34,6 +34,7 @@ class _SourceFormat(enum.StrEnum):
     XLAM = "xlam"
     SHAREGPT = "sharegpt"
     OPENAI_MESSAGES = "openai-messages"
+    WORKED_EXAMPLES = "worked-examples"
 
 
 def traces_check(

@@ -31,6 +31,20 @@ NEAR_DUPLICATE_JACCARD = 0.7
 _GIB = 1024**3
 
 
+def _asking(run: "GenerateConfig") -> list[str]:
+    """The fields that are set to what only a teacher can do, each with its value."""
+    values = {
+        "rounds": run.rounds > 1 and run.rounds,
+        "shard": run.shard,
+        "ray": run.ray,
+        "num_votes": run.num_votes > 1 and run.num_votes,
+        "blind_answers": run.blind_answers,
+        "constrained": run.constrained,
+        "judge": run.judge is not None and run.judge.backend,
+    }
+    return [f"{name} ({str(value).lower()})" for name, value in values.items() if value]
+
+
 class ExecutorConfig(ConfigModel):
     """The user's own function, which carries out the calls of a candidate in a process of its own."""
 
@@ -53,8 +67,19 @@ class ExecutorConfig(ConfigModel):
 
 _GENERATE_RULES: tuple[Rule["GenerateConfig"], ...] = (
     Rule(
-        lambda run: run.constrained and not is_constrainable(run.teacher),
-        lambda run: why_not_constrainable(run.teacher),
+        lambda run: run.teacher is None and not run.recorded,
+        "teacher: required and not given; only recorded answers (recorded) make traces without one",
+    ),
+    Rule(
+        lambda run: run.teacher is None and bool(_asking(run)),
+        lambda run: (
+            f"there is no teacher, and {' and '.join(_asking(run))} would ask one: name a teacher, or unset "
+            + ("them" if len(_asking(run)) > 1 else "it")
+        ),
+    ),
+    Rule(
+        lambda run: run.teacher is not None and run.constrained and not is_constrainable(run.teacher),
+        lambda run: why_not_constrainable(run.teacher) if run.teacher is not None else "",
     ),
     Rule(
         lambda run: run.num_votes > 1 and not run.sampling_temperature,
@@ -83,8 +108,8 @@ _GENERATE_RULES: tuple[Rule["GenerateConfig"], ...] = (
     Rule(
         lambda run: run.rounds > 1 and not isinstance(run.teacher, LocalBackendConfig),
         lambda run: (
-            f"rounds is {run.rounds}, but teacher.backend is {run.teacher.backend}, and only a model that runs "
-            "here can learn between rounds: set rounds to 1, or name a local teacher"
+            f"rounds is {run.rounds}, but teacher.backend is {getattr(run.teacher, 'backend', None)}, and only a model "
+            "that runs here can learn between rounds: set rounds to 1, or name a local teacher"
         ),
     ),
     Rule(
@@ -105,7 +130,14 @@ class GenerateConfig(ConfigModel):
     tools: Path = Field(description="Tool catalogue: JSON as OpenAI, MCP, Anthropic, Gemini or Bedrock have it.")
     skip_invalid: StrictBool = Field(False, description="Leave out tools that can't be used, each with a note.")
     out: Path = Field(description="Output directory.")
-    teacher: BackendConfig
+    teacher: BackendConfig | None = Field(
+        None, description="Who is asked; unset: nobody, and recorded answers are all there is."
+    )
+    recorded: tuple[Path, ...] = Field(
+        (),
+        description="Files of recorded answers: logs as `traces import` reads them, or worked examples. They take "
+        "their places in the plan, and the teacher is asked for the rest.",
+    )
     seeds: Path | None = Field(None, description="JSONL of unlabelled user requests for the request-first source.")
     values: Path | None = Field(None, description="JSON of realistic values and phrases per argument.")
     results: Path | None = Field(

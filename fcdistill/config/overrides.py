@@ -81,6 +81,8 @@ def with_flags(
 
 def _written(field: str, value: Any) -> str:
     """A flag as it was given."""
+    if isinstance(value, list):
+        return " ".join(_written(field, each) for each in value)
     return flag_of(field) if value is True else f"{flag_of(field)} {value}"
 
 
@@ -118,4 +120,10 @@ def _disagrees(said: Any, path: tuple[str, ...], value: Any) -> bool:
         if step not in said:
             return False
         said = said[step]
-    return not (Path(said) == value if isinstance(value, Path) and isinstance(said, str) else said == value)
+    return not _is_same(said, value)
+
+
+def _is_same(said: Any, value: Any) -> bool:
+    if isinstance(value, list):
+        return isinstance(said, list) and len(said) == len(value) and all(map(_is_same, said, value))
+    return bool(Path(said) == value if isinstance(value, Path) and isinstance(said, str) else said == value)

@@ -4,14 +4,16 @@ The files are computed from the journal alone, so that a killed run which finish
 read from disk one at a time: memory holds what tells them apart, and not what they say. Nothing here asks a teacher.
 """
 
+from collections.abc import Collection as Collected
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from fcdistill.generation.context import GenerationContext
 from fcdistill.generation.dataset.collection import Collection, Tally, count_generation
-from fcdistill.generation.dataset.coverage import count_cells
+from fcdistill.generation.dataset.coverage import count_cells, count_filled
 from fcdistill.generation.dataset.dedupe import NearDuplicates
+from fcdistill.generation.dataset.diversity import measure_diversity
 from fcdistill.generation.dataset.reuse import REUSED
 from fcdistill.generation.dataset.turns import conversation, conversation_key, earlier_steps, merge_groups
 from fcdistill.generation.derive.clarify_followups import answer_questions
@@ -27,6 +29,7 @@ from fcdistill.generation.verification.verifier import without_arguments
 from fcdistill.records import (
     Check,
     DedupeReport,
+    Diversity,
     GenerationStats,
     Message,
     ModelRef,
@@ -59,6 +62,19 @@ class Assembly:
         """
         return self._collected(last, Tally())[1]
 
+    def held(self, last: Mapping[str, Entry], refused: Collected[str]) -> set[str]:
+        """The items in whose places recorded answers stand that nothing speaks against.
+
+        Args:
+            last: the attempts to judge, by item.
+            refused: ids of traces that all together refuse.
+        """
+        return {
+            item
+            for item, identity in self.context.recorded.places.items()
+            if identity in last and not last[identity].failed and identity not in refused
+        }
+
     def finish(self, rounds: Sequence[Round]) -> GenerationStats:
         """Judge all traces together, make more of those that stay, write the files, return the counts."""
         out, last, tally = self.context.config.out, self.outcomes.last(), Tally()
@@ -66,7 +82,7 @@ class Assembly:
         with Spool(out, Trace) as kept, Spool(out, Reject) as rejects:
 
             def decide(trace: Trace, failed: Check | None) -> None:
-                tally.decided(trace, kept=failed is None)
+                tally.decided(trace, failed)
                 if failed is None:
                     kept.add(trace)
                     kept_ids.add(trace.id)
@@ -76,8 +92,10 @@ class Assembly:
             collection, refused = self._collected(last, tally)
             for trace in self._given():
                 decide(trace, _failed(trace) or refused.get(trace.id))
-            for item in self.context.plan:
-                trace = self.outcomes.read(last[item.id]).candidate
+            held = self.held(last, refused)
+            asked = (last[item.id] for item in self.context.plan if item.id in last and item.id not in held)
+            for entry in (*self._recorded(last), *asked):
+                trace = self.outcomes.read(entry).candidate
                 decide(trace, _failed(trace) or refused.get(trace.id))
             for further in (self._varied, self._joined, self._clarified, self._steps):
                 with Spool(out, Trace) as made:
@@ -88,15 +106,18 @@ class Assembly:
                         decide(judged, failed)
             write_jsonl(out / "traces.jsonl", merge_groups(kept, _groups_of_steps))
             write_jsonl(out / "rejects.jsonl", rejects)
-        return self._count(out, rounds, tally, last, kept_ids, collection.report())
+            diversity = measure_diversity(kept, self.context.catalog)
+        return self._count(out, rounds, tally, last, kept_ids, held, collection.report(), diversity)
 
     def finish_shard(self, directory: Path, rounds: Sequence[Round]) -> GenerationStats:
         """Write and return the counts of a shard, in which all that passed its own checks counts as kept."""
         last, tally = self.outcomes.last(), Tally()
         for item in self.context.plan:
-            tally.decided(self.outcomes.read(last[item.id]).candidate, kept=not last[item.id].failed)
+            if item.id in last:
+                trace = self.outcomes.read(last[item.id]).candidate
+                tally.decided(trace, _failed(trace))
         passed = {entry.id for entry in last.values() if not entry.failed}
-        return self._count(directory, rounds, tally, last, passed, dedupe=None)
+        return self._count(directory, rounds, tally, last, passed, held=set(), dedupe=None, diversity={})
 
     def _count(
         self,
@@ -105,12 +126,22 @@ class Assembly:
         tally: Tally,
         last: Mapping[str, Entry],
         kept_ids: Set[str],
+        held: Set[str],
         dedupe: DedupeReport | None,
+        diversity: Mapping[str, Diversity],
     ) -> GenerationStats:
-        catalog = self.context.catalog
-        cells = count_cells(self._settled_plan(last), last, kept_ids, catalog)
-        stats = count_generation(tally, self.outcomes, cells, catalog, dedupe)
-        stats = stats.model_copy(update={"rounds": count_rounds(rounds, self.outcomes.entries, kept_ids)})
+        catalog, places = self.context.catalog, self.context.recorded.places
+        plan = self._settled_plan(last, held)
+        standing = {item.id: places[item.id] if item.id in held else item.id for item in plan}
+        cells = count_cells(plan, last, kept_ids, standing, catalog)
+        settled = [item for item in plan if standing[item.id] in kept_ids]
+        sources = ("recorded" if item.id in held else item.source for item in settled)
+        filled = count_filled(zip(settled, sources, strict=True), catalog)
+        stats = count_generation(tally, self.outcomes, cells, filled, catalog, dedupe)
+        is_shard = self.context.config.shard is not None
+        unasked = 0 if is_shard else sum(identity not in last for identity in standing.values())
+        counted = count_rounds(rounds, self.outcomes.entries, kept_ids)
+        stats = stats.model_copy(update={"rounds": counted, "unasked": unasked, "diversity": diversity})
         write_json(directory / "stats.json", stats.model_dump(mode="json"))
         return stats
 
@@ -133,19 +164,25 @@ class Assembly:
         """What passed its own checks, earlier attempts first."""
         yield from self._given()
         entries = (last[item.id] for item in self.context.plan if item.id in last)
-        for entry in sorted(entries, key=lambda entry: entry.attempt):
+        for entry in (*self._recorded(last), *sorted(entries, key=lambda entry: entry.attempt)):
             if not entry.failed:
                 yield self.outcomes.read(entry).candidate
 
-    def _settled_plan(self, last: Mapping[str, Entry]) -> list[PlanItem]:
-        """The plan, with the items whose places earlier traces took as those settle them."""
-        settled = self.context.reused.settled
-        return [settled[item.id] if last[item.id].attempt == REUSED else item for item in self.context.plan]
+    def _recorded(self, last: Mapping[str, Entry]) -> Iterator[Entry]:
+        """The recorded answers, in the order of their files."""
+        return (last[trace.id] for trace in self.context.recorded.candidates if trace.id in last)
+
+    def _settled_plan(self, last: Mapping[str, Entry], held: Set[str]) -> list[PlanItem]:
+        """The plan, with the items whose places traces took that were there already as those settle them."""
+        reused = {item for item, entry in last.items() if entry.attempt == REUSED}
+        settled = {item: settled for item, settled in self.context.reused.settled.items() if item in reused}
+        settled |= {item: settled for item, settled in self.context.recorded.settled.items() if item in held}
+        return [settled.get(item.id, item) for item in self.context.plan]
 
     def _made_here(self) -> list[PlanItem]:
         """The items whose planned calls are those of their traces."""
         last = self.outcomes.last()
-        return [item for item in self.context.plan if last[item.id].attempt != REUSED]
+        return [item for item in self.context.plan if item.id in last and last[item.id].attempt != REUSED]
 
     def _judged(self, trace: Trace, collection: Collection, tally: Tally) -> tuple[Trace, Check | None]:
         """A trace that was made of others, with the verdicts that were still missing, and the check that it failed."""

@@ -11,9 +11,11 @@ from pathlib import Path
 from fcdistill.backends.constrained.call_grammar import require_enforceable
 from fcdistill.config import GenerateConfig
 from fcdistill.errors import DataError
-from fcdistill.generation.dataset.dedupe import Contamination
+from fcdistill.generation.dataset.collection import Collection
+from fcdistill.generation.dataset.dedupe import Contamination, NearDuplicates
 from fcdistill.generation.dataset.reuse import Reused, place_traces, read_reusable
 from fcdistill.generation.execution.executor import Executor
+from fcdistill.generation.imports.recorded_source import Recorded, place_recorded, read_recorded
 from fcdistill.generation.plan.plan import PlanItem, make_plan
 from fcdistill.generation.plan.tool_results import ToolResults, read_results
 from fcdistill.generation.verification.value_book import ValueBook, read_value_book
@@ -38,7 +40,8 @@ class GenerationContext:
         results: what the tools give back.
         examples: the team's own, which are traces too.
         plan: the items that are worked at.
-        reused: earlier traces, in the plan's places and beside it.
+        recorded: recorded answers, and the plan's places that they take.
+        reused: earlier traces, in the plan's other places and beside it.
         verifier: checks what is made.
         contamination: finds wording of eval cases.
         executor: carries out calls, where the config names one; it is started when it is needed.
@@ -50,6 +53,7 @@ class GenerationContext:
     results: ToolResults
     examples: Sequence[WorkedExample]
     plan: Sequence[PlanItem]
+    recorded: Recorded
     reused: Reused
     verifier: Verifier
     contamination: Contamination
@@ -59,7 +63,8 @@ class GenerationContext:
     def files(self) -> list[Path]:
         """All files that were read, but the catalogue."""
         config = self.config
-        optional = (config.values, config.results, config.examples, config.seeds, *config.decontaminate, *config.reuse)
+        several = (*config.recorded, *config.decontaminate, *config.reuse)
+        optional = (config.values, config.results, config.examples, config.seeds, *several)
         return [path for path in optional if path]
 
 
@@ -82,12 +87,22 @@ def read_context(config: GenerateConfig, catalog: Catalog) -> GenerationContext:
     cases = [case for path in config.decontaminate for case in read_jsonl(path, EvalCase, "eval cases")]
     results = read_results(config.results, catalog)
     plan = make_plan(config, catalog, validator, book, seeds, results)
-    if not plan:
+    verifier = Verifier(catalog, validator, book)
+    contamination = Contamination(cases, config.contamination_jaccard)
+    candidates = read_recorded(config.recorded, verifier)
+    if not plan and not candidates:
         raise DataError(
             "there is nothing to generate: no call-first traces are planned and there are no seeds",
-            required="num_call_first above 0, or a seeds file",
+            required="num_call_first above 0, a seeds file, or recorded answers",
             fix="set one of them in the generate section",
         )
+    recorded = place_recorded(
+        plan,
+        candidates,
+        verifier,
+        Collection((), contamination, NearDuplicates(config.near_duplicate_jaccard)),
+    )
+    left = [item for item in plan if item.id not in recorded.places]
     return GenerationContext(
         config=config,
         catalog=catalog,
@@ -95,8 +110,9 @@ def read_context(config: GenerateConfig, catalog: Catalog) -> GenerationContext:
         results=results,
         examples=examples,
         plan=plan,
-        reused=place_traces(plan, read_reusable(config.reuse, catalog, validator), catalog),
-        verifier=Verifier(catalog, validator, book),
-        contamination=Contamination(cases, config.contamination_jaccard),
+        recorded=recorded,
+        reused=place_traces(left, read_reusable(config.reuse, catalog, validator), catalog),
+        verifier=verifier,
+        contamination=contamination,
         executor=Executor(config.executor, catalog.original_names) if config.executor else None,
     )

@@ -64,6 +64,7 @@ class Generator:
         self._examples = context.examples
         self._results = context.results
         self._plan = context.plan
+        self._recorded = context.recorded
         self._executor = context.executor
         self._outcomes = outcomes
         self._assembly = assembly
@@ -124,10 +125,12 @@ class Generator:
         """The fixed chunks of an attempt: what earlier attempts left, items with one kind of prompt together."""
         last = self._outcomes.last(before=attempt)
         refused = {} if self._config.shard else self._assembly.refused(last)
+        held = self._recorded.places if self._config.shard else self._assembly.held(last, refused)
         pending = [
             item
             for item in self._plan
-            if (item.id, attempt) not in self._made_before
+            if item.id not in held
+            and (item.id, attempt) not in self._made_before
             and (
                 item.id not in last
                 or last[item.id].failed
@@ -304,7 +307,10 @@ class Generator:
 
     def _report(self) -> None:
         last = self._outcomes.last()
-        self._on_progress(len(last), len(self._plan), sum(not entry.failed for entry in last.values()))
+        settled = [last[name] for name in (item.id for item in self._plan) if name in last]
+        num_held = sum(item.id in self._recorded.places and item.id not in last for item in self._plan)
+        kept = num_held + sum(not entry.failed for entry in settled)
+        self._on_progress(num_held + len(settled), len(self._plan), kept)
 
 
 def _is_answered(item: PlanItem) -> bool:

@@ -18,7 +18,8 @@ from fcdistill.config import GenerateConfig
 from fcdistill.errors import ConfigError
 from fcdistill.generation.assembly import Assembly
 from fcdistill.generation.context import GenerationContext, read_context
-from fcdistill.generation.dataset.reuse import REUSED
+from fcdistill.generation.dataset.reuse import RECORDED, REUSED
+from fcdistill.generation.execution.executor import execution_checks
 from fcdistill.generation.generator import Generator
 from fcdistill.generation.journal.outcomes import Outcomes
 from fcdistill.generation.journal.plan_shards import JOURNAL, Shard, finished_journals, merge_journals
@@ -34,7 +35,7 @@ _ROUND_TRACES = "traces-round-{}.jsonl"
 
 def run_generation(
     config: GenerateConfig,
-    backend: Callable[[], Backend],
+    backend: Callable[[], Backend] | None,
     catalog: Catalog,
     *,
     judge: Callable[[], Backend] | None = None,
@@ -46,7 +47,8 @@ def run_generation(
 
     Args:
         config: what to make, or one shard of it.
-        backend: opens the teacher; called only when there is work for it.
+        backend: opens the teacher; called only when there is work for it. None where nobody is to be asked: then
+            recorded answers and earlier traces are all there is.
         catalog: the tools.
         judge: opens the judge of disputed answers, where the config names one; called before the teacher is opened.
         adapted: opens the teacher of a round when it has learned the traces of a file, where the config has several
@@ -69,6 +71,12 @@ def run_generation(
                 required="a whole generation: what is a reject shows when all its shards are taken up",
                 fix="remove --retry-rejects; after the last shard, give it to the generation without --shard",
             )
+    if retry_rejects and backend is None:
+        raise ConfigError(
+            "rejects are to be tried again, and there is no teacher who could",
+            required="a teacher",
+            fix="name one in the generate section, or remove --retry-rejects",
+        )
     with opened(shard) as run, Outcomes(run.path / JOURNAL) as outcomes, contextlib.ExitStack() as held:
         if run.complete and not retry_rejects and len(rounds) >= config.rounds:
             return GenerationStats.model_validate(read_json(run.path / "stats.json", "stats file"))
@@ -78,14 +86,17 @@ def run_generation(
         journals = [] if shard or run.complete else finished_journals(config.out, opened)
         if run.complete:
             run.reopen()
-        made_before = outcomes.append_missing(merge_journals(journals) if journals else _placed(context))
         if context.executor is not None:
             held.callback(context.executor.close)
+        if shard is None:
+            outcomes.append_missing(_recorded(context, outcomes))
+        made_before = outcomes.append_missing(merge_journals(journals) if journals else _placed(context))
         assembly = Assembly(context, outcomes)
-        generator = Generator(
-            context, outcomes, assembly, made_before, backend=backend, judge=judge, on_progress=on_progress
-        )
-        _work(config, generator, assembly, rounds, adapted)
+        if backend is not None:
+            generator = Generator(
+                context, outcomes, assembly, made_before, backend=backend, judge=judge, on_progress=on_progress
+            )
+            _work(config, generator, assembly, rounds, adapted)
         stats = assembly.finish_shard(run.path, rounds) if shard else assembly.finish(rounds)
         run.mark_complete()
         return stats
@@ -112,6 +123,19 @@ def _opened(context: GenerationContext, num_rounds: int, shard: Shard | None) ->
             {"out", "ray", "ray_gpus", "rounds", "skip_invalid"} | (set() if is_adapted else {"adaptation"})
         ),
     )
+
+
+def _recorded(context: GenerationContext, outcomes: Outcomes) -> Iterator[Outcome]:
+    """Recorded answers, their calls carried out where the configuration asks for it and no earlier run has done it."""
+    known = {entry.id for entry in outcomes.entries if entry.attempt == RECORDED}
+    for trace in context.recorded.candidates:
+        if trace.id in known:
+            continue
+        if context.executor is not None and all(check.ok for check in trace.meta.checks):
+            context.executor.start()
+            checks = (*trace.meta.checks, *execution_checks(context.executor, trace.answer.calls))
+            trace = trace.model_copy(update={"meta": trace.meta.model_copy(update={"checks": checks})})
+        yield Outcome(id=trace.id, attempt=RECORDED, candidate=trace)
 
 
 def _placed(context: GenerationContext) -> Iterator[Outcome]:
@@ -154,7 +178,7 @@ def _with_another_attempt(last: Round, outcomes: Outcomes) -> Round:
 
     It is counted from the journal, so that a run which is killed before the attempt began adds no second one.
     """
-    made = 1 + max((entry.attempt for entry in outcomes.entries), default=-1)
+    made = 1 + max((REUSED, *(entry.attempt for entry in outcomes.entries)))
     return replace(last, num_attempts=made + 1 - last.first)
 
 

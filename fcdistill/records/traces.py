@@ -20,6 +20,7 @@ __all__ = [
     "CellCoverage",
     "Check",
     "DedupeReport",
+    "Diversity",
     "GenerationStats",
     "Outcome",
     "PlannedKept",
@@ -27,6 +28,7 @@ __all__ = [
     "RemovedPair",
     "RoundYield",
     "SeedRequest",
+    "SourceYield",
     "StageCount",
     "Trace",
     "TraceMeta",
@@ -56,7 +58,9 @@ class SeedRequest(Record):
 class TraceMeta(Frozen):
     """Where a trace comes from."""
 
-    source: Literal["call_first", "request_first", "multi_turn", "step", "varied", "joined", "clarified", "import"]
+    source: Literal[
+        "call_first", "request_first", "multi_turn", "step", "varied", "joined", "clarified", "import", "recorded"
+    ]
     category: Category
     plan_cell: str
     teacher: ModelRef
@@ -152,6 +156,27 @@ class PlannedKept(Frozen):
     kept: int
 
 
+class SourceYield(PlannedKept):
+    """What one source gave; for recorded answers `planned` are those that were read."""
+
+    rejected: dict[str, int] = Field(default_factory=dict)
+    """Rejects by the check that failed."""
+    cells_filled: int = 0
+    """Cells of the plan of which it gave a kept trace."""
+
+
+class Diversity(Frozen):
+    """How varied the kept requests of a source are; a figure that can't be measured is null."""
+
+    requests: int
+    wordings_per_value: float | None
+    """Mean number of distinct requests for a value of an enum or boolean argument."""
+    type_token_ratio: float | None
+    """Distinct words among all words of the requests; it falls as requests become more."""
+    self_similarity: float | None
+    """Mean Jaccard similarity of the words of each request and of its nearest neighbour, of at most 500 requests."""
+
+
 class RoundYield(Frozen):
     """What one teacher made in one round."""
 
@@ -177,7 +202,7 @@ class CellCoverage(Frozen):
     enums: dict[str, Any] = Field(default_factory=dict)
     """Arguments whose schema lists their values, to the value that the call gives."""
     phrasing: str = ""
-    """The register of the request; empty for a user's own."""
+    """The register of the request; empty for a user's own, `recorded` where a recorded answer took the place."""
     edges: dict[str, str] = Field(default_factory=dict)
     """Arguments of the call that lie on an edge of what their schema allows, to the edge's name."""
     offered: ToolsOffered = "all"
@@ -223,13 +248,17 @@ class GenerationStats(Record):
     rejected: int
     reused: int = 0
     """Traces of earlier generations that took the place of a planned one."""
+    unasked: int = 0
+    """Planned traces that are missing since there is no teacher to be asked; neither kept nor rejected."""
     attempts: int
     """Attempts in all; a reject is tried again before it is given up."""
     rounds: tuple[RoundYield, ...] = ()
     """By round and teacher, in order; traces of earlier generations, and those made without a teacher, are in none."""
     stages: dict[str, StageCount]
     """Per check, over all attempts."""
-    by_source: dict[str, PlannedKept]
+    by_source: dict[str, SourceYield]
+    diversity: dict[str, Diversity] = Field(default_factory=dict)
+    """Of the kept requests, by source; empty in a shard's counts."""
     by_category: dict[str, PlannedKept]
     calls_by_tool: dict[str, int]
     """Calls in kept traces; a tool that stays at 0 was not covered."""

@@ -155,6 +155,8 @@ def render_generation(stats: GenerationStats) -> Group:
     """What a generation made: counts per check, source, category, tool and planned cell, and the teacher's speed."""
     speed = stats.completion_tokens_per_s
     headline = f"{stats.kept} of {stats.planned} planned traces kept in {stats.attempts} attempts"
+    if stats.unasked:
+        headline += f"; {stats.unasked} planned ones are missing, since there is no teacher"
     if speed is not None:
         headline += f"; {stats.completion_tokens} tokens written in {stats.seconds:.0f} s ({speed:.0f}/s)"
     parts: list[Text | Table] = [Text(headline, style="bold")]
@@ -163,9 +165,27 @@ def render_generation(stats: GenerationStats) -> Group:
     if stats.votes:
         votes = [(count, str(attempts)) for count, attempts in stats.votes.items()]
         parts.append(rich_table("Votes", ("answers that make the calls", "attempts"), votes))
-    for title, counts in (("Roads", stats.by_source), ("Categories", stats.by_category)):
-        rows = [(name, str(count.planned), str(count.kept)) for name, count in counts.items()]
-        parts.append(rich_table(title, ("", "planned", "kept"), rows))
+    sources = [
+        (
+            name,
+            str(count.planned),
+            str(count.kept),
+            str(count.cells_filled),
+            ", ".join(f"{check} {number}" for check, number in count.rejected.items()),
+        )
+        for name, count in stats.by_source.items()
+    ]
+    head = ("", "planned\nor read", "kept", "cells\nfilled", "rejected")
+    parts.append(rich_table("Sources", head, sources, texts=(0, 4)))
+    if stats.diversity:
+        varied = [
+            (name, *map(_figure, (found.wordings_per_value, found.type_token_ratio, found.self_similarity)))
+            for name, found in stats.diversity.items()
+        ]
+        figures = ("", "wordings\nper value", "type-token\nratio", "self-\nsimilarity")
+        parts.append(rich_table("Diversity of kept requests", figures, varied))
+    categories = [(name, str(count.planned), str(count.kept)) for name, count in stats.by_category.items()]
+    parts.append(rich_table("Categories", ("", "planned", "kept"), categories))
     if any(each.round > 1 for each in stats.rounds):
         yields = [
             (str(each.round), visible(each.teacher), str(each.asked), str(each.kept), percent(each.kept / each.asked))
@@ -178,6 +198,10 @@ def render_generation(stats: GenerationStats) -> Group:
     if stats.dedupe is not None:
         parts += render_repetitions(stats.dedupe)
     return Group(*parts)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def render_comparison(rows: Sequence[tuple[str, Report]]) -> Table:

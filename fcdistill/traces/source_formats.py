@@ -1,4 +1,4 @@
-"""Conversations that were recorded elsewhere, as turns: logs of chat completions, messages, ShareGPT and xLAM rows.
+"""Recorded conversations as turns: logs of chat completions, messages, ShareGPT, xLAM rows and worked examples.
 
 Where a source gives an assistant's calls as data, they are the turn's calls; else they are read from its text by the
 reader of models' answers (`recorded_steps`). What a turn's calls are worth is not known here.
@@ -10,16 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pydantic import ValidationError
+
 from fcdistill.errors import DataError
-from fcdistill.storage import StrictJsonError, loads_strict, read_json, storage_errors
+from fcdistill.records import Category, WorkedExample
+from fcdistill.storage import StrictJsonError, describe_validation_error, loads_strict, read_json, storage_errors
 from fcdistill.toolcalls.parsing import ParsedOutput
 from fcdistill.toolcalls.structured import content_text, read_message, reasoning_text, structured_output
 from fcdistill.traces.sharegpt import TurnError, own_system, read_answer, read_system, read_tool_results
 from fcdistill.traces.xlam import FlatParametersError, schema_of_flat
 
-__all__ = ["Conversation", "SourceError", "SourceFormat", "Turn", "read_conversations", "read_rows"]
+__all__ = ["Conversation", "SourceError", "SourceFormat", "Turn", "format_of", "read_conversations", "read_rows"]
 
-SourceFormat = Literal["openai-chat", "openai-messages", "sharegpt", "xlam"]
+SourceFormat = Literal["openai-chat", "openai-messages", "sharegpt", "xlam", "worked-examples"]
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -70,11 +73,19 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """The turns of a row, with its tools as JSON values; None where it holds none. `model` is empty where unknown."""
+    """The turns of a row.
+
+    Attributes:
+        turns: in their order.
+        tools: the row's own, as JSON values; None where it holds none.
+        model: that answered; empty where unknown.
+        category: of the request, where its author says it.
+    """
 
     turns: tuple[Turn, ...]
     tools: Any = None
     model: str = ""
+    category: Category | None = None
 
 
 def read_rows(path: Path, what: str = "source file") -> list[Any]:
@@ -97,6 +108,22 @@ def read_rows(path: Path, what: str = "source file") -> list[Any]:
     if not rows:
         raise DataError(f"{what} {path} is empty", required="at least one row", fix="give another file")
     return list(rows)
+
+
+def format_of(row: Any) -> SourceFormat:
+    """The format that a row is in, by its keys.
+
+    Raises:
+        SourceError: it is in none.
+    """
+    keys = _object(row, "the row").keys()
+    for source_format, needed in _KEYS.items():
+        if needed <= keys:
+            return source_format
+    raise SourceError(
+        f"the row has the keys {', '.join(sorted(keys)) or 'of none'}, by which no format is known: "
+        + "; ".join(f"{name} has {' and '.join(sorted(needed))}" for name, needed in _KEYS.items())
+    )
 
 
 def read_conversations(row: Any, source_format: SourceFormat) -> list[Conversation]:
@@ -168,6 +195,17 @@ def _xlam(row: Mapping[str, Any]) -> Iterator[Conversation]:
     yield Conversation((Turn("user", query), answer), tools)
 
 
+def _worked_example(row: Mapping[str, Any]) -> Iterator[Conversation]:
+    try:
+        example = WorkedExample.model_validate(row)
+    except ValidationError as error:
+        raise SourceError(f"the row is no worked example: {describe_validation_error(error)}") from None
+    calls = [call.model_dump(mode="json") for call in example.calls]
+    context = (Turn("system", example.system),) if example.system else ()
+    answer = Turn("assistant", example.text, structured_output(example.text, calls))
+    yield Conversation((*context, Turn("user", example.request), answer), category=example.category)
+
+
 def _xlam_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     """The tool with a JSON Schema, under the keys that a catalogue knows."""
     parameters = schema_of_flat(_object(tool.get("parameters") or {}, "the parameters of a tool"))
@@ -179,7 +217,17 @@ _READERS: dict[SourceFormat, Callable[[Mapping[str, Any]], Iterator[Conversation
     "openai-messages": _openai_messages,
     "sharegpt": _sharegpt,
     "xlam": _xlam,
+    "worked-examples": _worked_example,
 }
+
+_KEYS: dict[SourceFormat, set[str]] = {
+    "openai-chat": {"request", "response"},
+    "openai-messages": {"messages"},
+    "sharegpt": {"conversations"},
+    "xlam": {"query", "answers"},
+    "worked-examples": {"request", "category"},
+}
+"""What the rows of each format have; that of chat logs comes before others' `request`."""
 
 
 def _turns(messages: Any, where: str) -> Iterator[Turn]:

@@ -44,6 +44,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "gate.max_drop": (0.5, 0.25),
     "gate.alpha": (0.5, 0.25),
     "gate.allow_mismatch": (False, True),
+    "recorded": (["file.jsonl"], ["flag.jsonl", "other.jsonl"]),
     "shard": ("1/2", "2/3"),
     "rounds": (2, 3),
     "ray": (2, 3),
@@ -103,11 +104,15 @@ def with_value(values: dict[str, Any], field: str, value: Any) -> dict[str, Any]
 def value_at(settings: Any, field: str) -> Any:
     for step in field.split("."):
         settings = getattr(settings, step)
+    if isinstance(settings, tuple):
+        return list(map(str, settings))
     return str(settings) if isinstance(settings, Path) else settings
 
 
 def flag(field: str, value: Any) -> list[str]:
     name = "--" + field.rpartition(".")[2].replace("_", "-")
+    if isinstance(value, list):
+        return [part for each in value for part in (name, each)]
     return [name] if value is True else [name, str(value)]
 
 

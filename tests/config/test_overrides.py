@@ -101,5 +101,13 @@ def test_a_path_is_the_same_however_it_is_written() -> None:
         with_flags({}, flags, ["cases=b.jsonl"], spelled_out=plain)
 
 
+def test_a_list_of_paths_is_the_same_however_it_is_written() -> None:
+    flags = {"recorded": [Path("a/b.jsonl"), Path("c.jsonl")]}
+    assert with_flags({}, flags, ["recorded=[./a/b.jsonl, c.jsonl]"], spelled_out=plain) == flags
+    for other in ("[a/b.jsonl]", "a/b.jsonl", "[c.jsonl, a/b.jsonl]"):
+        with pytest.raises(ConfigError, match="--recorded a/b.jsonl --recorded c.jsonl and --set"):
+            with_flags({}, flags, [f"recorded={other}"], spelled_out=plain)
+
+
 def test_flags_are_written_like_their_fields() -> None:
     assert [flag_of(field) for field in ("out", "model.batch_size")] == ["--out", "--batch-size"]

@@ -57,6 +57,7 @@ def config_for(out: Path, shard: str | None = None) -> GenerateConfig:
         num_call_first=30,
         num_varied=10,
         seeds=Path(__file__).with_name("crashing_seeds.jsonl"),
+        recorded=(Path(__file__).with_name("crashing_recorded.jsonl"),),
         num_votes=3,
         judge=ScriptedBackendConfig(backend="scripted", answers=Path("unused")),
         executor=ExecutorConfig(function="tests.generation.carrying_out:carry_out"),

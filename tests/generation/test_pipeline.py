@@ -14,6 +14,7 @@ from fcdistill.backends.base import Completion, Request
 from fcdistill.config import DecodeSettings, GenerateConfig, LocalBackendConfig
 from fcdistill.errors import BackendError, DataError
 from fcdistill.generation import generator
+from fcdistill.generation.dataset.reuse import RECORDED
 from fcdistill.generation.journal import outcomes
 from fcdistill.generation.pipeline import run_generation
 from fcdistill.records import EvalCase, GenerationStats, Message, Outcome, WorkedExample
@@ -523,7 +524,10 @@ def test_a_killed_retry_ends_with_the_same_files(
 
 def test_the_uninterrupted_run_has_something_to_lose(uninterrupted: Path) -> None:
     assert len(traces(uninterrupted)) > 20 and rejects(uninterrupted)
-    assert {attempt for _, attempt in journal_keys(uninterrupted)} == {0, 1}
-    stages = GenerationStats.model_validate(read_json(uninterrupted / "stats.json")).stages
+    assert {attempt for _, attempt in journal_keys(uninterrupted)} == {RECORDED, 0, 1}
+    stats = GenerationStats.model_validate(read_json(uninterrupted / "stats.json"))
+    stages = stats.stages
     assert all(stages[name].passed and stages[name].checked > stages[name].passed for name in ("judge", "execution"))
     assert stages["vote"].passed
+    (recorded,) = [made for name, made in stats.by_source.items() if name == "recorded"]
+    assert recorded.kept and recorded.cells_filled and recorded.rejected.keys() > {"grounding", "duplicate"}

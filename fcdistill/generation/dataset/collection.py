@@ -5,11 +5,11 @@ Knows nothing of how traces are made, asked for or stored.
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from fcdistill.generation.dataset.agreement import ToolAgreement
 from fcdistill.generation.dataset.dedupe import Contamination, NearDuplicates, request_text
-from fcdistill.generation.dataset.reuse import REUSED
+from fcdistill.generation.dataset.reuse import RECORDED, REUSED
 from fcdistill.generation.dataset.turns import conversation_key
 from fcdistill.generation.verification.ladder import Similar, collected_trace
 from fcdistill.records import (
@@ -20,6 +20,7 @@ from fcdistill.records import (
     Outcome,
     PlannedKept,
     RemovedPair,
+    SourceYield,
     StageCount,
     Trace,
 )
@@ -28,6 +29,7 @@ from fcdistill.tools.catalog import Catalog
 __all__ = ["Collection", "Tally", "count_generation"]
 
 _CHECK_ORDER = (
+    "format", "tools", "context",
     "backend", "request", "parse", "tool", "schema", "count", "repair", "grounding", "cut", "question", "reference",
     "result", "vote", "blind", "judge", "execution", "duplicate", "near_duplicate", "contaminated", "agreement",
 )  # fmt: skip
@@ -39,7 +41,7 @@ class Collection:
     """Judges traces by those that came before them.
 
     Args:
-        known: traces of which some tell the tools of requests: those of the call-first source and imported ones.
+        known: traces of which some tell the tools of requests: call-first, imported and recorded ones.
         contamination: finds wording of eval cases.
         near_duplicates: finds traces that say almost the same; empty.
     """
@@ -110,6 +112,7 @@ class Tally:
         self.num_rejected = 0
         self.stages: Counter[tuple[str, bool]] = Counter()
         self.sources: Counter[tuple[str, bool]] = Counter()
+        self.reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.categories: Counter[tuple[str, bool]] = Counter()
         self.tools: Counter[str] = Counter()
 
@@ -117,8 +120,11 @@ class Tally:
         """Some trace met these checks."""
         self.stages.update((check.name, check.ok) for check in checks)
 
-    def decided(self, trace: Trace, *, kept: bool) -> None:
-        """A trace is one of those that stay, or of the rejects."""
+    def decided(self, trace: Trace, failed: Check | None) -> None:
+        """A trace is one of those that stay, or of the rejects for the check that it failed."""
+        kept = failed is None
+        if failed is not None:
+            self.reasons[trace.meta.source][failed.name] += 1
         self.num_kept += kept
         self.num_rejected += not kept
         self.sources[trace.meta.source, kept] += 1
@@ -131,6 +137,7 @@ def count_generation(
     tally: Tally,
     outcomes: Iterable[Outcome],
     cells: tuple[CellCoverage, ...],
+    filled: Mapping[str, int],
     catalog: Catalog,
     dedupe: DedupeReport | None,
 ) -> GenerationStats:
@@ -141,6 +148,7 @@ def count_generation(
             beside those of the attempts.
         outcomes: every attempt.
         cells: what became of the plan's cells.
+        filled: how many of them have a kept trace of each source.
         catalog: the tools, so that one without a call shows.
         dedupe: what was removed as a repetition; None where nobody looked for any.
     """
@@ -149,7 +157,7 @@ def count_generation(
     votes: Counter[int] = Counter()
     for outcome in outcomes:
         reused += outcome.attempt == REUSED
-        attempts += outcome.attempt != REUSED
+        attempts += outcome.attempt not in (RECORDED, REUSED)
         prompt_tokens += outcome.prompt_tokens
         completion_tokens += outcome.completion_tokens
         seconds += outcome.seconds
@@ -168,7 +176,16 @@ def count_generation(
             for name in _CHECK_ORDER
             if counts[name, True] + counts[name, False]
         },
-        by_source=_planned_kept(tally.sources),
+        by_source={
+            source: SourceYield(
+                **count.model_dump(),
+                rejected={
+                    check: tally.reasons[source][check] for check in _CHECK_ORDER if tally.reasons[source][check]
+                },
+                cells_filled=filled.get(source, 0),
+            )
+            for source, count in _planned_kept(tally.sources).items()
+        },
         by_category=_planned_kept(tally.categories),
         calls_by_tool={spec.name: tally.tools[spec.name] for spec in catalog.specs},
         cells=cells,
@@ -191,5 +208,5 @@ def _planned_kept(counts: Counter[tuple[str, bool]]) -> dict[str, PlannedKept]:
 def _labelled(traces: Iterable[Trace]) -> Iterator[tuple[str, str]]:
     """Requests whose tool was known before they were written."""
     for trace in traces:
-        if trace.meta.source in ("call_first", "import") and len(trace.answer.calls) == 1:
+        if trace.meta.source in ("call_first", "import", "recorded") and len(trace.answer.calls) == 1:
             yield request_text(trace), trace.answer.calls[0].name

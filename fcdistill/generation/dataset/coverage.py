@@ -8,7 +8,8 @@ joined ones) fill no cell.
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fcdistill.generation.journal.outcomes import Entry
@@ -18,37 +19,56 @@ from fcdistill.records import CellCoverage
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import optional_parameters, property_schema
 
-__all__ = ["count_cells"]
+__all__ = ["count_cells", "count_filled"]
 
 _NOTHING_MADE = frozenset({"backend", "request", "parse", "result"})
 """Checks that fail where there is no usable request, or no answer or result to it."""
 
 
 def count_cells(
-    plan: Sequence[PlanItem], last: Mapping[str, Entry], kept: Collection[str], catalog: Catalog
+    plan: Sequence[PlanItem],
+    last: Mapping[str, Entry],
+    kept: Collection[str],
+    standing: Mapping[str, str],
+    catalog: Catalog,
 ) -> tuple[CellCoverage, ...]:
     """The planned cells in the plan's order, each with what was asked, made and kept.
 
     Args:
         plan: all items.
-        last: the last attempt at each item, by id.
+        last: the last attempt at each trace, by id.
         kept: ids of the traces that passed all checks.
+        standing: by item the id of the trace that stands for it: its own, or that of a recorded answer.
         catalog: the tools.
     """
     cells: dict[str, dict[str, Any]] = {}
     counts: dict[str, list[int]] = {}
     for item in plan:
-        made = item.id in last and last[item.id].failed not in _NOTHING_MADE
+        identity = standing[item.id]
+        made = identity in last and last[identity].failed not in _NOTHING_MADE
         # Two calls of one cell in one trace are one trace.
         for key, cell in {json.dumps(cell, sort_keys=True): cell for cell in _cells(item, catalog)}.items():
             cells.setdefault(key, cell)
             count = counts.setdefault(key, [0, 0, 0])
-            for position, holds in enumerate((True, made, item.id in kept)):
+            for position, holds in enumerate((True, made, identity in kept)):
                 count[position] += holds
     return tuple(
         CellCoverage(**cell, asked=counts[key][0], made=counts[key][1], kept=counts[key][2])
         for key, cell in cells.items()
     )
+
+
+def count_filled(filled: Iterable[tuple[PlanItem, str]], catalog: Catalog) -> dict[str, int]:
+    """How many planned cells have a kept trace of each source.
+
+    Args:
+        filled: items whose traces are kept, each with the source of its trace.
+        catalog: the tools.
+    """
+    cells: defaultdict[str, set[str]] = defaultdict(set)
+    for item, source in filled:
+        cells[source].update(json.dumps(cell, sort_keys=True) for cell in _cells(item, catalog))
+    return {source: len(found) for source, found in cells.items()}
 
 
 def _cells(item: PlanItem, catalog: Catalog) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,9 @@
-"""Traces of an earlier generation in the places of a new plan, so that a teacher is asked only for what is missing.
+"""Traces that are there already in the places of a new plan, so that a teacher is asked only for what is missing.
 
 A trace takes the place of the planned item that it resembles most, which is of its tools and arguments at least; a
 user's request finds its own item. Traces that the plan has no place for stay beside it. What a generation makes without
 a teacher, varied and joined requests, answered questions, steps of conversations and worked examples, is made anew.
+Recorded answers find their places in the same way.
 """
 
 from collections import defaultdict
@@ -19,15 +20,17 @@ from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import property_schema
 from fcdistill.tools.validation import CallValidator
 
-__all__ = ["REUSED", "Reused", "place_traces", "read_reusable"]
+__all__ = ["RECORDED", "REUSED", "Reused", "match_traces", "place_traces", "read_reusable"]
 
 REUSED = -1
 """The attempt of a trace that was made before this generation's first attempt."""
 
+RECORDED = -2
+"""The attempt of a recorded answer."""
 
 _MADE_ANEW = ("varied", "joined", "clarified", "step")
 _EXAMPLES = "example/"
-_PRECISIONS = 4
+_PRECISIONS = 5
 
 
 @dataclass(frozen=True)
@@ -74,31 +77,46 @@ def read_reusable(paths: Sequence[Path], catalog: Catalog, validator: CallValida
 
 def place_traces(plan: Sequence[PlanItem], traces: Sequence[Trace], catalog: Catalog) -> Reused:
     """Give each trace a place in the plan, where there is one."""
+    pairs, left = match_traces(plan, traces, catalog)
+    return Reused(
+        settled={item.id: settled for item, settled, _ in pairs},
+        placed={item.id: trace.model_copy(update={"id": item.id}) for item, _, trace in pairs},
+        beside=tuple(trace.model_copy(update={"id": f"reused-{n:05d}"}) for n, trace in enumerate(left, 1)),
+    )
+
+
+def match_traces(
+    plan: Sequence[PlanItem], traces: Sequence[Trace], catalog: Catalog
+) -> tuple[list[tuple[PlanItem, PlanItem, Trace]], list[Trace]]:
+    """The traces with the places that they find in a plan, closest resemblance first, and those that find none.
+
+    Returns:
+        The items whose places are taken, each as it was planned and as the trace settles it, with the trace; and the
+        traces that are left.
+    """
     known = frozenset(call.name for trace in traces for call in trace.answer.calls)
     free: dict[Hashable, list[PlanItem]] = defaultdict(list)
     for item in reversed(plan):
         for key in _keys(item.source, item.cell, item.request, item.calls, catalog, known):
             free[key].append(item)
-    settled: dict[str, tuple[PlanItem, Trace]] = {}
+    taken: set[str] = set()
+    pairs: list[tuple[PlanItem, PlanItem, Trace]] = []
     waiting = list(traces)
     for precision in range(_PRECISIONS):
         left = []
         for trace in waiting:
             meta, text = trace.meta, request_text(trace)
             places = free[_keys(meta.source, meta.plan_cell, text, trace.answer.calls, catalog, known)[precision]]
-            while places and places[-1].id in settled:
+            while places and places[-1].id in taken:
                 places.pop()
             if places:
                 item = places.pop()
-                settled[item.id] = _settled(item, trace), trace.model_copy(update={"id": item.id})
+                taken.add(item.id)
+                pairs.append((item, _settled(item, trace), trace))
             else:
                 left.append(trace)
         waiting = left
-    return Reused(
-        settled={identity: item for identity, (item, _) in settled.items()},
-        placed={identity: trace for identity, (_, trace) in settled.items()},
-        beside=tuple(trace.model_copy(update={"id": f"reused-{n:05d}"}) for n, trace in enumerate(waiting, 1)),
-    )
+    return pairs, waiting
 
 
 def _keys(
@@ -106,11 +124,13 @@ def _keys(
 ) -> tuple[Hashable, ...]:
     """What a trace and an item that it can stand for have in common, from the closest resemblance to the least.
 
-    A request has one item. Others share the cell and enum values, the cell, or all of it but the register; where
-    several calls are made, of tools drawn at random, any tools that earlier traces call do.
+    A user's request has one item, which a recorded answer to it finds too. Others share the cell and enum values, the
+    cell, or all of it but the register; where several calls are made, of tools drawn at random, any tools that earlier
+    traces call do; a recorded question tells the tool alone.
     """
+    said = ("request", request_key(request))
     if source == "request_first":
-        return (request_key(request),) * _PRECISIONS
+        return (said,) * _PRECISIONS
     enums = [
         (call.name, name, repr(value))
         for call in calls
@@ -118,8 +138,11 @@ def _keys(
         if "enum" in (property_schema(catalog.by_name[call.name].parameters, [name]) or {})
     ]
     form, _, _ = cell.rpartition("/")
+    kind, _, _ = cell.partition("/")
     several = len(calls) > 1 and known.issuperset(call.name for call in calls)
-    return (cell, tuple(sorted(enums))), cell, (form,), (cell.partition("/")[0], len(calls)) if several else (form,)
+    loosest: Hashable = (kind, len(calls)) if several else (form.partition("[")[0] if kind == "clarify" else form,)
+    first: Hashable = said if source == "recorded" else (cell, tuple(sorted(enums)))
+    return first, (cell, tuple(sorted(enums))), cell, (form,), loosest
 
 
 def _settled(item: PlanItem, trace: Trace) -> PlanItem:

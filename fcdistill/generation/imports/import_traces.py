@@ -1,38 +1,30 @@
 """`fcdistill traces import`: conversations recorded elsewhere become traces, or rejects with a reason.
 
 Every answer that a source records is a candidate, and passes the checks that a teacher's answer to a user's request
-passes in a generation. Prose beside calls is dropped there and here. How sources are laid out is known to
-`source_formats`.
+passes in a generation. Prose beside calls is dropped there and here. How rows are read is known to `recorded_reader`.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fcdistill.errors import CatalogError, ConfigError
+from fcdistill.errors import ConfigError
 from fcdistill.generation.dataset.collection import Collection
 from fcdistill.generation.dataset.dedupe import Contamination, NearDuplicates, request_key
 from fcdistill.generation.dataset.turns import merge_groups, user_texts
-from fcdistill.generation.imports.recorded_answer import RecordedAnswer, recorded_answers
-from fcdistill.generation.plan.plan import calls_group
+from fcdistill.generation.imports.recorded_reader import Candidate, RecordedReader
 from fcdistill.generation.verification.value_book import ValueBook, read_value_book
-from fcdistill.generation.verification.verifier import Verifier
-from fcdistill.records import Category, Check, EvalCase, Message, ModelRef, Reject, Trace, TraceMeta
+from fcdistill.records import EvalCase, Message, Reject, Trace
 from fcdistill.storage import (
     RunDirectory,
-    StrictJsonError,
-    loads_strict,
     read_jsonl,
     sha256_json,
     write_jsonl,
 )
-from fcdistill.tools.catalog import Catalog, catalog_from_document
-from fcdistill.tools.validation import CallValidator
-from fcdistill.traces.recorded_steps import category_of
-from fcdistill.traces.source_formats import SourceError, SourceFormat, read_conversations, read_rows
+from fcdistill.tools.catalog import Catalog
+from fcdistill.traces.source_formats import SourceFormat, read_rows
 
 __all__ = ["ImportCounts", "import_traces"]
 
@@ -102,15 +94,19 @@ def import_traces(
     inputs = [each for each in (path, values, *decontaminate) if each is not None]
     with RunDirectory(out, stage="import", config=config, inputs=inputs) as run:
         collection = Collection((), Contamination(cases), NearDuplicates())
-        importer = _Importer(path.stem, source_format, catalog, book, collection, trust_no_call, skip_invalid)
+        reader = RecordedReader(
+            "import", catalog, book, source_format, trust_no_call=trust_no_call, skip_invalid=skip_invalid
+        )
+        importer = _Importer(collection)
         for number, row in enumerate(rows, 1):
-            importer.add(number, row)
+            for candidate in reader.read(f"{path.stem}-{number}", row):
+                importer.judge(candidate)
         write_jsonl(out / "traces.jsonl", importer.grouped())
         write_jsonl(out / "rejects.jsonl", importer.rejects)
         run.mark_complete()
     rejected = Counter(reject.check for reject in importer.rejects)
     return ImportCounts(
-        len(rows), importer.reports, len(importer.kept), dict(rejected.most_common()), tuple(importer.left_out)
+        len(rows), reader.reports, len(importer.kept), dict(rejected.most_common()), tuple(reader.left_out)
     )
 
 
@@ -118,100 +114,22 @@ def import_traces(
 class _Importer:
     """What one import has found so far."""
 
-    stem: str
-    source_format: SourceFormat
-    catalog: Catalog | None
-    book: ValueBook
     collection: Collection
-    trust_no_call: bool
-    skip_invalid: bool
     kept: list[Trace] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
-    reports: int = 0
-    left_out: dict[str, None] = field(default_factory=dict)
-    _verifiers: dict[str, Verifier] = field(default_factory=dict)
 
-    def add(self, number: int, row: Any) -> None:
-        """Take a row's candidates."""
-        identity = f"{self.stem}-{number}"
-        check = "format"
-        try:
-            conversations = read_conversations(loads_strict(row) if isinstance(row, bytes) else row, self.source_format)
-            check = "tools"
-            answers = [
-                answer
-                for conversation in conversations
-                for answer in recorded_answers(conversation, self._verifier(conversation.tools))
-            ]
-        except (StrictJsonError, SourceError) as error:
-            return self._reject_row(identity, row, check, str(error))
-        except CatalogError as error:
-            return self._reject_row(identity, row, check, error.found)
-        if not answers:
-            return self._reject_row(identity, row, "format", "the row records no answer of an assistant")
-        for index, answer in enumerate(answers, 1):
-            if answer.is_report:
-                self.reports += 1
-            else:
-                self._take(answer, identity if len(answers) == 1 else f"{identity}-{index}")
-
-    def _reject_row(self, identity: str, row: Any, check: str, detail: str) -> None:
-        """A row that can't be read as a conversation: its text stands in the place of an answer."""
-        text = row.decode("utf-8", "replace") if isinstance(row, bytes) else json.dumps(row, ensure_ascii=False)
-        verdict = Check(name=check, ok=False, detail=detail)
-        self._judge(identity, [Message(role="user"), Message(role="assistant", content=text)], "", None, (verdict,))
-
-    def _verifier(self, tools: Any) -> Verifier:
-        if tools is None and self.catalog is None:
-            raise SourceError("the row holds no tools, and no --tools are given")
-        key = sha256_json(tools)
-        if key not in self._verifiers:
-            catalog = (
-                self.catalog
-                if tools is None
-                else catalog_from_document(tools, "a row's tools", skip_invalid=self.skip_invalid)
-            )
-            assert catalog is not None
-            self.left_out |= dict.fromkeys(catalog.left_out if tools is not None else ())
-            self._verifiers[key] = Verifier(catalog, CallValidator(catalog.specs), self.book)
-        return self._verifiers[key]
-
-    def _take(self, answer: RecordedAnswer, identity: str) -> None:
-        verdict = answer.judged(trust_no_call=self.trust_no_call)
-        output = answer.step.output
-        message = Message(role="assistant", content=answer.step.turn.text)
-        if verdict.calls and not output.errors:
-            message = Message.calling(verdict.calls, reasoning=output.thought)
-        elif output.thought and output.text and not (output.calls or output.errors):
-            message = Message(role="assistant", content=output.text, reasoning=output.thought)
-        context = answer.context or [Message(role="user")]  # a trace has no fewer than two messages
-        self._judge(identity, [*context, message], answer.model, answer.verifier.catalog, verdict.checks)
-
-    def _judge(
-        self, identity: str, messages: Sequence[Message], model: str, catalog: Catalog | None, checks: tuple[Check, ...]
-    ) -> None:
+    def judge(self, candidate: Candidate) -> None:
         """Keep the candidate or reject it; of answers to one prompt, the first that passes stays."""
-        answer = messages[-1]
-        trace = Trace(
-            id=identity,
-            messages=tuple(messages),
-            tools=catalog.tools if catalog is not None else (),
-            split_group=calls_group(answer.calls) if answer.calls else f"import-{identity}",
-            meta=TraceMeta(
-                source="import",
-                category=_category(answer),
-                plan_cell=f"import/{self.source_format}",
-                teacher=ModelRef(model=model or self.source_format),
-            ),
-        )
+        trace = candidate.trace
+        checks = trace.meta.checks
         if all(check.ok for check in checks):
-            checks = (*checks, *self.collection.check(trace, _past(trace, catalog)))
+            checks = (*checks, *self.collection.check(trace, _past(trace, candidate.catalog)))
         trace = trace.model_copy(update={"meta": trace.meta.model_copy(update={"checks": checks})})
         failed = next((check for check in checks if not check.ok), None)
         if failed is None:
             self.kept.append(trace)
         else:
-            self.rejects.append(Reject(id=identity, check=failed.name, detail=failed.detail, candidate=trace))
+            self.rejects.append(Reject(id=trace.id, check=failed.name, detail=failed.detail, candidate=trace))
 
     def grouped(self) -> Iterator[Trace]:
         """The traces; those that make the same calls or begin with the same request are in one split group."""
@@ -228,8 +146,3 @@ def _comparable(message: Message) -> list[Any]:
     """What two messages share that say the same: of a user's, the words."""
     content = request_key(message.content) if message.role == "user" else message.content
     return [message.role, content, [call.model_dump(mode="json") for call in message.calls]]
-
-
-def _category(answer: Message) -> Category:
-    asks = not answer.tool_calls and answer.content.rstrip().endswith("?")
-    return "clarify" if asks else category_of(answer.calls)

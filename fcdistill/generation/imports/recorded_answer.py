@@ -11,7 +11,7 @@ from functools import cached_property
 from fcdistill.generation.plan.plan import time_of_context
 from fcdistill.generation.verification.ladder import Verdict, imported_answer
 from fcdistill.generation.verification.verifier import Verifier
-from fcdistill.records import Message, ToolCall
+from fcdistill.records import Category, Message, ToolCall
 from fcdistill.traces.recorded_steps import Step, read_steps
 from fcdistill.traces.source_formats import Conversation
 
@@ -20,12 +20,13 @@ __all__ = ["RecordedAnswer", "recorded_answers"]
 
 @dataclass(frozen=True)
 class RecordedAnswer:
-    """The answer that stands at `index` of a conversation's steps."""
+    """The answer that stands at `index` of a conversation's steps, with what its author says of the request."""
 
     steps: Sequence[Step]
     index: int
     verifier: Verifier
     model: str
+    category: Category | None = None
 
     @property
     def step(self) -> Step:
@@ -63,6 +64,7 @@ class RecordedAnswer:
             request=self.steps[place].turn.text if place is not None else "",
             others=self._calls_of_other_steps(place) if place is not None else [],
             now=time_of_context(systems[0]) if systems else None,
+            category=self.category,
             trust_no_call=trust_no_call,
         )
 
@@ -94,7 +96,7 @@ def recorded_answers(conversation: Conversation, verifier: Verifier) -> list[Rec
     """The answers that a conversation records, in their order."""
     steps = read_steps(conversation, verifier.catalog)
     return [
-        RecordedAnswer(steps, index, verifier, conversation.model)
+        RecordedAnswer(steps, index, verifier, conversation.model, conversation.category)
         for index, step in enumerate(steps)
         if step.turn.role == "assistant" and step.turn.recorded
     ]

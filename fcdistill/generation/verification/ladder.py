@@ -166,9 +166,10 @@ def imported_answer(
     request: str,
     others: Sequence[ToolCall],
     now: datetime | None,
+    category: Category | None,
     trust_no_call: bool,
 ) -> Verdict:
-    """An answer that a source records: `context`, `parse`, `tool`, `schema`, then `grounding` or `count`.
+    """An answer that a source records: `context`, `parse`, `tool`, `schema`, `count`, `grounding`.
 
     Args:
         verifier: of the tools that the source shows.
@@ -178,6 +179,7 @@ def imported_answer(
         request: the user's last text before the answer.
         others: the calls of the other steps that answer the same request; those that fit no schema take nothing over.
         now: the current time that the context gives, if it does.
+        category: what the source tells of the request, if it does: the answer makes as many calls.
         trust_no_call: let an answer without a call pass, which no check can prove right.
 
     Returns:
@@ -186,9 +188,11 @@ def imported_answer(
     """
     checks = [_check("context", context_problem)]
     if not context_problem:
-        checks += _up_to_failure(_form(verifier, output, None))
+        checks += _up_to_failure(_form(verifier, output, category))
     if not checks[-1].ok:
         return Verdict(tuple(checks), output.calls)
+    if not output.calls and category is not None:
+        return Verdict(tuple(checks), ())
     if not output.calls:
         problem = "" if trust_no_call else "the answer makes no call, and only trust says that none is right"
         return Verdict((*checks, _check("count", problem)), ())

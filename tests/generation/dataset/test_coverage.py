@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fcdistill.generation.dataset.coverage import count_cells
+from fcdistill.generation.dataset.coverage import count_cells, count_filled
 from fcdistill.generation.journal.outcomes import Entry
 from fcdistill.generation.plan.dialogues import Dialogue
 from fcdistill.generation.plan.plan import PlanItem
@@ -26,7 +26,19 @@ def light(**arguments: Any) -> ToolCall:
 
 def counted(plan: list[PlanItem], failed: dict[str, str], kept: set[str]) -> tuple[CellCoverage, ...]:
     last = {each.id: Entry(each.id, 0, failed.get(each.id, ""), "t", 0) for each in plan}
-    return count_cells(plan, last, kept, catalog())
+    return count_cells(plan, last, kept, {each.id: each.id for each in plan}, catalog())
+
+
+def test_a_recorded_answer_stands_for_an_item_in_its_cell() -> None:
+    plan = [item("a", light()), item("b", light(), register="recorded")]
+    last = {name: Entry(name, 0, "", "t", 0) for name in ("a", "recorded-x-1")}
+    cells = count_cells(plan, last, {"recorded-x-1"}, {"a": "a", "b": "recorded-x-1"}, catalog())
+    assert [(cell.phrasing, cell.asked, cell.made, cell.kept) for cell in cells] == [
+        ("casual", 1, 1, 0),
+        ("recorded", 1, 1, 1),
+    ]
+    filled = [(plan[0], "call_first"), (plan[1], "recorded"), (plan[1], "recorded")]
+    assert count_filled(filled, catalog()) == {"call_first": 1, "recorded": 1}
 
 
 def test_edges_offered_tools_and_conversations_are_cells_too() -> None:

@@ -1,7 +1,7 @@
 """Tests of `fcdistill.generation.dataset.dedupe`."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fcdistill.generation.dataset.dedupe import Contamination, NearDuplicates, WordingIndex, request_key, request_text
@@ -49,7 +49,7 @@ def test_the_request_is_the_last_user_message() -> None:
         ("turn the kitchen light on", None),
         ("Jazz, please.", None),
         ("first thing first: dim it", "c"),
-        ("the bedroom lamp, of course", "c"),
+        ("the bedroom lamp, of course", None),
         ("which one?", None),
         ("", None),
         ("something else entirely, nothing shared with any case", None),
@@ -72,7 +72,7 @@ NO_CALL = Message(role="assistant", content="You are welcome.")
         (("please jazz",), calling(room="kitchen"), None),
         (("Is it cold outside?", "It is.", "jazz please"), NO_CALL, None),
         (("the bedroom lamp, of course",), NO_CALL, None),
-        (("Is it cold outside?", "It is.", "the bedroom lamp, of course"), calling(room="kitchen"), "c"),
+        (("Is it cold outside?", "It is.", "the bedroom lamp, of course"), calling(room="kitchen"), None),
         (("First thing first: dim it", "Which?", "the bedroom lamp of course"), NO_CALL, "c"),
     ],
 )
@@ -114,7 +114,101 @@ def test_files_may_use_the_same_ids() -> None:
         assert (like := both.find(trace("t", text))) and like.id == "1"
 
 
+GREETING, THANKS, BYE = "hello there good evening to you", "okay thank you so much for that", "goodbye then"
+TRANSFER, BALANCE = (
+    "send two hundred dollars from checking to my savings account",
+    "and how much is left in checking now",
+)
+REPORT = "somebody used my old credit card in a shop that I have never been to in my life"
+
+
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [
+        ((TRANSFER,), True),
+        ((GREETING, "Hi!", TRANSFER), False),
+        (("Hello", "Hi!", TRANSFER), True),
+        (("Hello", "Hi!", TRANSFER, "Done.", "Thanks!"), True),
+        ((TRANSFER, "Done.", "now what did I spend on food in the last month"), False),
+        ((TRANSFER, "Done.", "now what did I spend on food last month", "90.", BALANCE), False),
+        (("now what did I spend on food in the last month", "90.", REPORT), True),
+        (("now what did I spend on food last month", "90.", TRANSFER, "Done.", BALANCE), True),
+        ((GREETING, "Hi!", "pay the gas bill", "Paid.", THANKS, "Bye.", BYE), False),
+    ],
+)
+def test_the_whole_side_of_a_user_is_shared_or_much_of_it(texts: tuple[str, ...], found: bool) -> None:
+    cases = Contamination([case("c", TRANSFER, "Done.", BALANCE), case("d", GREETING, "Hi!", THANKS, "Bye.", BYE)])
+    others = Contamination([case("r", "what is my balance please and thank you", "7.", REPORT)])
+    assert bool(cases.find(trace("t", *texts)) or others.find(trace("t", *texts))) == found
+
+
+WORD = st.text("abcdefgh", min_size=2, max_size=6)
+TURN = st.lists(WORD, min_size=1, max_size=12).map(" ".join)
+TURNS = st.lists(TURN, min_size=1, max_size=5)
+
+
+@given(TURNS)
+def test_a_copy_of_a_case_is_always_found(turns: list[str]) -> None:
+    texts = conversing(turns)
+    like = Contamination([case("other", "something else"), case("copied", *texts)]).find(
+        trace("t", *texts, answer=NO_CALL)
+    )
+    assert like is not None and like.id == "copied"
+
+
+@given(st.lists(TURN, min_size=2, max_size=5), st.data())
+def test_a_copy_of_several_turns_with_one_other_word_is_found(turns: list[str], data: st.DataObject) -> None:
+    assume(sum(len(turn.split()) for turn in turns) >= 5)
+    place = data.draw(st.integers(0, len(turns) - 1))
+    words = turns[place].split()
+    words[data.draw(st.integers(0, len(words) - 1))] = "xylophone"
+    edited = [*turns[:place], " ".join(words), *turns[place + 1 :]]
+    copied = Contamination([case("copied", *conversing(turns))])
+    assert copied.find(trace("t", *conversing(edited), answer=NO_CALL))
+
+
+SHORT_TURN = st.lists(WORD, min_size=1, max_size=7).map(" ".join)
+
+
+@given(st.lists(SHORT_TURN, min_size=1, max_size=4), TURNS, TURNS, st.data())
+def test_who_shares_short_turns_only_is_never_found(
+    shared: list[str], first: list[str], second: list[str], data: st.DataObject
+) -> None:
+    """Both sides say the same greetings and thanks, and at least three words of their own that the other one lacks."""
+
+    def mixed(own: list[str], letter: str) -> list[str]:
+        turns = [*shared, " ".join(f"{letter}own{word}" for turn in own for word in (*turn.split(), "ij", "ik"))]
+        return conversing(data.draw(st.permutations(turns)))
+
+    cases = Contamination([case("c", *mixed(first, "x"))])
+    assert cases.find(trace("t", *mixed(second, "y"))) is None
+    assert cases.find(trace("t", *mixed(second, "y"), answer=NO_CALL)) is None
+
+
+def conversing(turns: list[str]) -> list[str]:
+    """A user's turns with answers between them."""
+    return [text for turn in turns for text in (turn, "I see.")][:-1]
+
+
 # --- near duplicates
+
+
+def test_short_turns_that_differ_tell_long_conversations_apart() -> None:
+    known = NearDuplicates()
+    known.add(trace("a", REPORT, "Which one?", "the blue one", "Blocked.", "Thanks so much"))
+    assert not known.find(trace("b", REPORT, "Which one?", "the blue one", "Blocked.", "cheers, that was all"))
+    assert known.find(trace("c", REPORT, "Which one?", "the blue card", "Blocked.", "Thanks so much"))
+
+
+def test_other_calls_on_the_way_tell_conversations_apart() -> None:
+    known = NearDuplicates()
+    user, thanks = Message(role="user", content=REPORT), Message(role="user", content="Thanks so much")
+    one, other = (
+        trace("t", REPORT).model_copy(update={"messages": (user, calling(room=room), thanks, NO_CALL)})
+        for room in ("kitchen", "office")
+    )
+    known.add(one)
+    assert known.find(one) and not known.find(other)
 
 
 @pytest.mark.parametrize(

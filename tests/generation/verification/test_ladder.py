@@ -209,11 +209,18 @@ def test_blind_answers(calls: list[ToolCall], text: str, category: Category | No
     assert verdict.calls == ((LIGHT,) if "repair" in checks else tuple(calls))
 
 
-def imported(text: str, *, problem: str = "", others: Sequence[ToolCall] = (), trust: bool = False) -> Verdict:
+def imported(
+    text: str,
+    *,
+    problem: str = "",
+    others: Sequence[ToolCall] = (),
+    trust: bool = False,
+    category: Category | None = None,
+) -> Verdict:
     said = "the weather there, and the kitchen light on at 40"
     return imported_answer(
         VERIFIER, parse_output(text), context_problem=problem, said=f"Oslo\n{said}", request=said, others=others,
-        now=None, trust_no_call=trust,
+        now=None, category=category, trust_no_call=trust,
     )  # fmt: skip
 
 
@@ -223,6 +230,10 @@ def test_imported_answers() -> None:
     assert told(imported("").checks) == "context parse!"
     assert told(imported("In Oslo?").checks) == "context parse tool schema count!"
     assert told(imported("In Oslo?", trust=True).checks) == "context parse tool schema count"
+    assert told(imported("In Oslo?", category="clarify").checks) == "context parse tool schema count"
+    assert told(imported("In Oslo?", category="simple").checks) == "context parse tool schema count!"
+    assert told(imported(weather, category="clarify").checks) == "context parse tool schema count!"
+    assert told(imported(weather, category="multiple").checks) == "context parse tool schema count grounding!"
     assert told(imported(weather).checks) == "context parse tool schema grounding!"
     assert told(imported(weather, others=[DIMMED]).checks) == "context parse tool schema grounding"
     broken = [call("set_light", **DIMMED.arguments, x=1), call("set_lamp")]
