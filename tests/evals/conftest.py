@@ -4,5 +4,5 @@ import sys
 
 from tests.paths import ROOT
 
-for _directory in ("speed", "studies"):
+for _directory in ("bench", "speed", "studies"):
     sys.path.insert(0, str(ROOT / "evals" / _directory))
