@@ -26,7 +26,9 @@ def main() -> int:
     """Write tools.json, conversations.jsonl and cases.jsonl."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, help=f"the directory with {', '.join(FILES)}")
-    parser.add_argument("--more", type=Path, action="append", default=[], help="further conversations: {messages} a line")
+    parser.add_argument(
+        "--more", type=Path, action="append", default=[], help="further conversations, {messages} a line"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/bank/data"))
     arguments = parser.parse_args()
     data: Path = arguments.data
