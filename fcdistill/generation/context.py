@@ -82,10 +82,11 @@ def read_context(config: GenerateConfig, catalog: Catalog) -> GenerationContext:
     cases = [case for path in config.decontaminate for case in read_jsonl(path, EvalCase, "eval cases")]
     results = read_results(config.results, catalog)
     plan = make_plan(config, catalog, validator, book, seeds, results)
-    if not plan:
+    earlier = read_reusable(config.reuse, catalog, validator)
+    if not plan and not (config.num_continued and (examples or earlier)):
         raise DataError(
             "there is nothing to generate: no call-first traces are planned and there are no seeds",
-            required="num_call_first above 0, or a seeds file",
+            required="num_call_first above 0, or a seeds file; or examples or reused traces, and num_continued",
             fix="set one of them in the generate section",
         )
     return GenerationContext(
@@ -95,7 +96,7 @@ def read_context(config: GenerateConfig, catalog: Catalog) -> GenerationContext:
         results=results,
         examples=examples,
         plan=plan,
-        reused=place_traces(plan, read_reusable(config.reuse, catalog, validator), catalog),
+        reused=place_traces(plan, earlier, catalog),
         verifier=Verifier(catalog, validator, book),
         contamination=Contamination(cases, config.contamination_jaccard),
         executor=Executor(config.executor, catalog.original_names) if config.executor else None,

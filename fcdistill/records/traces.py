@@ -56,7 +56,9 @@ class SeedRequest(Record):
 class TraceMeta(Frozen):
     """Where a trace comes from."""
 
-    source: Literal["call_first", "request_first", "multi_turn", "step", "varied", "joined", "clarified", "import"]
+    source: Literal[
+        "call_first", "request_first", "multi_turn", "step", "varied", "joined", "clarified", "continued", "import"
+    ]
     category: Category
     plan_cell: str
     teacher: ModelRef

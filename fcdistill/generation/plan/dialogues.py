@@ -9,7 +9,7 @@ what it takes. Who says and who answers is decided elsewhere (`conversing`).
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import resolve_schema
 from fcdistill.tools.validation import CallValidator
 
-__all__ = ["Dialogue", "DialoguePlan", "DialoguePlanner"]
+__all__ = ["Dialogue", "DialoguePlan", "DialoguePlanner", "kinds_in_turn"]
 
 _REFERENCES: dict[ConversationKind, tuple[str, ...]] = {
     "chained": ("that {name}", "the same {name}", "the {name} that you find"),
@@ -56,6 +56,22 @@ class DialoguePlan:
     dialogue: Dialogue
     calls: tuple[ToolCall, ToolCall]
     facts: tuple[tuple[tuple[str, str], ...], ...]
+
+
+def kinds_in_turn(shares: Mapping[ConversationKind, float]) -> Iterator[ConversationKind]:
+    """The kinds for ever, each as often as its share says; equal shares take turns.
+
+    Args:
+        shares: above 0; they need not sum to 1.
+    """
+    due = dict.fromkeys(shares, 0.0)
+    total = sum(shares.values())
+    while True:
+        for kind, share in shares.items():
+            due[kind] += share
+        kind = max(due, key=lambda kind: due[kind])
+        due[kind] -= total
+        yield kind
 
 
 class DialoguePlanner:
