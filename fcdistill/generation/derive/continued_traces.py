@@ -7,7 +7,7 @@ call is right by construction, and every turn passes the checks that those of a 
 
 import copy
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -27,6 +27,7 @@ from fcdistill.generation.verification.english.follow_up_phrases import (
     closes_talk,
     opens_talk,
 )
+from fcdistill.generation.verification.english.words import words_of
 from fcdistill.generation.verification.ladder import (
     clarify_question,
     cut_request,
@@ -302,7 +303,8 @@ class _Maker:
         changed = copy.deepcopy(call)
         put_at(changed.arguments, slot.steps, value)
         article, preposition = _before(text[: slot.start])
-        said = " ".join(filter(None, (article, phrase, _unit(text[slot.end :]))))
+        nouns = {word.text for word in words_of(f"{slot.steps[0]} {topic_of(call.name)}")} if article else set()
+        said = " ".join(filter(None, (article, phrase, _noun(text[slot.end :], nouns))))
         if phrase.split()[0].casefold() in _ARTICLES:
             said = said.removeprefix(article).strip()
         placed = f"{preposition or ('for' if isinstance(value, str) else 'with')} {said}"
@@ -332,10 +334,11 @@ def _before(text: str) -> tuple[str, str]:
     return article, rest[-1] if rest and rest[-1] in _PREPOSITIONS else ""
 
 
-def _unit(text: str) -> str:
-    """The unit that a text begins with, if it does."""
+def _noun(text: str, nouns: Collection[str]) -> str:
+    """The unit, or one of these nouns, that a text begins with, if it does: the "light" of "the kitchen light"."""
     first = next(iter(text.split()), "").rstrip(_ENDS)
-    return first if first.casefold() in _UNITS else ""
+    is_noun = any(word.text in nouns for word in words_of(first))
+    return first if text.startswith(" ") and (is_noun or first.casefold() in _UNITS) else ""
 
 
 def _go_together(first: Trace, second: Trace) -> bool:

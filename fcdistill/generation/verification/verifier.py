@@ -79,18 +79,33 @@ class Verifier:
         return Check(name="reference", ok=refers, detail=detail)
 
     def check_carried(self, text: str, call: ToolCall, changed: str, now: datetime | None) -> Check:
-        """Whether a later request leaves values of its call to what was said before it.
+        """Whether a later request says one value, of which nobody doubts what it is, and leaves others unsaid.
 
         Args:
             text: the request.
             call: what it asks for.
-            changed: the argument that it says itself. A call without any other leaves its tool to what was said.
+            changed: the argument that it says itself. A call without any other leaves its tool to what was said before.
             now: the current time that the context gives, if it does.
         """
         others = without_arguments(call, {changed})
-        carries = not others.arguments or bool(self._grounder.compare(text, [others], now).unsaid)
-        detail = "" if carries else "the request says all values anew, and takes none from an earlier one"
-        return Check(name="reference", ok=carries, detail=detail)
+        problem = ""
+        if others.arguments and not self._grounder.compare(text, [others], now).unsaid:
+            problem = "the request says all values anew, and takes none from an earlier one"
+        elif not {word.text for word in words_of(changed)} & {word.text for word in words_of(text)}:
+            rivals = [name for name in others.arguments if self._may_be_either(call, changed, name)]
+            problem = f"what is said for {changed} may be for {rivals[0]}" if rivals else ""
+        return Check(name="reference", ok=not problem, detail=problem)
+
+    def _may_be_either(self, call: ToolCall, changed: str, other: str) -> bool:
+        """Whether the value of one argument, said alone, could be the other's: a choice of both, or a number."""
+        value, rival = call.arguments[changed], call.arguments[other]
+        if isinstance(value, bool) or isinstance(rival, bool):
+            return False
+        if isinstance(value, int | float) and isinstance(rival, int | float):
+            return True
+        root = self.catalog.by_name[call.name].parameters
+        choices = resolve_schema(self.parameters(call.name).get(other, {}), root).get("enum", ())
+        return value in choices or value in self.book.values(f"{call.name}.{other}")
 
     def check_topic(self, text: str, call: ToolCall, changed: str, between: ToolCall, now: datetime | None) -> Check:
         """Whether a request tells that it goes back to an earlier call.

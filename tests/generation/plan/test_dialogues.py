@@ -2,7 +2,8 @@
 
 import json
 import random
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import pytest
 
@@ -11,13 +12,20 @@ from fcdistill.generation.plan.argument_sampler import ArgumentSampler
 from fcdistill.generation.plan.dialogues import DialoguePlan, DialoguePlanner
 from fcdistill.generation.plan.tool_results import Feed, ToolResults, holds, read_results, result_problem
 from fcdistill.generation.verification.value_book import ValueBook, ValueEntry
+from fcdistill.records import ConversationKind, ResultKind
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import optional_parameters
 from fcdistill.tools.validation import CallValidator
 from tests.generation.home import NOW, book, catalog, catalog_of, tool
 
 
-def draw(own: Catalog, results: ToolResults, count: int = 30, values: ValueBook | None = None) -> list[DialoguePlan]:
+def draw(
+    own: Catalog,
+    results: ToolResults,
+    count: int = 30,
+    values: ValueBook | None = None,
+    kinds: Sequence[ConversationKind] = get_args(ResultKind),
+) -> list[DialoguePlan]:
     validator, values = CallValidator(own.specs), values or ValueBook()
     sampler = ArgumentSampler(validator, values, seed=1, now=NOW)
     generator = random.Random(1)
@@ -32,7 +40,7 @@ def draw(own: Catalog, results: ToolResults, count: int = 30, values: ValueBook 
         ),
         generator,
     )
-    return list(planner.draw(count))
+    return list(planner.draw(count, dict.fromkeys(kinds, 1.0)))
 
 
 @pytest.fixture(scope="module")
