@@ -2,7 +2,7 @@
 
 A trace takes the place of the planned item that it resembles most, which is of its tools and arguments at least; a
 user's request finds its own item. Traces that the plan has no place for stay beside it. What a generation makes without
-a teacher, varied, joined and continued requests, answered questions, steps of conversations and worked examples, is made
+a teacher (varied, joined and continued requests, answered questions, steps of conversations, worked examples) is made
 anew.
 """
 

@@ -226,7 +226,7 @@ class _Maker:
         if not checks[-1].ok:
             return None
         partial = ToolCall(name=call.name, arguments={key: v for key, v in call.arguments.items() if key != new.name})
-        is_called = self._verifier.check_schema([partial]).ok
+        is_called = not self._verifier.validator.check_call(partial)
         checks += lacking_request(self._verifier, cut, call, new.name, now, is_called=is_called)
         if not checks[-1].ok:
             return None

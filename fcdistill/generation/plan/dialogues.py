@@ -1,9 +1,9 @@
 """Plans of conversations in which a later call builds on an earlier one: the calls first, then what is said of them.
 
-Three kinds with results. `chained`: one request asks for two calls, and the second takes a value out of the first one's result.
-`referring`: the user hears the result, then asks for a call with "that" value. `repeated`: the user asks for the same
-again with one other value. The calls are sampled like any others, the later one first, and a result is made to hold
-what it takes.
+Three kinds with results. `chained`: one request asks for two calls, and the second takes a value out of the first one's
+result. `referring`: the user hears the result, then asks for a call with "that" value. `repeated`: the user asks for
+the same again with one other value. The calls are sampled like any others, the later one first, and a result is made
+to hold what it takes.
 
 Six kinds in which no result is heard. `completed`: the request lacks a value, which the user says when the partial call
 was made or a question asked. `corrected` and `carried_over`: the first call with one other value. `switched`: another
@@ -14,7 +14,7 @@ parameters, as greetings and thanks do. Who says and who answers is decided else
 import dataclasses
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,11 +133,7 @@ class DialoguePlanner:
                 made += 1
                 yield plan
             elif fruitless > _TRIES * (len(self._catalog.specs) + len(self._results.feeds)):
-                raise ConfigError(
-                    "no conversation can be planned: no result fills an argument, and no argument can be changed",
-                    required="two tools of which one's result fills an argument of the other, or varied arguments",
-                    fix="say in a results file what the tools give back, or set num_multi_turn to 0",
-                )
+                raise _nothing_to_plan(shares)
 
     def _plan(
         self,
@@ -311,6 +307,20 @@ class DialoguePlanner:
 
     def _facts(self, call: ToolCall) -> tuple[tuple[str, str], ...]:
         return facts_to_say(call, self._catalog.by_name[call.name], self._book, None, self._random)
+
+
+def _nothing_to_plan(kinds: Collection[ConversationKind]) -> ConfigError:
+    if {"chained", "referring", "repeated"}.isdisjoint(kinds):
+        return ConfigError(
+            f"no conversation can be planned: the tools have nothing for any of {', '.join(kinds)}",
+            required="an argument that can be changed or left out, two tools with parameters, or one without any",
+            fix="give other kinds a share in multi_turn_shares, or set num_multi_turn to 0",
+        )
+    return ConfigError(
+        "no conversation can be planned: no result fills an argument, and no argument can be changed",
+        required="two tools of which one's result fills an argument of the other, or varied arguments",
+        fix="say in a results file what the tools give back, or set num_multi_turn to 0",
+    )
 
 
 def _properties(spec: ToolSpec) -> dict[str, Any]:

@@ -18,8 +18,8 @@ _PREPOSITIONS = frozenset("in at to of for on about around by from inside into t
 _UNITS = frozenset("degrees degree percent celsius am pm a.m p.m o'clock".split())
 _ENDS = ",.!?;:"
 _WANTS_MORE = frozenset(
-    "add all am and any are aren't as be been both bring but buy called can could did do does each ending ends every find "
-    "get give got had has have he hear her him how i i'll i'm is isn't it it's know like love many may me might "
+    "add all am and any are aren't as be been both bring but buy called can could did do does each ending ends every "
+    "find get give got had has have he hear her him how i i'll i'm is isn't it it's know like love many may me might "
     "more much must named need needs or put see shall she should so some take than that's them there's they too "
     "us very want wants was we we'll we're were what which will with would".split()
 )

@@ -91,7 +91,8 @@ class Verifier:
         problem = ""
         if others.arguments and not self._grounder.compare(text, [others], now).unsaid:
             problem = "the request says all values anew, and takes none from an earlier one"
-        elif not {word.text for word in words_of(changed)} & {word.text for word in words_of(text)}:
+        # "Change that to checking" does not speak of the account to which money goes.
+        elif not {word.text for word in words_of(changed)} - {"to"} & {word.text for word in words_of(text)}:
             rivals = [name for name in others.arguments if self._may_be_either(call, changed, name)]
             problem = f"what is said for {changed} may be for {rivals[0]}" if rivals else ""
         return Check(name="reference", ok=not problem, detail=problem)

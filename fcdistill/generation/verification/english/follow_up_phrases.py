@@ -15,7 +15,7 @@ __all__ = ["FOLLOW_UPS", "OTHER_OF_TWO", "QUESTIONS", "names_other_of_two", "ope
 FOLLOW_UPS: Mapping[FollowUpKind, Mapping[str, tuple[str, ...]]] = {
     "completed": {
         "casual": ("{said}", "oh, {said}", "{said} then", "make that {said}", "let's say {said}", "{said} I guess"),
-        "terse": ("{said}", "just {said}", "{said} obviously"),
+        "terse": ("{said}", "just {said}", "{said} obviously", "that is, {said}"),
         "polite": ("{said}, please", "Please make it {said}", "That would be {said}, please", "I would like {said}"),
         "question": ("can it be {said}?", "could you make it {said}?", "{said}, if that works?", "maybe {said}?"),
         "rambling": (
@@ -58,7 +58,7 @@ FOLLOW_UPS: Mapping[FollowUpKind, Mapping[str, tuple[str, ...]]] = {
             "and {placed} too",
             "now the same {placed}",
             "do that {placed} as well",
-            "and {said} while we're here",
+            "and {said} at the same go",
         ),
         "terse": ("{said} too", "and {said}", "same {placed}", "again, {placed}", "{said} as well"),
         "polite": (
