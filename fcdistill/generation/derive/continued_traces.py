@@ -56,7 +56,7 @@ _ENDS = ",.!?;:"
 
 
 @dataclass(frozen=True)
-class _Talk:
+class _Continued:
     """A conversation that may be made: its turns up to the answer, the answer, and the checks on all of them."""
 
     turns: tuple[Message, ...]
@@ -125,7 +125,7 @@ def continue_traces(
                 break
 
 
-def _trace(talk: _Talk, kind: ConversationKind, identity: str, verifier: Verifier) -> Trace:
+def _trace(talk: _Continued, kind: ConversationKind, identity: str, verifier: Verifier) -> Trace:
     first = talk.parts[0]
     tools = "+".join(dict.fromkeys(call.name for turn in talk.turns for call in turn.calls)) or talk.answer.name
     sources = [part.id for part in talk.parts]
@@ -168,7 +168,7 @@ class _Maker:
                 takes = has_parameters(verifier.catalog.by_name[name])
                 (self._by_tool if takes else self._social).setdefault(name, []).append(place)
 
-    def make(self, kind: ConversationKind) -> _Talk | None:
+    def make(self, kind: ConversationKind) -> _Continued | None:
         """A conversation of a kind, each turn of which passed its checks; None where this try made none."""
         first = self._drawn(self._by_tool)
         if first is None:
@@ -196,7 +196,7 @@ class _Maker:
         register = self._random.choice(list(phrases))
         return register, self._random.choice(phrases[register])
 
-    def _changed(self, kind: ConversationKind, first: Trace) -> _Talk | None:
+    def _changed(self, kind: ConversationKind, first: Trace) -> _Continued | None:
         """A correction, or the same again: the first call with one other value."""
         (call,), text, now = first.answer.calls, request_text(first), _now(first)
         new = self._new_value(first)
@@ -213,9 +213,9 @@ class _Maker:
         if not checks[-1].ok:
             return None
         turns = (_user(text), Message.calling([call]), _user(reply))
-        return _Talk(turns, new.call, checks, (first,), register)
+        return _Continued(turns, new.call, checks, (first,), register)
 
-    def _completed(self, first: Trace) -> _Talk | None:
+    def _completed(self, first: Trace) -> _Continued | None:
         """A request that lacks a value, the partial call or a question, and the value alone."""
         text, now = request_text(first), _now(first)
         new = self._new_value(first)
@@ -241,9 +241,9 @@ class _Maker:
         checks += follow_up_step(self._verifier, cut, reply, new.call, new.name, now, is_reply=not is_called)
         if not checks[-1].ok or not all(check.ok for check in checks):
             return None
-        return _Talk((_user(cut), between, _user(reply)), new.call, checks, (first,), register)
+        return _Continued((_user(cut), between, _user(reply)), new.call, checks, (first,), register)
 
-    def _switched(self, first: Trace) -> _Talk | None:
+    def _switched(self, first: Trace) -> _Continued | None:
         """An unrelated request after a call."""
         second = self._drawn(self._by_tool, first.answer.calls[0].name)
         if second is None or not _go_together(first, second):
@@ -255,9 +255,9 @@ class _Maker:
         if not checks[-1].ok:
             return None
         turns = (_user(request_text(first)), Message.calling(first.answer.calls), _user(text))
-        return _Talk(turns, second.answer.calls[0], checks, (first, second), register)
+        return _Continued(turns, second.answer.calls[0], checks, (first, second), register)
 
-    def _resumed(self, first: Trace) -> _Talk | None:
+    def _resumed(self, first: Trace) -> _Continued | None:
         """An unrelated request after a call, and then the first call again with another value."""
         talk, new = self._switched(first), self._new_value(first)
         topic = topic_of(first.answer.calls[0].name)
@@ -269,9 +269,9 @@ class _Maker:
         if not checks[-1].ok:
             return None
         turns = (*talk.turns, Message.calling([talk.answer]), _user(reply))
-        return _Talk(turns, new.call, [*talk.checks, *checks], talk.parts, register)
+        return _Continued(turns, new.call, [*talk.checks, *checks], talk.parts, register)
 
-    def _with_small_talk(self, request: Trace) -> _Talk | None:
+    def _with_small_talk(self, request: Trace) -> _Continued | None:
         """A greeting before a request, or thanks and the like after it, each of which is a call."""
         social = self._drawn(self._social)
         if social is None or not _go_together(request, social):
@@ -283,7 +283,7 @@ class _Maker:
         if not checks[-1].ok:
             return None
         turns = (_user(request_text(first)), Message.calling(first.answer.calls), _user(request_text(second)))
-        talk = _Talk(turns, second.answer.calls[0], checks, (request, social), "as written")
+        talk = _Continued(turns, second.answer.calls[0], checks, (request, social), "as written")
         return talk
 
     def _new_value(self, trace: Trace) -> _NewValue | None:

@@ -28,7 +28,7 @@ __all__ = ["follow_up"]
 
 
 @dataclass
-class _Talk:
+class _Exchange:
     """A draft with its calls, which the requests as they were written may change."""
 
     draft: Draft
@@ -56,7 +56,7 @@ def follow_up(drafts: Sequence[Draft], ask: Ask, prompter: Prompter, verifier: V
         verifier: of the domain.
     """
     talks = {
-        draft.item.id: _Talk(draft, draft.item.dialogue, list(draft.item.calls))
+        draft.item.id: _Exchange(draft, draft.item.dialogue, list(draft.item.calls))
         for draft in drafts
         if draft.item.dialogue is not None
     }
@@ -76,7 +76,7 @@ def follow_up(drafts: Sequence[Draft], ask: Ask, prompter: Prompter, verifier: V
 
 
 def _write_first(
-    drafts: Sequence[Draft], talks: Mapping[str, _Talk], ask: Ask, prompter: Prompter, verifier: Verifier
+    drafts: Sequence[Draft], talks: Mapping[str, _Exchange], ask: Ask, prompter: Prompter, verifier: Verifier
 ) -> None:
     firsts = [
         talk.partial if talk.dialogue.kind == "completed" else talk.calls[0]
@@ -95,7 +95,7 @@ def _write_first(
             draft.turns.append(Message.calling([verifier.tidied(talk.calls[0])]))
 
 
-def _judge_first(talk: _Talk, verifier: Verifier) -> Sequence[Check]:
+def _judge_first(talk: _Exchange, verifier: Verifier) -> Sequence[Check]:
     """The verdict on the first request; where it asks for another call than was planned, that is taken over."""
     request, dialogue = talk.draft.request, talk.dialogue
     if dialogue.kind == "completed":
@@ -111,7 +111,7 @@ def _judge_first(talk: _Talk, verifier: Verifier) -> Sequence[Check]:
 
 
 def _ask_for_value(
-    drafts: Sequence[Draft], talks: Mapping[str, _Talk], ask: Ask, prompter: Prompter, verifier: Verifier
+    drafts: Sequence[Draft], talks: Mapping[str, _Exchange], ask: Ask, prompter: Prompter, verifier: Verifier
 ) -> None:
     """The assistant's question for the value that the request lacks."""
     lacking = {
@@ -125,7 +125,7 @@ def _ask_for_value(
 
 
 def _write_between(
-    drafts: Sequence[Draft], talks: Mapping[str, _Talk], ask: Ask, prompter: Prompter, verifier: Verifier
+    drafts: Sequence[Draft], talks: Mapping[str, _Exchange], ask: Ask, prompter: Prompter, verifier: Verifier
 ) -> None:
     """The other request, after which the first one is taken up again."""
     items = [
@@ -141,7 +141,7 @@ def _write_between(
         draft.turns.append(Message.calling([verifier.tidied(talk.calls[1])]))
 
 
-def _judge_last(talk: _Talk, verifier: Verifier) -> Sequence[Check]:
+def _judge_last(talk: _Exchange, verifier: Verifier) -> Sequence[Check]:
     """Whether the last request asks for the last call, given what was said before."""
     request, dialogue, last = talk.draft.request, talk.dialogue, talk.calls[-1]
     if not dialogue.argument:

@@ -2,22 +2,27 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fcdistill.generation.dataset.turns import user_texts
+from fcdistill.generation.dataset.turns import conversation_key, earlier_steps, user_texts
 from fcdistill.generation.derive.continued_traces import continue_traces
+from fcdistill.generation.pipeline import run_generation
 from fcdistill.generation.plan.argument_sampler import ArgumentSampler
 from fcdistill.generation.verification.english.follow_up_phrases import names_other_of_two
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.generation.verification.verifier import Verifier, without_arguments
-from fcdistill.records import ConversationKind, FollowUpKind, Message, ModelRef, ToolCall, Trace, TraceMeta
+from fcdistill.records import ConversationKind, EvalCase, FollowUpKind, Message, ModelRef, ToolCall, Trace, TraceMeta
+from fcdistill.storage import write_jsonl
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.validation import CallValidator
-from tests.generation.home import NOW, catalog, catalog_of, tool, verifier
+from tests.generation.home import EXAMPLES, NOW, catalog, catalog_of, tool, verifier
+from tests.generation.runs import config, contents, reasons, refuse
+from tests.generation.runs import traces as written
 
 KINDS: tuple[ConversationKind, ...] = get_args(FollowUpKind)
 _CONTEXT = "Current time: 2027-05-02T09:15:00Z (Sunday)."
@@ -217,3 +222,48 @@ def test_contexts_are_not_mixed() -> None:
     for trace in continued(HOME, verifier(), kinds=["switched", "resumed"], count=40):
         has_reminder = "create_reminder" in [call.name for call in answers(trace)]
         assert (trace.messages[0].role == "system") == has_reminder
+
+
+# --- in a whole run, of which no teacher is asked
+
+CONTINUED: dict[str, Any] = {"examples": EXAMPLES, "num_continued": 30, "multi_turn_results": False}
+
+
+def test_a_run_of_the_team_s_examples_alone_needs_no_teacher_and_ends_the_same_again(tmp_path: Path) -> None:
+    stats = run_generation(config(tmp_path / "out", **CONTINUED), refuse, catalog())
+    assert stats.by_source["continued"].kept > 20 and stats.by_source["step"].kept > 5
+    run_generation(config(tmp_path / "again", **CONTINUED), refuse, catalog())
+    assert contents(tmp_path / "out") == contents(tmp_path / "again")
+    found = {trace.id: trace for trace in written(tmp_path / "out")}
+    pasts = {conversation_key(trace) for trace in found.values()}
+    for trace in found.values():
+        if trace.meta.source == "continued":
+            for step in earlier_steps(trace):
+                assert conversation_key(step) in pasts, "each answered turn is a trace, here or by itself"
+                assert step.id not in found or found[step.id].split_group == trace.split_group
+
+
+def test_conversations_are_made_anew_where_a_run_is_reused(tmp_path: Path) -> None:
+    run_generation(config(tmp_path / "out", **CONTINUED), refuse, catalog())
+    again = config(tmp_path / "again", **CONTINUED, reuse=(tmp_path / "out" / "traces.jsonl",))
+    stats = run_generation(again, refuse, catalog())
+    assert stats.by_source["continued"].kept > 20
+    assert not any(trace.id.startswith("reused") for trace in written(tmp_path / "again"))
+
+
+def test_a_conversation_that_says_what_an_eval_case_says_is_left_out(tmp_path: Path) -> None:
+    run_generation(config(tmp_path / "out", **CONTINUED), refuse, catalog())
+    long = [trace for trace in written(tmp_path / "out") if trace.meta.source == "continued"]
+    taken = next(trace for trace in long if len(user_texts(trace)[-1].split()) >= 8)
+    case = EvalCase(
+        id="taken",
+        messages=(Message(role="user", content=user_texts(taken)[-1]),),
+        behaviour="call",
+        expected=(taken.answer.calls,),
+        category="simple",
+    )
+    write_jsonl(tmp_path / "cases.jsonl", [case])
+    apart = config(tmp_path / "apart", **CONTINUED, decontaminate=(tmp_path / "cases.jsonl",))
+    run_generation(apart, refuse, catalog())
+    assert "contaminated" in reasons(tmp_path / "apart").values()
+    assert taken.messages not in [trace.messages for trace in written(tmp_path / "apart")]
