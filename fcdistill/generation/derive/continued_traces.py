@@ -331,7 +331,8 @@ def _before(text: str) -> tuple[str, str]:
     words = text.casefold().split()
     article = words[-1] if words and words[-1] in _ARTICLES else ""
     rest = words[:-1] if article else words
-    return article, rest[-1] if rest and rest[-1] in _PREPOSITIONS else ""
+    is_placed = bool(rest) and rest[-1] in _PREPOSITIONS and rest[-2:-1] not in (["ending"], ["ends"])
+    return article, rest[-1] if is_placed else ""
 
 
 def _noun(text: str, nouns: Collection[str]) -> str:
