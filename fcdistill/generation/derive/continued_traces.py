@@ -38,7 +38,7 @@ from fcdistill.generation.verification.ladder import (
     resumed_step,
 )
 from fcdistill.generation.verification.tool_topics import topic_of
-from fcdistill.generation.verification.verifier import Verifier
+from fcdistill.generation.verification.verifier import Verifier, without_arguments
 from fcdistill.generation.verification.word_claims import FUNCTION_WORDS
 from fcdistill.records import Check, ConversationKind, Message, ModelRef, ToolCall, Trace, TraceMeta
 from fcdistill.tools.parameters import has_parameters
@@ -192,7 +192,7 @@ class _Maker:
 
     def _phrase(self, kind: ConversationKind) -> tuple[str, str]:
         """A register and a phrase of it."""
-        phrases = next(phrases for name, phrases in FOLLOW_UPS.items() if name == kind)
+        phrases = FOLLOW_UPS[kind]
         register = self._random.choice(list(phrases))
         return register, self._random.choice(phrases[register])
 
@@ -225,7 +225,7 @@ class _Maker:
         cut, checks = cut_request(self._verifier, text, call, new.name, now)
         if not checks[-1].ok:
             return None
-        partial = ToolCall(name=call.name, arguments={key: v for key, v in call.arguments.items() if key != new.name})
+        partial = without_arguments(call, {new.name})
         is_called = not self._verifier.validator.check_call(partial)
         checks += lacking_request(self._verifier, cut, call, new.name, now, is_called=is_called)
         if not checks[-1].ok:
@@ -239,7 +239,7 @@ class _Maker:
         register, phrase = self._phrase("completed")
         reply = phrase.format(said=new.said)
         checks += follow_up_step(self._verifier, cut, reply, new.call, new.name, now, is_reply=not is_called)
-        if not checks[-1].ok or not all(check.ok for check in checks):
+        if not all(check.ok for check in checks):
             return None
         return _Continued((_user(cut), between, _user(reply)), new.call, checks, (first,), register)
 
@@ -283,8 +283,7 @@ class _Maker:
         if not checks[-1].ok:
             return None
         turns = (_user(request_text(first)), Message.calling(first.answer.calls), _user(request_text(second)))
-        talk = _Continued(turns, second.answer.calls[0], checks, (request, social), "as written")
-        return talk
+        return _Continued(turns, second.answer.calls[0], checks, (request, social), "as written")
 
     def _new_value(self, trace: Trace) -> _NewValue | None:
         """Another value for one argument that the request says, or for the one item of a list."""

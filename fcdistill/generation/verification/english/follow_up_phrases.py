@@ -8,11 +8,11 @@ that speaks as the assistant, thanks or greets: each would ask for more than it 
 from collections.abc import Mapping
 
 from fcdistill.generation.verification.english.words import words_of
-from fcdistill.records import FollowUpKind
+from fcdistill.records import ConversationKind
 
 __all__ = ["FOLLOW_UPS", "OTHER_OF_TWO", "QUESTIONS", "names_other_of_two", "opens_talk", "closes_talk"]
 
-FOLLOW_UPS: Mapping[FollowUpKind, Mapping[str, tuple[str, ...]]] = {
+FOLLOW_UPS: Mapping[ConversationKind, Mapping[str, tuple[str, ...]]] = {
     "completed": {
         "casual": ("{said}", "oh, {said}", "{said} then", "make that {said}", "let's say {said}", "{said} I guess"),
         "terse": ("{said}", "just {said}", "{said} obviously", "that is, {said}"),

@@ -16,7 +16,7 @@ from fcdistill.generation.verification.english.follow_up_phrases import (
 from fcdistill.generation.verification.english.request_style import request_problem
 from fcdistill.generation.verification.english.words import words_of
 from fcdistill.generation.verification.leftovers import leftover_numbers
-from fcdistill.records import FollowUpKind
+from fcdistill.records import ConversationKind, FollowUpKind
 
 PHRASES = [(kind, phrase) for kind, registers in FOLLOW_UPS.items() for phrase in chain(*registers.values())]
 
@@ -31,7 +31,7 @@ def test_each_kind_that_needs_words_has_many_in_every_register() -> None:
 
 
 @pytest.mark.parametrize(("kind", "phrase"), PHRASES)
-def test_a_phrase_is_what_a_user_says_and_holds_no_value_of_its_own(kind: FollowUpKind, phrase: str) -> None:
+def test_a_phrase_is_what_a_user_says_and_holds_no_value_of_its_own(kind: ConversationKind, phrase: str) -> None:
     fields = {field for _, field, _, _ in string.Formatter().parse(phrase) if field}
     wanted = {"switched": set[str](), "resumed": {"said", "topic"}}.get(kind, {"said"})
     assert fields == wanted or kind == "carried_over" and fields in ({"said"}, {"placed"})
