@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator
 
@@ -16,6 +16,7 @@ from fcdistill.config.backend_section import (
 )
 from fcdistill.config.section import ConfigModel, Rule
 from fcdistill.config.train_section import AdaptationConfig
+from fcdistill.records import ConversationKind, FollowUpKind, ResultKind
 
 __all__ = [
     "CONTAMINATION_JACCARD",
@@ -119,6 +120,25 @@ _GENERATE_RULES: tuple[Rule["GenerateConfig"], ...] = (
             "set blind_answers to true or rounds to 1"
         ),
     ),
+    Rule(
+        lambda run: run.num_continued > 0 and run.multi_turn_results,
+        lambda run: (
+            f"num_continued is {run.num_continued}, but multi_turn_results is true, and continued conversations have "
+            "no results: set multi_turn_results to false, or num_continued to 0"
+        ),
+    ),
+    Rule(
+        lambda run: not run.multi_turn_shares.keys() <= set(run.conversation_kinds),
+        lambda run: (
+            f"multi_turn_shares names {', '.join(sorted(run.multi_turn_shares.keys() - set(run.conversation_kinds)))}, "
+            f"but with multi_turn_results {str(run.multi_turn_results).lower()} the kinds of conversations are "
+            f"{', '.join(run.conversation_kinds)}: name some of these, or change multi_turn_results"
+        ),
+    ),
+    Rule(
+        lambda run: bool(run.multi_turn_shares) and not any(run.multi_turn_shares.values()),
+        "multi_turn_shares are all 0: give one kind a share above 0, or remove the field",
+    ),
 )
 
 
@@ -159,6 +179,19 @@ class GenerateConfig(ConfigModel):
     num_joined: StrictInt = Field(0, ge=0, description="Requests for several calls, joined from kept requests for one.")
     num_multi_turn: StrictInt = Field(
         0, ge=0, description="Planned conversations in which a second call builds on the first one or its result."
+    )
+    multi_turn_results: StrictBool = Field(
+        True,
+        description="Whether the user of a conversation hears what the calls gave back; false, as for a voice "
+        "assistant: the user goes on after the call, or answers a question.",
+    )
+    multi_turn_shares: dict[ConversationKind, Annotated[StrictFloat, Field(ge=0)]] = Field(
+        {},
+        description="Kinds of conversations with their relative shares; unset: all that multi_turn_results allows, "
+        "equally many of each.",
+    )
+    num_continued: StrictInt = Field(
+        0, ge=0, description="Conversations without results that are made from kept requests, without a teacher."
     )
     num_clarified: StrictInt = Field(
         0, ge=0, description="Conversations made from kept clarify traces: the user gives the value, the call follows."
@@ -245,6 +278,18 @@ class GenerateConfig(ConfigModel):
         "then taken up; all machines need out and the inputs under the same paths.",
     )
     ray_gpus: StrictFloat = Field(0.0, ge=0, description="GPUs that Ray keeps free for the work at each shard.")
+
+    @property
+    def conversation_kinds(self) -> tuple[ConversationKind, ...]:
+        """The kinds of conversations that there can be, in which results are heard or not."""
+        kinds: tuple[ConversationKind, ...] = get_args(ResultKind if self.multi_turn_results else FollowUpKind)
+        return kinds
+
+    @property
+    def conversation_shares(self) -> dict[ConversationKind, float]:
+        """The kinds of conversations that are to be made, each with its share, which is above 0."""
+        shares = self.multi_turn_shares or dict.fromkeys(self.conversation_kinds, 1.0)
+        return {kind: shares[kind] for kind in self.conversation_kinds if shares.get(kind)}
 
     @classmethod
     def spelled_out(cls, values: Any) -> Any:

@@ -17,6 +17,7 @@ from fcdistill.generation.dataset.diversity import measure_diversity
 from fcdistill.generation.dataset.reuse import REUSED
 from fcdistill.generation.dataset.turns import conversation, conversation_key, earlier_steps, merge_groups
 from fcdistill.generation.derive.clarify_followups import answer_questions
+from fcdistill.generation.derive.continued_traces import continue_traces
 from fcdistill.generation.derive.joining import join_traces
 from fcdistill.generation.derive.variation import vary_traces
 from fcdistill.generation.execution.executor import execution_checks
@@ -97,7 +98,7 @@ class Assembly:
             for entry in (*self._recorded(last), *asked):
                 trace = self.outcomes.read(entry).candidate
                 decide(trace, _failed(trace) or refused.get(trace.id))
-            for further in (self._varied, self._joined, self._clarified, self._steps):
+            for further in (self._varied, self._joined, self._clarified, self._continued, self._steps):
                 with Spool(out, Trace) as made:
                     for trace in further(kept):
                         made.add(trace)
@@ -213,10 +214,19 @@ class Assembly:
             kept, self._made_here(), self.context.verifier, count=config.num_clarified, seed=config.seed
         )
 
+    def _continued(self, kept: Traces) -> Iterator[Trace]:
+        config, verifier = self.context.config, self.context.verifier
+        # Neither the plan's seed nor that of varied traces, whose values these would be.
+        sampler = ArgumentSampler(verifier.validator, verifier.book, seed=config.seed + 2, now=config.current_time)
+        shares = config.conversation_shares
+        return continue_traces(kept, verifier, sampler, count=config.num_continued, shares=shares, seed=config.seed)
+
     def _steps(self, kept: Traces) -> Iterator[Trace]:
-        """The first calls of planned conversations, but where another trace has the same past."""
-        if not any(item.dialogue for item in self.context.plan) and not any(
-            map(_is_conversation, self.context.reused.beside)
+        """The earlier answers of conversations, but where another trace has the same past."""
+        if (
+            not self.context.config.num_continued
+            and not any(item.dialogue for item in self.context.plan)
+            and not any(map(_is_conversation, self.context.reused.beside))
         ):
             return
         known = {conversation_key(trace) for trace in kept}
@@ -260,9 +270,15 @@ def _failed(trace: Trace) -> Check | None:
 
 
 def _is_conversation(trace: Trace) -> bool:
-    return trace.meta.source == "multi_turn"
+    return trace.meta.source in ("multi_turn", "continued")
 
 
 def _groups_of_steps(trace: Trace) -> list[str]:
-    """The split groups of a conversation's single steps, which other traces may have as their only one."""
-    return [calls_group(message.calls) for message in trace.messages if message.calls and _is_conversation(trace)]
+    """The split groups of a planned conversation's single steps, which other traces may have as their only one.
+
+    Not those of greetings and the like, whose calls are all the same. A conversation that is made of other traces names
+    them, as other such traces do.
+    """
+    if trace.meta.source != "multi_turn":
+        return []
+    return [calls_group(message.calls) for message in trace.messages if any(call.arguments for call in message.calls)]

@@ -90,10 +90,12 @@ def read_context(config: GenerateConfig, catalog: Catalog) -> GenerationContext:
     verifier = Verifier(catalog, validator, book)
     contamination = Contamination(cases, config.contamination_jaccard)
     candidates = read_recorded(config.recorded, verifier)
-    if not plan and not candidates:
+    earlier = read_reusable(config.reuse, catalog, validator)
+    if not plan and not candidates and not (config.num_continued and (examples or earlier)):
         raise DataError(
             "there is nothing to generate: no call-first traces are planned and there are no seeds",
-            required="num_call_first above 0, a seeds file, or recorded answers",
+            required="num_call_first above 0, a seeds file, or recorded answers; or examples or reused traces, and "
+            "num_continued",
             fix="set one of them in the generate section",
         )
     recorded = place_recorded(
@@ -111,7 +113,7 @@ def read_context(config: GenerateConfig, catalog: Catalog) -> GenerationContext:
         examples=examples,
         plan=plan,
         recorded=recorded,
-        reused=place_traces(left, read_reusable(config.reuse, catalog, validator), catalog),
+        reused=place_traces(left, earlier, catalog),
         verifier=verifier,
         contamination=contamination,
         executor=Executor(config.executor, catalog.original_names) if config.executor else None,

@@ -6,6 +6,7 @@ elsewhere (`assembly`, `pipeline`).
 
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
+from typing import get_args
 
 from fcdistill.backends.base import Backend, Completion, Request, complete_all
 from fcdistill.config import DecodeSettings
@@ -20,10 +21,11 @@ from fcdistill.generation.teacher.answering import answer_requests, dispute_of, 
 from fcdistill.generation.teacher.clarify import ask_back
 from fcdistill.generation.teacher.conversing import converse
 from fcdistill.generation.teacher.drafts import Ask, Draft
+from fcdistill.generation.teacher.following_up import follow_up
 from fcdistill.generation.teacher.judging import settle
 from fcdistill.generation.teacher.prompter import Prompter, add_typos, clean_request
 from fcdistill.generation.verification.ladder import cut_request, written_request
-from fcdistill.records import Check, FunctionTool, Message, Outcome, Trace, TraceMeta
+from fcdistill.records import Check, FollowUpKind, FunctionTool, Message, Outcome, Trace, TraceMeta
 from fcdistill.traces.recorded_steps import category_of
 
 __all__ = ["Generator"]
@@ -164,7 +166,11 @@ class Generator:
                 keep = self._verifier.free_words(draft.answer.calls or draft.item.calls)
                 draft.request = add_typos(draft.request, f"{self._config.seed}/{draft.item.id}", keep)
         if self._config.blind_answers:
-            written = [draft for draft in drafts if draft.item.source == "call_first" and draft.failed is None]
+            written = [
+                draft
+                for draft in drafts
+                if draft.failed is None and (draft.item.source == "call_first" or _goes_on_without_results(draft.item))
+            ]
             self._prove(written, attempt)
             self._settle(drafts, attempt)
         for draft in drafts:
@@ -196,13 +202,14 @@ class Generator:
     def _converse(self, drafts: Sequence[Draft], attempt: int) -> None:
         settings = self._settings(attempt, sampled=True)
         settings = settings.model_copy(update={"max_new_tokens": min(settings.max_new_tokens, _MAX_REQUEST_TOKENS)})
-        converse(
-            drafts,
-            lambda asked, requests: self._ask(asked, requests, settings),
-            self._prompter,
-            self._verifier,
-            self._results,
-        )
+
+        def ask(asked: Sequence[Draft], requests: Sequence[Request]) -> Iterator[tuple[Draft, Completion]]:
+            return self._ask(asked, requests, settings)
+
+        going_on = [draft for draft in drafts if _goes_on_without_results(draft.item)]
+        hearing = [draft for draft in drafts if not _goes_on_without_results(draft.item)]
+        converse(hearing, ask, self._prompter, self._verifier, self._results)
+        follow_up(going_on, ask, self._prompter, self._verifier)
 
     def _answer(self, drafts: Sequence[Draft], attempt: int) -> None:
         asked = [draft for draft in drafts if _is_answered(draft.item)]
@@ -311,6 +318,11 @@ class Generator:
         num_held = sum(item.id in self._recorded.places and item.id not in last for item in self._plan)
         kept = num_held + sum(not entry.failed for entry in settled)
         self._on_progress(num_held + len(settled), len(self._plan), kept)
+
+
+def _goes_on_without_results(item: PlanItem) -> bool:
+    """Whether an item plans a conversation in which no result is heard, so that the last answer needs none."""
+    return item.dialogue is not None and item.dialogue.kind in get_args(FollowUpKind)
 
 
 def _is_answered(item: PlanItem) -> bool:

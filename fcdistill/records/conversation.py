@@ -11,10 +11,12 @@ __all__ = [
     "Category",
     "ConversationKind",
     "FinishReason",
+    "FollowUpKind",
     "FunctionCall",
     "FunctionTool",
     "Message",
     "ModelRef",
+    "ResultKind",
     "ToolCall",
     "ToolSpec",
     "ToolsInPrompt",
@@ -25,9 +27,21 @@ Category = Literal["simple", "multiple", "parallel", "parallel_multiple", "irrel
 """BFCL's words, and `clarify` for requests that lack a required value."""
 
 
-ConversationKind = Literal["chained", "referring", "repeated"]
-"""How a later call builds on an earlier one: one request asks for both, and the second takes a value of the first one's
-result; a later request refers to that value; or a later request asks for the same again with one other value."""
+ResultKind = Literal["chained", "referring", "repeated"]
+"""How a later call builds on an earlier one whose result is heard: one request asks for both, and the second takes a
+value of the first one's result; a later request refers to that value; or a later request asks for the same again with
+one other value."""
+
+
+FollowUpKind = Literal["completed", "corrected", "carried_over", "switched", "resumed", "social"]
+"""How a user goes on after a call whose result nobody hears: the value that the request lacked is said; one value is
+corrected; the same is asked for with another value; something else is asked for; something else is asked for, and then
+the first call again with another value; or one of two turns is a greeting or the like, for which a tool without
+parameters is called."""
+
+
+ConversationKind = Literal[ResultKind, FollowUpKind]
+"""How the turns of a conversation build on one another."""
 
 
 ToolsOffered = Literal["all", "others", "none"]

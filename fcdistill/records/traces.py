@@ -59,7 +59,16 @@ class TraceMeta(Frozen):
     """Where a trace comes from."""
 
     source: Literal[
-        "call_first", "request_first", "multi_turn", "step", "varied", "joined", "clarified", "import", "recorded"
+        "call_first",
+        "request_first",
+        "multi_turn",
+        "step",
+        "varied",
+        "joined",
+        "clarified",
+        "continued",
+        "import",
+        "recorded",
     ]
     category: Category
     plan_cell: str

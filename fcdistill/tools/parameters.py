@@ -15,6 +15,7 @@ from fcdistill.tools.refs import read_schema
 __all__ = [
     "all_members",
     "alternatives",
+    "has_parameters",
     "listed_values",
     "members",
     "optional_parameters",
@@ -94,6 +95,11 @@ def schemas_at(parameters: Mapping[str, Any], path: str) -> list[dict[str, Any]]
         if schema not in found:
             found.append(schema)
     return found
+
+
+def has_parameters(spec: ToolSpec) -> bool:
+    """Whether a call of the tool can have arguments that the schema names."""
+    return bool(all_members(spec.parameters, spec.parameters)[0])
 
 
 def required_parameters(spec: ToolSpec) -> list[str]:

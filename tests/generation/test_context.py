@@ -30,6 +30,8 @@ def test_it_is_read_without_a_directory_and_names_its_files(tmp_path: Path) -> N
     ("fields", "error", "message"),
     [
         ({"num_call_first": 0}, DataError, "there is nothing to generate"),
+        ({"num_call_first": 0, "num_continued": 5}, DataError, "there is nothing to generate"),
+        ({"num_call_first": 0, "examples": EXAMPLES}, DataError, "there is nothing to generate"),
         ({"seeds": Path("none.jsonl")}, DataError, "seeds file none.jsonl does not exist"),
         ({"examples": Path("none.jsonl")}, DataError, "examples file none.jsonl does not exist"),
         ({"decontaminate": (Path("none.jsonl"),)}, DataError, "eval cases none.jsonl does not exist"),
@@ -43,3 +45,8 @@ def test_what_is_unusable_is_refused(
     with pytest.raises(error, match=message):
         read_context(made, catalog())
     assert not (tmp_path / "out").exists()
+
+
+def test_conversations_need_no_plan_where_the_team_s_examples_are_continued(tmp_path: Path) -> None:
+    made = config(tmp_path / "out", examples=EXAMPLES, num_continued=5, multi_turn_results=False)
+    assert read_context(made.model_copy(update={"num_call_first": 0}), catalog()).plan == []

@@ -119,6 +119,18 @@ def require_sound_conversation(tokenizer: PreTrainedTokenizerBase, style: str) -
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("kind", KINDS)
+def test_conversations_without_results_arrive_turn_by_turn(kind: str, style: str) -> None:
+    tokenizer, turns = prepared(kind), [SYSTEM, REQUEST, Message.calling([CALL]), LATER]
+    example = render_example(tokenizer, [*turns, Message.calling([OTHER])], [SPEC], style)
+    prompt = tokenizer.decode(example.prompt_ids)
+    places = [prompt.rindex(part) for part in (REQUEST.content, render_calls([CALL]), LATER.content)]
+    assert places == sorted(places) and "tool_response" not in prompt[places[1] :]
+    assert example.prompt_ids == render_prompt(tokenizer, turns, [SPEC], style)
+    assert tokenizer.decode(example.completion_ids).startswith(render_calls([OTHER]))
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_conversations_with_results_arrive_turn_by_turn(kind: str, style: str) -> None:
     require_sound_conversation(prepared(kind), style)
 

@@ -6,6 +6,7 @@ import pytest
 
 from fcdistill.tools.parameters import (
     alternatives,
+    has_parameters,
     listed_values,
     members,
     optional_parameters,
@@ -170,3 +171,10 @@ def test_members_are_what_may_be_given_and_what_must_be() -> None:
     found = members({**schema, "if": {}, "then": yes, "else": no, "dependentSchemas": {"a": {"required": ["g"]}}}, root)
     assert {name: found[name] for name in "acf"} == {"a": {}, "c": number, "f": number}
     assert list(found)[:2] == ["a", "c"] and found.keys() == set("acdefg")
+
+
+def test_a_tool_has_parameters_where_any_alternative_names_one() -> None:
+    only = {"type": "object", "properties": {"a": {"type": "string"}}}
+    assert not has_parameters(tool("hello", {}))
+    assert has_parameters(tool("go", {"a": {}}))
+    assert has_parameters(tool("go", {}, oneOf=[{"type": "object"}, only]))

@@ -2,8 +2,8 @@
 
 A trace takes the place of the planned item that it resembles most, which is of its tools and arguments at least; a
 user's request finds its own item. Traces that the plan has no place for stay beside it. What a generation makes without
-a teacher, varied and joined requests, answered questions, steps of conversations and worked examples, is made anew.
-Recorded answers find their places in the same way.
+a teacher (varied, joined and continued requests, answered questions, steps of conversations, worked examples) is made
+anew. Recorded answers find their places in the same way.
 """
 
 from collections import defaultdict
@@ -28,7 +28,7 @@ REUSED = -1
 RECORDED = -2
 """The attempt of a recorded answer."""
 
-_MADE_ANEW = ("varied", "joined", "clarified", "step")
+_MADE_ANEW = ("varied", "joined", "clarified", "continued", "step")
 _EXAMPLES = "example/"
 _PRECISIONS = 5
 

@@ -35,11 +35,26 @@ def conversation_key(trace: Trace) -> str:
 
 
 def earlier_steps(trace: Trace) -> Iterator[Trace]:
-    """A trace for each earlier answer with calls: a conversation supervises all its calls, each as an answer."""
-    places = [place for place, message in enumerate(trace.messages[:-1]) if message.tool_calls]
+    """A trace for each earlier answer to the user: a conversation supervises all of them, each as an answer.
+
+    A text behind a call's result is none: it reports, and decides nothing.
+    """
+    before = ["", *(message.role for message in trace.messages)]
+    places = [
+        place
+        for place, message in enumerate(trace.messages[:-1])
+        if message.tool_calls or message.role == "assistant" and before[place] == "user"
+    ]
     for number, place in enumerate(places, 1):
-        check = Check(name="step", ok=True, detail=f"call {number} of {trace.id}")
-        meta = trace.meta.model_copy(update={"source": "step", "checks": (*trace.meta.checks, check)})
+        answer = trace.messages[place]
+        check = Check(name="step", ok=True, detail=f"answer {number} of {trace.id}")
+        meta = trace.meta.model_copy(
+            update={
+                "source": "step",
+                "category": trace.meta.category if answer.tool_calls else "clarify",
+                "checks": (*trace.meta.checks, check),
+            }
+        )
         messages = trace.messages[: place + 1]
         yield trace.model_copy(update={"id": f"{trace.id}-step-{number}", "messages": messages, "meta": meta})
 

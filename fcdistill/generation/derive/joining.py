@@ -15,7 +15,7 @@ from fcdistill.generation.verification.ladder import derived_trace
 from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.records import Category, Check, Message, ModelRef, Trace, TraceMeta
 
-__all__ = ["join_traces"]
+__all__ = ["join_traces", "within_sentence"]
 
 _LONGEST_PART = 14
 _LINKS = (" and ", ", and ", ", then ", " and then ", ", also ", ". Also, ", ", ", " and also ", ". And ", " plus ")
@@ -70,7 +70,8 @@ def _joined(parts: Sequence[Trace], verifier: Verifier, generator: random.Random
     text = request_text(parts[0]).rstrip(" .!?,")
     for part in parts[1:]:
         link = generator.choice(_LINKS)
-        text += link + _continued(request_text(part), link).rstrip(" .!,")
+        said = request_text(part)
+        text += link + (said if link in _SENTENCE_LINKS else within_sentence(said)).rstrip(" .!,")
     calls = [call for trace in parts for call in trace.answer.calls]
     context = next(iter(contexts), "")
     checks = derived_trace(verifier, text, calls, time_of_context(context))
@@ -93,9 +94,7 @@ def _joined(parts: Sequence[Trace], verifier: Verifier, generator: random.Random
     )
 
 
-def _continued(text: str, link: str) -> str:
+def within_sentence(text: str) -> str:
     """A request as it goes on inside a sentence: without a capital, unless that may be a name."""
     first, _, rest = text.partition(" ")
-    starts_sentence = link in _SENTENCE_LINKS
-    plain = first[1:].islower() and rest and not starts_sentence
-    return text[0].lower() + text[1:] if plain else text
+    return text[0].lower() + text[1:] if first[1:].islower() and rest else text

@@ -69,7 +69,8 @@ class PlanItem:
         topic: what an irrelevance request is about.
         register: how the request is phrased.
         offered: which tools the prompt shows; where `calls` hold what it lacks, no call is right.
-        dialogue: how the second of two calls builds on the first, where they are made in several turns.
+        dialogue: how the last of the calls builds on earlier ones, where they are made in several turns; `facts` are
+            then those of the requests, of which one that gets a question has no call.
         request: the user's text of a request-first item.
         system: context that the request comes with.
         now: the current time that `system` gives.
@@ -193,7 +194,7 @@ class _Planner:
         )
         # Slips of the finger are put into single requests only.
         registers = itertools.cycle([register for register in REGISTERS if register != "typos"])
-        for number, plan in enumerate(planner.draw(self._config.num_multi_turn), 1):
+        for number, plan in enumerate(planner.draw(self._config.num_multi_turn, self._config.conversation_shares), 1):
             register = next(registers)
             tools = "+".join(call.name for call in plan.calls)
             yield PlanItem(

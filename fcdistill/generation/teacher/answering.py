@@ -77,10 +77,11 @@ def dispute_of(draft: Draft, *, judge_grounding: bool) -> Dispute | None:
     """What a judge is to be asked about a draft, or None.
 
     It is asked where the most frequent calls have no majority, where blind answers make other calls than the sampled
-    ones, and, with `judge_grounding`, where calls fail the grounding check.
+    ones, and, with `judge_grounding`, where calls fail the grounding check. A judge sees one request, and no
+    conversation.
     """
     doubt, tally = draft.failed, draft.tally
-    if doubt is None:
+    if doubt is None or draft.turns:
         return None
     disagreement = tally is not None and {"vote": tally.is_plurality, "blind": bool(tally.others)}.get(doubt.name)
     if not disagreement and not (doubt.name == "grounding" and judge_grounding and draft.answer.calls):
@@ -102,13 +103,13 @@ def _drawn(
     answers = [
         [
             # Another id is another seed.
-            Draft(replace(item, id=f"{item.id}/{number}") if num_answers > 1 else item, draft.request)
+            Draft(replace(item, id=f"{item.id}/{number}") if num_answers > 1 else item, draft.request, draft.turns)
             for number in range(1, num_answers + 1)
         ]
         for draft, item in zip(drafts, items, strict=True)
     ]
     asked = [each for drawn in answers for each in drawn]
-    requests = [prompter.answer(each.item, each.request) for each in asked]
+    requests = [prompter.answer(each.item, each.request, each.turns[:-1]) for each in asked]
     completions = {each.item.id: completion for each, completion in ask(asked, requests)}
     for draft, drawn in zip(drafts, answers, strict=True):
         draft.prompt_tokens += sum(each.prompt_tokens for each in drawn)

@@ -17,7 +17,7 @@ from fcdistill.generation.verification.english.words import words_of
 from fcdistill.generation.verification.spoken_forms import spoken_forms
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.prompts.worked_examples import choose_examples, example_turns, with_context
-from fcdistill.records import Message, ToolCall, WorkedExample
+from fcdistill.records import ConversationKind, Message, ToolCall, WorkedExample
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import property_schema, required_parameters
 
@@ -37,6 +37,14 @@ _FUNCTIONS = (
     "result: one JSON object on one line, nothing else."
 )
 _AGAIN = "the same again, but with these facts"
+_WISHES: dict[ConversationKind, str] = {
+    "repeated": _AGAIN,
+    "completed": "to say only what was still missing",
+    "corrected": "to correct it: not what was said, but these facts",
+    "carried_over": _AGAIN,
+    "resumed": "to go back to what was said first, but with these facts",
+}
+"""What the user wants next, where it is no request of its own."""
 _STYLES = {
     "casual": "casual",
     "terse": "terse, a few words",
@@ -81,6 +89,50 @@ _NEUTRAL_LATER = (
     ("Find the next concert in Oslo", "buy_ticket: Buy tickets.", "seats: 2; concert id: that concert id",
      "as a question: can you, could you, would you", "Could you buy 2 seats for that concert id?"),
 )  # fmt: skip
+_NEUTRAL_FOLLOW_UPS: dict[ConversationKind, tuple[tuple[str, str, str, str], ...]] = {
+    "completed": (
+        ("Reserve a table at Luigi's", "people: 4", "terse, a few words", "4"),
+        ("switch off the fan", "place: attic", "casual", "oh, in the attic"),
+        ("Could you send 25 to my sister?", "note: pizza", "polite", "For the pizza, please."),
+    ),
+    "corrected": (
+        ("Reserve a table for 4 at Luigi's at 7:30 pm", "time: 8 pm", "polite", "Sorry, please make that 8 pm."),
+        ("switch off the fan in the attic", "place: cellar", "terse, a few words", "no, the cellar"),
+        ("send 25 to Priya for the pizza", "recipient: Jonas", "chatty, with a reason",
+         "Oh no, I mixed them up, it was Jonas who paid, so send it to him."),
+    ),
+    "carried_over": (
+        ("Reserve a table for 4 at Luigi's at 7:30 pm", "restaurant: Noma", "polite", "And the same at Noma, please."),
+        ("switch off the fan in the attic", "place: cellar", "terse, a few words", "and in the cellar"),
+        ("how much is a Nokia share", "company: Volvo", "as a question: can you, could you, would you",
+         "Can you tell me that for Volvo too?"),
+    ),
+    "resumed": (
+        ("switch off the fan in the attic / how much is a Nokia share", "about: the fan; place: cellar", "casual",
+         "back to the fan, do that in the cellar"),
+        ("Reserve a table for 4 at Luigi's / send 25 to Priya", "about: the table; people: 6", "polite",
+         "About the table, please make it for 6."),
+        ("route to Oslo airport by train / set the alarm to 6 am", "about: the route; mode: by bus",
+         "terse, a few words", "the route again, by bus"),
+    ),
+    "switched": (
+        ("switch off the fan in the attic", "company: Nokia", "casual", "by the way, how much is a Nokia share"),
+        ("how much is a Nokia share", "people: 2; restaurant: Noma", "polite",
+         "Something else, could you please reserve a table for 2 at Noma?"),
+    ),
+    "social": (
+        ("hello there", "place: attic; state: off", "casual", "switch off the fan in the attic"),
+        ("switch off the fan in the attic", "none", "terse, a few words", "thanks"),
+    ),
+}  # fmt: skip
+"""Per kind: what was said, the facts, the style, and what the user says next."""
+_NEUTRAL_WISHES = {
+    "company": "get_stock_price: Read the price of a share.",
+    "people": "book_table: Reserve a table in a restaurant.",
+    "place": "set_fan: Switch a fan on or off.",
+    "none": "thank_you: The user says thanks.",
+}
+"""What is wanted next in the examples of `switched` and `social`, by their first fact."""
 _NEUTRAL_RESULTS = (
     ("get_stock_price: Read the price of a share.", '{"company": "Nokia"}', "amount = 4.12",
      '{"company": "Nokia", "amount": 4.12, "currency": "EUR"}'),
@@ -147,17 +199,20 @@ class Prompter:
         return Request(id=item.id, messages=tuple(turns))
 
     def write_later(self, item: PlanItem, said: str) -> Request:
-        """Ask the teacher what the user of a planned conversation says after the first call was made.
+        """Ask the teacher what the user of a planned conversation says last, after the calls before.
 
         Args:
             item: plans a dialogue; the last of its facts are what the user still has to say.
-            said: the user's first request.
+            said: what the user said so far.
         """
+        kind = item.dialogue.kind if item.dialogue is not None else "referring"
         turns: list[Message] = [Message(role="system", content=_FOLLOWER)]
-        for before, wish, facts, style, text in _NEUTRAL_LATER:
+        for before, facts, style, text in _NEUTRAL_FOLLOW_UPS.get(kind, ()):
+            wish = _WISHES.get(kind) or _NEUTRAL_WISHES[facts.partition(":")[0]]
             turns += _turn(f"Said: {before}\n{_brief(wish, facts, style)}", text)
-        again = item.dialogue is not None and item.dialogue.kind == "repeated"
-        wish = _AGAIN if again else self._intent(item.calls[-1].name)
+        for before, wish, facts, style, text in _NEUTRAL_LATER if kind not in _NEUTRAL_FOLLOW_UPS else ():
+            turns += _turn(f"Said: {before}\n{_brief(wish, facts, style)}", text)
+        wish = _WISHES.get(kind) or self._intent(item.calls[-1].name)
         brief = _brief(wish, _facts(item.facts[-1]), _STYLES[item.register])
         turns.append(Message(role="user", content=f"Said: {said}\n{brief}"))
         return Request(id=item.id, messages=tuple(turns))
@@ -204,18 +259,23 @@ class Prompter:
         told = {value.said for value in lacking}
         return f"\nMissing: {told.pop()}" if len(told) == 1 else ""
 
-    def answer(self, item: PlanItem, request: str) -> Request:
-        """Ask the teacher to answer a request blindly: it sees the tools, worked examples and the request only.
+    def answer(self, item: PlanItem, request: str, before: Sequence[Message] = ()) -> Request:
+        """Ask the teacher to answer a request blindly: it sees the tools, worked examples and what was said only.
 
         Where a hint says that a call is right, no example shows a refusal: a small teacher copies it too gladly. A
         teacher that has learned the traces needs no examples.
+
+        Args:
+            item: what is answered.
+            request: the user's text.
+            before: the turns of a conversation before it.
         """
         if self._answers_as_taught:
             context = [Message(role="system", content=item.system)] if item.system else []
-            messages = (*context, Message(role="user", content=request))
+            messages = (*context, *before, Message(role="user", content=request))
             return Request(id=item.id, messages=messages, specs=self._catalog.specs)
         shown = choose_examples(self._examples, self._catalog.specs, with_refusals=item.category is None)
-        turns = [*example_turns(shown), Message(role="user", content=with_context(item.system, request))]
+        turns = [*example_turns(shown), *before, Message(role="user", content=with_context(item.system, request))]
         return Request(id=item.id, messages=tuple(turns), specs=self._catalog.specs)
 
     def _shown_for(self, item: PlanItem) -> list[WorkedExample]:

@@ -27,11 +27,15 @@ __all__ = [
     "conversation_step",
     "cut_request",
     "derived_trace",
+    "follow_up_step",
     "imported_answer",
+    "lacking_request",
     "mistyped_request",
     "opening_request",
+    "other_of_two_step",
     "proving_answer",
     "repeated_step",
+    "resumed_step",
     "written_request",
 ]
 
@@ -303,14 +307,114 @@ def repeated_step(verifier: Verifier, before: str, request: str, last: ToolCall,
         last: the call that is asked for now.
         changed: its argument that has the other value, which this request must say.
     """
-    checks = [verifier.check_request(request)]
+    return _up_to_failure(_saying_one_value(verifier, before, request, last, changed, None, asks=True))
+
+
+# --- conversations in which no result is heard
+
+
+def lacking_request(
+    verifier: Verifier, request: str, call: ToolCall, name: str, now: datetime | None, *, is_called: bool
+) -> list[Check]:
+    """A request that lacks one value of a call, which a later turn says: `request`, `schema`, `grounding`, `cut`.
+
+    Args:
+        verifier: of the domain.
+        request: the text.
+        call: the whole call.
+        name: of the argument that the request lacks.
+        now: the current time that the context gives, if it does.
+        is_called: whether the call is made without the value; else it is asked for, and no schema need be fitted.
+    """
+    checks = derived_trace(verifier, request, [without_arguments(call, {name})], now, is_whole=is_called)
     if checks[-1].ok:
-        value = ToolCall(name=last.name, arguments={changed: last.arguments[changed]})
-        check = verifier.check_said(request, [value], None)
-        if check.ok:
-            check = verifier.check_step_grounding(f"{before}\n{request}", request, [last], [], None)
-        checks.append(check)
+        checks.append(verifier.check_unsaid(request, call, name, now))
     return checks
+
+
+def follow_up_step(
+    verifier: Verifier,
+    before: str,
+    request: str,
+    last: ToolCall,
+    changed: str,
+    now: datetime | None,
+    *,
+    is_reply: bool = False,
+) -> list[Check]:
+    """A later turn that says one value and takes the rest from an earlier one.
+
+    Checks `schema`, `request`, `grounding`, `reference`.
+
+    Args:
+        verifier: of the domain.
+        before: the earlier turn of the user.
+        request: the later one.
+        last: the call that is asked for now.
+        changed: its argument whose value the later turn must say.
+        now: the current time that the context gives, if it does.
+        is_reply: whether the assistant asked for the value; who replies need not ask for anything.
+    """
+
+    def made() -> Iterator[Check]:
+        yield verifier.check_schema([last])
+        yield from _saying_one_value(verifier, before, request, last, changed, now, asks=not is_reply)
+        yield verifier.check_carried(request, last, changed, now)
+
+    return _up_to_failure(made())
+
+
+def resumed_step(
+    verifier: Verifier,
+    before: str,
+    request: str,
+    last: ToolCall,
+    changed: str,
+    between: ToolCall,
+    now: datetime | None,
+) -> list[Check]:
+    """A later turn that goes back to an earlier call after another one: `follow_up_step`, and `reference` once more.
+
+    Args:
+        verifier: of the domain.
+        before: the turn that asked for the earlier call.
+        request: the later one.
+        last: the call that is asked for now: the earlier one with another value.
+        changed: its argument with that value.
+        between: the call that was asked for last.
+        now: the current time that the context gives, if it does.
+    """
+    checks = follow_up_step(verifier, before, request, last, changed, now)
+    if checks[-1].ok:
+        checks[-1] = verifier.check_topic(request, last, changed, between, now)
+    return checks
+
+
+def other_of_two_step(
+    verifier: Verifier, before: str, request: str, first: ToolCall, last: ToolCall, changed: str, now: datetime | None
+) -> list[Check]:
+    """A later turn that asks for the same again with the other of two values, which it does not say.
+
+    Checks `schema`, `request`, `grounding`, `reference`.
+
+    Args:
+        verifier: of the domain.
+        before: the earlier turn of the user.
+        request: the later one.
+        first: the call that the earlier turn asked for.
+        last: the call that is asked for now.
+        changed: its argument with the other value.
+        now: the current time that the context gives, if it does.
+    """
+    said = [without_arguments(last, {changed})]
+
+    def made() -> Iterator[Check]:
+        yield verifier.check_schema([last])
+        yield verifier.check_request(request)
+        yield verifier.check_step_grounding(f"{before}\n{request}", request, said, [], now)
+        yield verifier.check_other_of_two(request, first, last, changed)
+
+    return _up_to_failure(made())
 
 
 # --- whole traces
@@ -337,7 +441,7 @@ def derived_trace(
     """
 
     def made() -> Iterator[Check]:
-        yield verifier.check_request(request)
+        yield verifier.check_request(request, asks=not verifier.is_small_talk(calls))
         if is_whole:
             yield verifier.check_schema(calls)
         if before:
@@ -406,9 +510,19 @@ def _up_to_failure(checks: Iterable[Check]) -> list[Check]:
 
 
 def _writing(verifier: Verifier, request: str, calls: Sequence[ToolCall]) -> Iterator[Check]:
-    yield verifier.check_request(request, asks=bool(calls))
+    yield verifier.check_request(request, asks=not verifier.is_small_talk(calls))
     if calls:
         yield verifier.check_schema(calls)
+
+
+def _saying_one_value(
+    verifier: Verifier, before: str, request: str, last: ToolCall, changed: str, now: datetime | None, *, asks: bool
+) -> Iterator[Check]:
+    """`request` and `grounding` of a later turn that must say the value of one argument, and may leave out others."""
+    yield verifier.check_request(request, asks=asks)
+    value = ToolCall(name=last.name, arguments={changed: last.arguments[changed]})
+    said = verifier.check_said(request, [value], now)
+    yield verifier.check_step_grounding(f"{before}\n{request}", request, [last], [], now) if said.ok else said
 
 
 def _form(verifier: Verifier, output: ParsedOutput, category: Category | None) -> Iterator[Check]:

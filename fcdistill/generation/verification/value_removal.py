@@ -24,12 +24,16 @@ _WANTS_MORE = frozenset(
     "us very want wants was we we'll we're were what which will with would".split()
 )
 """Words after which nothing may be cut: "I need ... from the shop", "can you ... the music"."""
+_NAMES = frozenset("called ending ends labeled labelled named titled".split())
+"""Words that are nothing without the name or number behind them, with a preposition between or without."""
 _CANNOT_START = frozenset("are is was were will and or but than back".split())
 """With prepositions and articles: words that no request starts with, once its first words are cut."""
 _TOO_COMMON = _ARTICLES | _PREPOSITIONS | _WANTS_MORE
 _PARTICLES = frozenset("on off up down out in over".split())
 """Words of verbs: nothing is a sentence without them, unless they stand at its end."""
 _LONGEST_PHRASE = 8
+_LONGEST_NOUN = 5
+"""Longer words that end as "bed" does are mostly what is done to something."""
 _FEWEST_WORDS = 2
 
 
@@ -89,6 +93,8 @@ def _leaves_a_sentence(tokens: Sequence[str], start: int, end: int) -> bool:
         return after not in (_CANNOT_START | _PREPOSITIONS | _ARTICLES | _WANTS_MORE | {"on"})
     if _ending(before):
         return after not in _PREPOSITIONS
+    if before in _NAMES:
+        return False
     if cut[0] in _PREPOSITIONS and after != "of":
         return True
     if before.replace("’", "'") in _WANTS_MORE or before.endswith(("'m", "'s", "'ll", "'re")) or after == "of":
@@ -96,7 +102,8 @@ def _leaves_a_sentence(tokens: Sequence[str], start: int, end: int) -> bool:
     if before in _ARTICLES:  # "the office lamp" is a lamp still, "the quickly" is nothing
         return (
             not closed
-            and not after.endswith("ly")
+            and not after.endswith(("ly", "self"))
+            and not (after.endswith("ed") and len(after) > _LONGEST_NOUN)  # "have the kitchen vacuumed"
             and after not in _PREPOSITIONS | _PARTICLES | _WANTS_MORE | {"please"}
         )
     if before in _PREPOSITIONS | {"you", "your", "please"}:

@@ -17,16 +17,18 @@ from types import MappingProxyType
 from typing import Any
 
 from fcdistill.generation.verification.clarifying import Lacking, lacking_values, question_problem
+from fcdistill.generation.verification.english.follow_up_phrases import names_other_of_two
 from fcdistill.generation.verification.english.request_style import refers_back, request_problem
 from fcdistill.generation.verification.english.words import words_of
 from fcdistill.generation.verification.grounding import Grounder, Grounding
+from fcdistill.generation.verification.tool_topics import names_topic
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.generation.verification.value_removal import without_value
 from fcdistill.records import Category, Check, ToolCall
 from fcdistill.records.equality import same_call
 from fcdistill.toolcalls.parsing import ParsedOutput, parse_output
 from fcdistill.tools.catalog import Catalog
-from fcdistill.tools.parameters import property_schema, required_parameters, resolve_schema
+from fcdistill.tools.parameters import has_parameters, property_schema, required_parameters, resolve_schema
 from fcdistill.tools.validation import CallValidator
 
 __all__ = ["NUM_CALLS", "Verifier", "with_arguments", "without_arguments"]
@@ -75,6 +77,83 @@ class Verifier:
         refers = refers_back(text)
         detail = "" if refers else "the request does not refer to the result of the first call"
         return Check(name="reference", ok=refers, detail=detail)
+
+    def check_carried(self, text: str, call: ToolCall, changed: str, now: datetime | None) -> Check:
+        """Whether a later request says one value, of which nobody doubts what it is, and leaves others unsaid.
+
+        Args:
+            text: the request.
+            call: what it asks for.
+            changed: the argument that it says itself. A call without any other leaves its tool to what was said before.
+            now: the current time that the context gives, if it does.
+        """
+        others = without_arguments(call, {changed})
+        problem = ""
+        if others.arguments and not self._grounder.compare(text, [others], now).unsaid:
+            problem = "the request says all values anew, and takes none from an earlier one"
+        # "Change that to checking" does not speak of the account to which money goes.
+        elif not {word.text for word in words_of(changed)} - {"to"} & {word.text for word in words_of(text)}:
+            rivals = [name for name in others.arguments if self._may_be_either(call, changed, name)]
+            problem = f"what is said for {changed} may be for {rivals[0]}" if rivals else ""
+        return Check(name="reference", ok=not problem, detail=problem)
+
+    def _may_be_either(self, call: ToolCall, changed: str, other: str) -> bool:
+        """Whether the value of one argument, said alone, could be the other's: a choice of both, or a number."""
+        value, rival = call.arguments[changed], call.arguments[other]
+        if isinstance(value, bool) or isinstance(rival, bool):
+            return False
+        if isinstance(value, int | float) and isinstance(rival, int | float):
+            return True
+        root = self.catalog.by_name[call.name].parameters
+        choices = resolve_schema(self.parameters(call.name).get(other, {}), root).get("enum", ())
+        return value in choices or value in self.book.values(f"{call.name}.{other}")
+
+    def check_topic(self, text: str, call: ToolCall, changed: str, between: ToolCall, now: datetime | None) -> Check:
+        """Whether a request tells that it goes back to an earlier call.
+
+        It says what the tool is about, or a value that the call in between does not have.
+
+        Args:
+            text: the request.
+            call: what it asks for: the earlier call with another value.
+            changed: the argument with that value.
+            between: the call that was asked for last.
+            now: the current time that the context gives, if it does.
+        """
+        marks = [
+            ToolCall(name=call.name, arguments={name: value})
+            for name, value in call.arguments.items()
+            if name != changed and not isinstance(value, bool) and value not in between.arguments.values()
+        ]
+        told = names_topic(text, call.name, (between.name,)) or any(
+            not self._grounder.compare(text, [mark], now).unsaid for mark in marks
+        )
+        detail = "" if told else f"the request does not tell that it goes back to {call.name}"
+        return Check(name="reference", ok=told, detail=detail)
+
+    def check_unsaid(self, text: str, call: ToolCall, name: str, now: datetime | None) -> Check:
+        """Whether a request lacks the value of one argument of a call."""
+        value = ToolCall(name=call.name, arguments={name: call.arguments[name]})
+        lacks = bool(self._grounder.compare(text, [value], now).unsaid)
+        return Check(name="cut", ok=lacks, detail="" if lacks else f"the request says the value of {name!r} already")
+
+    def check_other_of_two(self, text: str, before: ToolCall, call: ToolCall, changed: str) -> Check:
+        """Whether a request for "the other one" can mean nothing but the value that a call has instead of the last.
+
+        Args:
+            text: the request.
+            before: the earlier call.
+            call: what the request asks for: the earlier call with another value.
+            changed: the argument with that value.
+        """
+        choices = self.parameters(call.name).get(changed, {})
+        values = resolve_schema(choices, self.catalog.by_name[call.name].parameters).get("enum", ())
+        problem = ""
+        if not names_other_of_two(text):
+            problem = "the request does not speak of the other one"
+        elif len(values) != 2 or before.arguments[changed] == call.arguments[changed]:
+            problem = f"{changed} has more than two values, so that nobody knows which is the other one"
+        return Check(name="reference", ok=not problem, detail=problem)
 
     def check_parse(self, output: ParsedOutput) -> Check:
         """Whether an answer could be read as a whole, and says something."""
@@ -224,6 +303,10 @@ class Verifier:
         if not problem and parse_output(question).calls:
             problem = "the answer is a call"
         return Check(name="question", ok=not problem, detail=problem)
+
+    def is_small_talk(self, calls: Sequence[ToolCall]) -> bool:
+        """Whether nothing need be asked for: no call, or calls of tools without parameters, as a greeting has them."""
+        return not any(has_parameters(self.catalog.by_name[call.name]) for call in calls)
 
     def parameters(self, tool: str) -> dict[str, Any]:
         """The schemas of a tool's parameters, by name."""

@@ -52,6 +52,18 @@ def test_the_past_of_an_answer_is_all_that_was_said_and_done_before_it() -> None
     assert conversation_key(trace(user("x"), Message.calling([LIGHT]))) == key(user("x")), "the answer plays no part"
 
 
+def test_a_question_to_the_user_is_an_answer_too_but_a_report_of_a_result_is_none() -> None:
+    asking = trace(
+        user("Light, please."),
+        Message(role="assistant", content="Which room?"),
+        user("office"),
+        Message.calling([LIGHT]),
+    )
+    (step,) = earlier_steps(asking)
+    assert step.answer.content == "Which room?" and step.meta.category == "clarify"
+    assert "answer 1 of t" in step.meta.checks[-1].detail
+
+
 def test_the_steps_before_the_answer_are_answers_too() -> None:
     (step,) = earlier_steps(TALK)
     assert step.messages == TALK.messages[:3] and step.answer.calls == (READ,)

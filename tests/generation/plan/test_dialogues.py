@@ -1,23 +1,33 @@
 """Conversations are planned from calls, and results are made to hold what the next call takes."""
 
+import itertools
 import json
 import random
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import pytest
 
 from fcdistill.errors import ConfigError
 from fcdistill.generation.plan.argument_sampler import ArgumentSampler
-from fcdistill.generation.plan.dialogues import DialoguePlan, DialoguePlanner
+from fcdistill.generation.plan.dialogues import DialoguePlan, DialoguePlanner, kinds_in_turn
 from fcdistill.generation.plan.tool_results import Feed, ToolResults, holds, read_results, result_problem
 from fcdistill.generation.verification.value_book import ValueBook, ValueEntry
+from fcdistill.records import ConversationKind, FollowUpKind, ResultKind
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import optional_parameters
 from fcdistill.tools.validation import CallValidator
 from tests.generation.home import NOW, book, catalog, catalog_of, tool
 
 
-def draw(own: Catalog, results: ToolResults, count: int = 30, values: ValueBook | None = None) -> list[DialoguePlan]:
+def draw(
+    own: Catalog,
+    results: ToolResults,
+    count: int = 30,
+    values: ValueBook | None = None,
+    kinds: Sequence[ConversationKind] = get_args(ResultKind),
+) -> list[DialoguePlan]:
     validator, values = CallValidator(own.specs), values or ValueBook()
     sampler = ArgumentSampler(validator, values, seed=1, now=NOW)
     generator = random.Random(1)
@@ -32,7 +42,7 @@ def draw(own: Catalog, results: ToolResults, count: int = 30, values: ValueBook 
         ),
         generator,
     )
-    return list(planner.draw(count))
+    return list(planner.draw(count, dict.fromkeys(kinds, 1.0)))
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +143,56 @@ def test_what_another_argument_implies_is_not_changed() -> None:
     for plan in draw(light, ToolResults({}, ()), 40, ValueBook(implied)):
         if {"brightness", "color"} & plan.calls[0].arguments.keys():
             assert plan.dialogue.argument != "state"
+
+
+# --- kinds without results
+
+NO_RESULTS: tuple[ConversationKind, ...] = get_args(FollowUpKind)
+BANK = catalog_of(
+    tool("greeting", {}),
+    tool("check_balance", {"account": {"enum": ["checking", "savings"]}}),
+    tool("pay_bill", {"payee": {"enum": ["Luigi", "Priya"]}, "amount": {"enum": [10, 20]}}, ("payee",)),
+)
+
+
+def test_shares_say_how_often_a_kind_has_its_turn() -> None:
+    turns = kinds_in_turn({"completed": 2, "corrected": 1, "social": 0.5})
+    assert Counter(itertools.islice(turns, 70)) == {"completed": 40, "corrected": 20, "social": 10}
+    equal = kinds_in_turn(dict.fromkeys(NO_RESULTS, 0.3))
+    assert [*itertools.islice(equal, 6)] == list(NO_RESULTS)
+
+
+@pytest.mark.parametrize("kind", NO_RESULTS)
+def test_plans_without_results_are_valid_and_of_their_kind(kind: ConversationKind) -> None:
+    validator = CallValidator(BANK.specs)
+    for plan in draw(BANK, ToolResults({}, ()), 12, kinds=[kind]):
+        calls, dialogue = plan.calls, plan.dialogue
+        assert dialogue.kind == kind and dialogue.result is None
+        assert not any(validator.check_call(call) for call in calls)
+        assert len(plan.facts) == (3 if kind == "resumed" else 2)
+        if kind == "completed":
+            (told,) = plan.facts[-1]
+            assert told[0] == dialogue.argument and dialogue.argument in calls[-1].arguments
+            assert dialogue.argument not in dict(plan.facts[0])
+            assert dialogue.asks_back == (dialogue.argument == "payee") == (len(calls) == 1)
+        elif kind in ("corrected", "carried_over", "resumed"):
+            first, last = calls[0], calls[-1]
+            name = dialogue.argument
+            assert first.name == last.name and first.arguments[name] != last.arguments[name]
+            assert {**first.arguments, name: None} == {**last.arguments, name: None}
+        elif kind == "social":
+            assert [call.name for call in calls][0] == "greeting" != calls[1].name
+        if kind in ("switched", "resumed"):
+            assert calls[0].name != calls[1].name
+        if kind == "resumed":
+            assert plan.facts[-1][0][0] == "about"
+
+
+def test_a_kind_that_the_tools_have_nothing_for_is_passed_over_and_all_such_kinds_an_error() -> None:
+    home = catalog()
+    assert {plan.dialogue.kind for plan in draw(home, ToolResults({}, ()), 10, book(), ["social", "corrected"])} == {
+        "corrected"
+    }
+    with pytest.raises(ConfigError, match="nothing for any of social") as raised:
+        draw(home, ToolResults({}, ()), 1, book(), ["social"])
+    assert "multi_turn_shares" in str(raised.value)

@@ -19,17 +19,23 @@ from fcdistill.generation.verification.ladder import (
     conversation_step,
     cut_request,
     derived_trace,
+    follow_up_step,
     imported_answer,
+    lacking_request,
     mistyped_request,
     opening_request,
+    other_of_two_step,
     proving_answer,
     repeated_step,
+    resumed_step,
     written_request,
 )
+from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.generation.verification.verifier import Verifier
 from fcdistill.records import Category, Check, Message, ModelRef, ToolCall, Trace, TraceMeta
 from fcdistill.toolcalls.parsing import parse_output, render_calls
-from tests.generation.home import catalog, verifier
+from fcdistill.tools.validation import CallValidator
+from tests.generation.home import catalog, catalog_of, tool, verifier
 
 GENERATION = Path(fcdistill.__file__).parent / "generation"
 VERIFIER = verifier()
@@ -375,3 +381,100 @@ def test_collected_traces() -> None:
     assert collected("a", cases=["a"], doubt="no") == (f"{apart}!", Similar("c", "a", 0.8))
     assert collected("a", doubt="") == (f"{apart} agreement", None)
     assert collected("a", doubt="no") == (f"{apart} agreement!", None)
+
+
+# --- conversations in which no result is heard
+
+FIRST = ToolCall(name="set_light", arguments={"room": "kitchen", "state": "off"})
+ATTIC = ToolCall(name="set_light", arguments={"room": "office", "state": "off"})
+
+
+@pytest.mark.parametrize(
+    ("request_", "last", "failed"),
+    [
+        ("no, the office", ATTIC, None),
+        ("no, the office", ToolCall(name="set_light", arguments={"room": "attic", "state": "off"}), "schema"),
+        ("I'm sorry, the office", ATTIC, "request"),
+        ("no, the other room", ATTIC, "grounding"),
+        ("no, the office at 40 percent", ATTIC, "grounding"),
+        ("no, switch off the office", ATTIC, "reference"),
+    ],
+)
+def test_a_follow_up_says_its_value_and_no_more(request_: str, last: ToolCall, failed: str | None) -> None:
+    checks = follow_up_step(verifier(), "switch off the kitchen light", request_, last, "room", None)
+    assert [check.name for check in checks if not check.ok] == ([failed] if failed else [])
+    if failed is None:
+        assert [check.name for check in checks] == ["schema", "request", "grounding", "reference"]
+
+
+def test_who_replies_to_a_question_need_not_ask() -> None:
+    told = ("switch off the light", "it's the office", ATTIC, "room", None)
+    assert not follow_up_step(verifier(), *told)[-1].ok
+    assert follow_up_step(verifier(), told[0] + " off", *told[1:], is_reply=True)[-1].ok
+
+
+def test_a_value_that_may_be_of_two_arguments_must_name_its_own() -> None:
+    music = ToolCall(name="play_music", arguments={"query": "kitchen", "room": "office"})
+    checks = follow_up_step(verifier(), "play Adele in the office", "no, kitchen", music, "query", None)
+    assert "may be for room" in checks[-1].detail
+    named = follow_up_step(verifier(), "play Adele in the office", "no, the query kitchen", music, "query", None)
+    assert named[-1].ok
+
+
+@pytest.mark.parametrize(
+    ("request_", "ok"),
+    [("back to the light, the office", True), ("make it the office", False), ("off in the office", True)],
+)
+def test_an_earlier_topic_is_named_when_it_is_taken_up_again(request_: str, ok: bool) -> None:
+    between = ToolCall(name="get_weather", arguments={"city": "Turin"})
+    last = ToolCall(name="set_light", arguments={"room": "office", "state": "off"})
+    before = "switch the light off in the kitchen"
+    checks = resumed_step(verifier(), before, request_, last, "room", between, None)
+    if request_.startswith("off"):  # all values anew, so that nothing is carried over
+        assert checks[-1].name == "reference" and "anew" in checks[-1].detail
+    else:
+        assert checks[-1].ok is ok
+
+
+@pytest.mark.parametrize(
+    ("request_", "is_called", "failed"),
+    [
+        ("switch off the light", False, None),
+        ("switch off the light", True, "schema"),
+        ("switch off the kitchen light", False, "grounding"),
+        ("The light is off.", False, "request"),
+    ],
+)
+def test_a_lacking_request_says_all_but_one_value(request_: str, is_called: bool, failed: str | None) -> None:
+    checks = lacking_request(verifier(), request_, FIRST, "room", None, is_called=is_called)
+    assert [check.name for check in checks if not check.ok] == ([failed] if failed else [])
+
+
+def test_a_free_text_that_is_said_already_is_not_lacking() -> None:
+    call = ToolCall(name="play_music", arguments={"query": "Zorba", "room": "kitchen"})
+    checks = lacking_request(verifier(), "play Zorba in the kitchen", call, "query", None, is_called=False)
+    assert checks[-1].name == "cut" and not checks[-1].ok
+
+
+@pytest.mark.parametrize(
+    ("request_", "changed", "value", "ok"),
+    [
+        ("and the other one too", "state", "on", True),
+        ("and another one too", "state", "on", False),
+        ("and the other one too", "room", "office", False),
+        ("and the other one at 30 percent", "state", "on", False),
+    ],
+)
+def test_the_other_one_is_the_other_of_two(request_: str, changed: str, value: str, ok: bool) -> None:
+    last = ToolCall(name="set_light", arguments={**FIRST.arguments, changed: value})
+    checks = other_of_two_step(verifier(), "switch off the kitchen light", request_, FIRST, last, changed, None)
+    assert checks[-1].ok is ok
+
+
+def test_for_a_tool_without_parameters_nothing_need_be_asked() -> None:
+    own = catalog_of(tool("thank_you", {}), tool("go", {"fast": {"enum": ["very"]}}))
+    talk = Verifier(own, CallValidator(own.specs), ValueBook())
+    said = "You've been great."
+    assert derived_trace(talk, said, [ToolCall(name="thank_you")], None)[-1].ok
+    assert written_request(talk, said, [ToolCall(name="thank_you")], None).checks[-1].ok
+    assert not derived_trace(talk, said, [ToolCall(name="go")], None)[-1].ok

@@ -43,6 +43,21 @@ HEAT = {"room": "office", "temperature": 21}
         ("vacuum the kitchen quietly", "start_vacuum", {"rooms": ["kitchen"], "mode": "quiet"}, "rooms", None),
         ("what's our power usage now", "get_sensor", {"sensor": "power_usage"}, "sensor", None),
         ("urgent: mow the lawn, 3 May 2027 at 9 am", "create_reminder", MOW, "at", "urgent: mow the lawn"),
+        ("have the kitchen vacuumed please", "start_vacuum", {"rooms": ["kitchen"]}, "rooms", None),
+        (
+            "tell me the temperature of the kitchen itself",
+            "get_sensor",
+            {"sensor": "temperature", "room": "kitchen"},
+            "room",
+            None,
+        ),
+        (
+            "start a 12 minute timer labelled eggs.",
+            "set_timer",
+            {"duration": {"minutes": 12}, "label": "eggs"},
+            "label",
+            None,
+        ),
         ("I need milk from the shop", "add_shopping_items", {"items": [{"name": "milk"}]}, "items", None),
     ],
 )
