@@ -65,7 +65,7 @@ def evaluate(directory: Path, server: FaultyServer, cases: list[EvalCase], **bac
         "cases": files["cases.jsonl"],
         "tools": files["tools.json"],
         "out": files["out"],
-        "model": {**model, "max_retries": 0},
+        "model": {**model, "max_retries": 3},
     }
     write_json(directory / "config.yaml", {"eval": section})
     assert invoke("eval", str(directory / "config.yaml")) == 0

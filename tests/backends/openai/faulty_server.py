@@ -47,6 +47,12 @@ def failure(status: int, message: str = "no", code: str | None = None, **headers
     return Reply(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
+class _Http(ThreadingHTTPServer):
+    """Takes a burst of connections: the few that the library's server lets wait are too few for a busy machine."""
+
+    request_queue_size = 128
+
+
 class FaultyServer:
     """What was asked, and how.
 
@@ -64,7 +70,7 @@ class FaultyServer:
         self._asked: Counter[str] = Counter()
         self._under_way = 0
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http = _Http(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
 
     @property
