@@ -31,6 +31,9 @@ from fcdistill.config.generate_section import (
     NEAR_DUPLICATE_JACCARD,
     ExecutorConfig,
     GenerateConfig,
+    PolicyName,
+    Trust,
+    VerificationConfig,
 )
 from fcdistill.config.objective_section import CLASS_NAMES, CacheConfig, Divergence, KdGate, ObjectiveConfig, TokenClass
 from fcdistill.config.section import Dtype, ToolsInPrompt
@@ -74,6 +77,7 @@ __all__ = [
     "ObjectiveConfig",
     "OnPolicyConfig",
     "OpenAIBackendConfig",
+    "PolicyName",
     "Pretrained",
     "Quantization",
     "Reporter",
@@ -86,6 +90,8 @@ __all__ = [
     "TokenClass",
     "ToolsInPrompt",
     "TrainConfig",
+    "Trust",
+    "VerificationConfig",
     "describe_fields",
     "load_config",
     "parse_config",

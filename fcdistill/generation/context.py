@@ -96,7 +96,7 @@ def read_context(config: GenerateConfig, catalog: Catalog) -> GenerationContext:
         examples=examples,
         plan=plan,
         reused=place_traces(plan, read_reusable(config.reuse, catalog, validator), catalog),
-        verifier=Verifier(catalog, validator, book),
+        verifier=Verifier(catalog, validator, book, config.verification.policy),
         contamination=Contamination(cases, config.contamination_jaccard),
         executor=Executor(config.executor, catalog.original_names) if config.executor else None,
     )

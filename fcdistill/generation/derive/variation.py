@@ -22,9 +22,9 @@ from fcdistill.generation.journal.spool import Traces
 from fcdistill.generation.plan.argument_sampler import ArgumentSampler
 from fcdistill.generation.plan.plan import time_of_context
 from fcdistill.generation.teacher.prompter import add_typos
-from fcdistill.generation.verification.english.times import moment
 from fcdistill.generation.verification.english.words import spell_number
 from fcdistill.generation.verification.ladder import derived_trace, mistyped_request
+from fcdistill.generation.verification.languages.instants import moment
 from fcdistill.generation.verification.spoken_forms import plain_forms, spoken_forms
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.generation.verification.verifier import Verifier

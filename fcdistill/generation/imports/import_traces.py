@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fcdistill.config import PolicyName, Trust
 from fcdistill.errors import CatalogError, ConfigError
 from fcdistill.generation.dataset.collection import Collection
 from fcdistill.generation.dataset.dedupe import Contamination, NearDuplicates, request_key
@@ -66,6 +67,8 @@ def import_traces(
     decontaminate: Sequence[Path] = (),
     trust_no_call: bool = False,
     skip_invalid: bool = False,
+    policy: PolicyName = "balanced",
+    trust: Trust = "production",
 ) -> ImportCounts:
     """Read a source and write `traces.jsonl` and `rejects.jsonl`; running it again gives the same files.
 
@@ -78,6 +81,8 @@ def import_traces(
         decontaminate: eval cases whose wording a trace's user may share in no turn.
         trust_no_call: keep answers without a call, which no check can prove right.
         skip_invalid: leave out tools of rows that can't be used; a row is a reject where none is left.
+        policy: what is asked for where witnesses of an answer are combined.
+        trust: whose answers these are; `traces judge` reads it.
 
     Raises:
         FcdistillError: a file can't be read as a whole, or the directory belongs to something else. Rows that can't be
@@ -98,11 +103,13 @@ def import_traces(
         "decontaminate": [str(each) for each in decontaminate],
         "trust_no_call": trust_no_call,
         "skip_invalid": skip_invalid,
+        "policy": policy,
+        "trust": trust,
     }
     inputs = [each for each in (path, values, *decontaminate) if each is not None]
     with RunDirectory(out, stage="import", config=config, inputs=inputs) as run:
         collection = Collection((), Contamination(cases), NearDuplicates())
-        importer = _Importer(path.stem, source_format, catalog, book, collection, trust_no_call, skip_invalid)
+        importer = _Importer(path.stem, source_format, catalog, book, collection, trust_no_call, skip_invalid, policy)
         for number, row in enumerate(rows, 1):
             importer.add(number, row)
         write_jsonl(out / "traces.jsonl", importer.grouped())
@@ -125,6 +132,7 @@ class _Importer:
     collection: Collection
     trust_no_call: bool
     skip_invalid: bool
+    policy: PolicyName
     kept: list[Trace] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     reports: int = 0
@@ -173,7 +181,7 @@ class _Importer:
             )
             assert catalog is not None
             self.left_out |= dict.fromkeys(catalog.left_out if tools is not None else ())
-            self._verifiers[key] = Verifier(catalog, CallValidator(catalog.specs), self.book)
+            self._verifiers[key] = Verifier(catalog, CallValidator(catalog.specs), self.book, self.policy)
         return self._verifiers[key]
 
     def _take(self, answer: RecordedAnswer, identity: str) -> None:
