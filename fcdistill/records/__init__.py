@@ -43,6 +43,7 @@ from fcdistill.records.evaluation import (
     Score,
     ScoreError,
 )
+from fcdistill.records.evidence import Counted, JudgeStats, WitnessRates
 from fcdistill.records.record import Record
 from fcdistill.records.runs import Manifest
 from fcdistill.records.traces import (
@@ -83,7 +84,10 @@ __all__ = [
     "GateCheck",
     "GateVerdict",
     "OfficialDisagreement",
+    "Counted",
     "GenerationStats",
+    "JudgeStats",
+    "WitnessRates",
     "Manifest",
     "Message",
     "MetricsLine",
@@ -122,6 +126,7 @@ RECORD_TYPES: dict[str, type[BaseModel]] = {
     "baseline": Baseline,
     "eval_case": EvalCase,
     "generation_stats": GenerationStats,
+    "judge_stats": JudgeStats,
     "manifest": Manifest,
     "metrics_line": MetricsLine,
     "outcome": Outcome,
