@@ -25,7 +25,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"prompts", "toolcalls", "tools"},
         {"backends", "models", "traces"},
         {"distillation", "evaluation", "generation"},
-        {"reporting"},
+        {"evidence", "reporting"},
         {"cli"},
         {"pytest"},
     ],

@@ -1,5 +1,6 @@
 """What the commands share: their common arguments, and how they speak to a terminal."""
 
+import enum
 import logging
 import os
 import sys
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from fcdistill.config import BackendConfig
 
 __all__ = [
+    "POLICY_HELP",
     "ConfigPath",
     "Overrides",
+    "Policy",
     "SkipInvalid",
     "fail",
     "opened",
@@ -31,6 +34,15 @@ __all__ = [
 ]
 
 _MAIN_SPEAKS_FIRST_S = 10.0
+POLICY_HELP = "How the witnesses of an answer are combined."
+
+
+class Policy(enum.StrEnum):
+    """Typer shows the values of an enum as the choices of an option."""
+
+    STRICT = "strict"
+    BALANCED = "balanced"
+    TRUSTING = "trusting"
 
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file with a section for this stage.")]

@@ -36,7 +36,7 @@ FLAGS: "dict[Section, tuple[str, ...]]" = {
         "gate.alpha",
         "gate.allow_mismatch",
     ),
-    "generate": ("skip_invalid", "recorded", "shard", "rounds", "ray"),
+    "generate": ("skip_invalid", "recorded", "shard", "rounds", "ray", "verification.policy"),
 }
 """By section, the fields that have a flag: `model.batch_size` has `--batch-size`."""
 

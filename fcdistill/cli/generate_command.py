@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcdistill.cli.console import (
+    POLICY_HELP,
     ConfigPath,
     Overrides,
+    Policy,
     SkipInvalid,
     opened,
     print_notes,
@@ -54,6 +56,7 @@ def generate(
         ),
     ] = None,
     skip_invalid: SkipInvalid = None,
+    policy: Annotated[Policy | None, typer.Option(help=POLICY_HELP)] = None,
     retry_rejects: Annotated[
         bool, typer.Option("--retry-rejects", help="Give the rejects of a finished run one more attempt.")
     ] = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from fcdistill.cli.console import SkipInvalid, fail, print_notes, print_rich
+from fcdistill.cli.console import POLICY_HELP, Policy, SkipInvalid, fail, print_notes, print_rich
 from fcdistill.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -27,6 +27,12 @@ class _ExportFormat(enum.StrEnum):
     TRL_DPO = "trl-dpo"
     SHAREGPT = "sharegpt"
     OPENAI_FINETUNE = "openai-finetune"
+
+
+class _Trust(enum.StrEnum):
+    PRODUCTION = "production"
+    HAND_WRITTEN = "hand_written"
+    TEACHER = "teacher"
 
 
 class _SourceFormat(enum.StrEnum):
@@ -156,6 +162,10 @@ def traces_import(
         bool, typer.Option("--trust-no-call", help="Keep answers without a call: no check can prove them right.")
     ] = False,
     skip_invalid: SkipInvalid = None,
+    policy: Annotated[Policy, typer.Option(help=POLICY_HELP)] = Policy.BALANCED,
+    trust: Annotated[
+        _Trust, typer.Option(help="Whose answers these are: how many are wrong before any witness is heard.")
+    ] = _Trust.PRODUCTION,
 ) -> None:
     """Verify conversations that were recorded elsewhere, and keep those that pass as traces."""
     from fcdistill.generation.imports.import_traces import import_traces
@@ -172,6 +182,8 @@ def traces_import(
         decontaminate=decontaminate or (),
         trust_no_call=trust_no_call,
         skip_invalid=bool(skip_invalid),
+        policy=policy.value,
+        trust=trust.value,
     )
     print_notes(counts.left_out)
     rejected = sum(counts.rejected.values())

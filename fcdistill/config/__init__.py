@@ -31,6 +31,9 @@ from fcdistill.config.generate_section import (
     NEAR_DUPLICATE_JACCARD,
     ExecutorConfig,
     GenerateConfig,
+    PolicyName,
+    Trust,
+    VerificationConfig,
 )
 from fcdistill.config.objective_section import CLASS_NAMES, CacheConfig, Divergence, KdGate, ObjectiveConfig, TokenClass
 from fcdistill.config.section import Dtype, ToolsInPrompt
@@ -75,6 +78,7 @@ __all__ = [
     "ObjectiveConfig",
     "OnPolicyConfig",
     "OpenAIBackendConfig",
+    "PolicyName",
     "Pretrained",
     "Quantization",
     "Reporter",
@@ -87,6 +91,8 @@ __all__ = [
     "TokenClass",
     "ToolsInPrompt",
     "TrainConfig",
+    "Trust",
+    "VerificationConfig",
     "describe_fields",
     "load_config",
     "parse_config",

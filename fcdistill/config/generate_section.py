@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator
 
@@ -23,7 +23,14 @@ __all__ = [
     "NEAR_DUPLICATE_JACCARD",
     "ExecutorConfig",
     "GenerateConfig",
+    "PolicyName",
+    "Trust",
+    "VerificationConfig",
 ]
+
+PolicyName = Literal["strict", "balanced", "trusting"]
+Trust = Literal["production", "hand_written", "teacher"]
+"""Whose answers a source has, which tells how many are wrong before any witness is heard."""
 
 CONTAMINATION_JACCARD = 0.5
 NEAR_DUPLICATE_JACCARD = 0.7
@@ -64,6 +71,25 @@ class ExecutorConfig(ConfigModel):
         if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
             raise ValueError("must be module:function, for example tools:run")
         return value
+
+
+class VerificationConfig(ConfigModel):
+    """How witnesses of a candidate (words, answers, models) are combined."""
+
+    policy: PolicyName = Field(
+        "balanced",
+        description="strict: words must bear out all of it; balanced: a value that has to be stated must be, and for "
+        "the rest an independent answer is enough; trusting: only unsaid numbers are refused.",
+    )
+    precision: StrictFloat = Field(
+        0.97,
+        gt=0.5,
+        lt=1,
+        description="Share of right traces that `traces judge` aims at in what it keeps of this generation.",
+    )
+    trust: Trust = Field(
+        "teacher", description="Whose answers these are: how many are wrong before witnesses are heard."
+    )
 
 
 _GENERATE_RULES: tuple[Rule["GenerateConfig"], ...] = (
@@ -242,6 +268,9 @@ class GenerateConfig(ConfigModel):
         False,
         description="Keep a call-first trace only where the teacher, asked blindly, makes its calls: proof from a "
         "strong teacher. Off, since a weak one writes requests well that it can't answer.",
+    )
+    verification: VerificationConfig = Field(
+        VerificationConfig(), description="How the witnesses of a candidate are combined."
     )
     executor: ExecutorConfig | None = Field(
         None,

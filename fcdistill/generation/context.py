@@ -87,7 +87,7 @@ def read_context(config: GenerateConfig, catalog: Catalog) -> GenerationContext:
     cases = [case for path in config.decontaminate for case in read_jsonl(path, EvalCase, "eval cases")]
     results = read_results(config.results, catalog)
     plan = make_plan(config, catalog, validator, book, seeds, results)
-    verifier = Verifier(catalog, validator, book)
+    verifier = Verifier(catalog, validator, book, config.verification.policy)
     contamination = Contamination(cases, config.contamination_jaccard)
     candidates = read_recorded(config.recorded, verifier)
     earlier = read_reusable(config.reuse, catalog, validator)

@@ -185,7 +185,8 @@ class Generator:
         requests = [self._prompter.write_request(draft.item) for draft in drafts]
         for draft, completion in self._ask(drafts, requests, settings):
             draft.request = clean_request(completion.said)
-            verdict = written_request(self._verifier, draft.request, draft.item.calls, draft.item.now)
+            proven = self._config.blind_answers
+            verdict = written_request(self._verifier, draft.request, draft.item.calls, draft.item.now, proven=proven)
             draft.checks += verdict.checks
             draft.answer = Message.calling(verdict.calls)
             if draft.item.category == "clarify":

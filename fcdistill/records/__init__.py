@@ -45,6 +45,7 @@ from fcdistill.records.evaluation import (
     Score,
     ScoreError,
 )
+from fcdistill.records.evidence import Counted, JudgeStats, WitnessRates
 from fcdistill.records.record import Record
 from fcdistill.records.runs import Manifest
 from fcdistill.records.traces import (
@@ -89,7 +90,10 @@ __all__ = [
     "GateVerdict",
     "OfficialDisagreement",
     "Diversity",
+    "Counted",
     "GenerationStats",
+    "JudgeStats",
+    "WitnessRates",
     "Manifest",
     "Message",
     "MetricsLine",
@@ -130,6 +134,7 @@ RECORD_TYPES: dict[str, type[BaseModel]] = {
     "baseline": Baseline,
     "eval_case": EvalCase,
     "generation_stats": GenerationStats,
+    "judge_stats": JudgeStats,
     "manifest": Manifest,
     "metrics_line": MetricsLine,
     "outcome": Outcome,

@@ -9,6 +9,7 @@ from fcdistill.storage.files import read_json, storage_errors, write_bytes, writ
 from fcdistill.storage.hashes import sha256_bytes, sha256_file, sha256_json
 from fcdistill.storage.journal import Journal
 from fcdistill.storage.jsonl import iter_jsonl, iter_unique_jsonl, read_jsonl, write_jsonl
+from fcdistill.storage.manifests import earlier_manifest
 from fcdistill.storage.run_directory import RunDirectory, find_run
 from fcdistill.storage.strict_json import MAX_DEPTH, StrictJsonError, loads_strict
 
@@ -18,6 +19,7 @@ __all__ = [
     "RunDirectory",
     "StrictJsonError",
     "describe_validation_error",
+    "earlier_manifest",
     "find_run",
     "iter_jsonl",
     "iter_unique_jsonl",

@@ -48,6 +48,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "shard": ("1/2", "2/3"),
     "rounds": (2, 3),
     "ray": (2, 3),
+    "verification.policy": ("strict", "trusting"),
 }
 
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]

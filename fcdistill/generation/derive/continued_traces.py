@@ -20,6 +20,7 @@ from fcdistill.generation.plan.argument_sampler import ArgumentSampler
 from fcdistill.generation.plan.dialogues import kinds_in_turn
 from fcdistill.generation.plan.plan import time_of_context
 from fcdistill.generation.verification.clarifying import Lacking
+from fcdistill.generation.verification.english.english_pack import ENGLISH
 from fcdistill.generation.verification.english.follow_up_phrases import (
     FOLLOW_UPS,
     OTHER_OF_TWO,
@@ -39,7 +40,6 @@ from fcdistill.generation.verification.ladder import (
 )
 from fcdistill.generation.verification.tool_topics import topic_of
 from fcdistill.generation.verification.verifier import Verifier, without_arguments
-from fcdistill.generation.verification.word_claims import FUNCTION_WORDS
 from fcdistill.records import Check, ConversationKind, Message, ModelRef, ToolCall, Trace, TraceMeta
 from fcdistill.tools.parameters import has_parameters
 
@@ -309,7 +309,7 @@ class _Maker:
         placed = f"{preposition or ('for' if isinstance(value, str) else 'with')} {said}"
         is_name = isinstance(value, str) and "enum" not in slot.schema and (" " not in phrase or phrase[0].isupper())
         is_repeatable = bool(article or preposition) or is_name or not isinstance(value, str)
-        is_repeatable &= phrase.casefold() not in FUNCTION_WORDS
+        is_repeatable &= phrase.casefold() not in ENGLISH.function_words
         return _NewValue(str(slot.steps[0]), changed, said, placed, bool(article), is_repeatable)
 
     def _things(self, trace: Trace) -> int:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fcdistill.generation.verification.english.times import moment
 from fcdistill.generation.verification.english.words import spell_number
+from fcdistill.generation.verification.languages.instants import moment
 from fcdistill.generation.verification.spoken_forms import plain_forms, spoken_forms
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.generation.verification.verifier import Verifier

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fcdistill.config import PolicyName, Trust
 from fcdistill.errors import ConfigError
 from fcdistill.generation.dataset.collection import Collection
 from fcdistill.generation.dataset.dedupe import Contamination, NearDuplicates, request_key
@@ -58,6 +59,8 @@ def import_traces(
     decontaminate: Sequence[Path] = (),
     trust_no_call: bool = False,
     skip_invalid: bool = False,
+    policy: PolicyName = "balanced",
+    trust: Trust = "production",
 ) -> ImportCounts:
     """Read a source and write `traces.jsonl` and `rejects.jsonl`; running it again gives the same files.
 
@@ -70,6 +73,8 @@ def import_traces(
         decontaminate: eval cases whose wording a trace's user may share in no turn.
         trust_no_call: keep answers without a call, which no check can prove right.
         skip_invalid: leave out tools of rows that can't be used; a row is a reject where none is left.
+        policy: what is asked for where witnesses of an answer are combined.
+        trust: whose answers these are; `traces judge` reads it.
 
     Raises:
         FcdistillError: a file can't be read as a whole, or the directory belongs to something else. Rows that can't be
@@ -90,12 +95,20 @@ def import_traces(
         "decontaminate": [str(each) for each in decontaminate],
         "trust_no_call": trust_no_call,
         "skip_invalid": skip_invalid,
+        "policy": policy,
+        "trust": trust,
     }
     inputs = [each for each in (path, values, *decontaminate) if each is not None]
     with RunDirectory(out, stage="import", config=config, inputs=inputs) as run:
         collection = Collection((), Contamination(cases), NearDuplicates())
         reader = RecordedReader(
-            "import", catalog, book, source_format, trust_no_call=trust_no_call, skip_invalid=skip_invalid
+            "import",
+            catalog,
+            book,
+            source_format,
+            trust_no_call=trust_no_call,
+            skip_invalid=skip_invalid,
+            policy=policy,
         )
         importer = _Importer(collection)
         for number, row in enumerate(rows, 1):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fcdistill.config import PolicyName
 from fcdistill.errors import CatalogError
 from fcdistill.generation.imports.recorded_answer import RecordedAnswer, recorded_answers
 from fcdistill.generation.plan.plan import calls_group
@@ -49,6 +50,7 @@ class RecordedReader:
         reads_tools: whether a row's own tools take the place of the catalogue.
         trust_no_call: keep answers without a call, which no check can prove right.
         skip_invalid: leave out tools of rows that can't be used.
+        policy: how witnesses are combined.
         reports: texts after tool results that were read so far; they decide nothing, so they are no candidates.
         left_out: tools of rows that were left out so far, each with the reason and once.
     """
@@ -60,6 +62,7 @@ class RecordedReader:
     reads_tools: bool = True
     trust_no_call: bool = False
     skip_invalid: bool = False
+    policy: PolicyName = "balanced"
     reports: int = 0
     left_out: dict[str, None] = field(default_factory=dict)
     _verifiers: dict[str, Verifier] = field(default_factory=dict)
@@ -112,7 +115,7 @@ class RecordedReader:
             )
             assert catalog is not None
             self.left_out |= dict.fromkeys(catalog.left_out if tools is not None else ())
-            self._verifiers[key] = Verifier(catalog, CallValidator(catalog.specs), self.book)
+            self._verifiers[key] = Verifier(catalog, CallValidator(catalog.specs), self.book, self.policy)
         return self._verifiers[key]
 
     def _candidate(self, answer: RecordedAnswer, identity: str, source_format: SourceFormat) -> Candidate:

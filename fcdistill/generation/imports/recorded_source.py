@@ -44,7 +44,7 @@ def read_recorded(paths: Sequence[Path], verifier: Verifier) -> list[Trace]:
     Raises:
         DataError: a file can't be read as a whole, or is empty.
     """
-    reader = RecordedReader("recorded", verifier.catalog, verifier.book, reads_tools=False)
+    reader = RecordedReader("recorded", verifier.catalog, verifier.book, reads_tools=False, policy=verifier.policy)
     stems = [path.stem for path in paths]
     found = []
     for number, path in enumerate(paths):

@@ -17,7 +17,7 @@ from fcdistill.generation.plan.dialogues import Dialogue, DialoguePlanner
 from fcdistill.generation.plan.edges import schema_edges
 from fcdistill.generation.plan.facts import facts_to_say
 from fcdistill.generation.plan.tool_results import ToolResults
-from fcdistill.generation.verification.english.times import instant, moment
+from fcdistill.generation.verification.languages.instants import instant, moment
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.records import Category, SeedRequest, ToolCall, ToolsOffered, ToolSpec
 from fcdistill.storage import sha256_json

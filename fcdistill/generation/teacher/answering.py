@@ -37,7 +37,7 @@ def answer_requests(
     for draft, drawn in zip(drafts, answers, strict=True):
         for each, completion in drawn:
             if completion is not None:
-                _judge_answer(each, completion, verifier)
+                _judge_answer(each, completion, verifier, independent=num_answers > 1)
         winner, tally = elect([Ballot(each.answer.calls, each.failed) for each, _ in drawn])
         draft.answer, draft.checks = drawn[winner][0].answer, drawn[winner][0].checks
         if num_answers > 1:
@@ -117,10 +117,10 @@ def _drawn(
     return [[(each, completions.get(each.item.id)) for each in drawn] for drawn in answers]
 
 
-def _judge_answer(draft: Draft, completion: Completion, verifier: Verifier) -> None:
+def _judge_answer(draft: Draft, completion: Completion, verifier: Verifier, *, independent: bool) -> None:
     item = draft.item
     output = completion.parsed(verifier.catalog.specs)
-    verdict = blind_answer(verifier, output, draft.request, item.category, item.now)
+    verdict = blind_answer(verifier, output, draft.request, item.category, item.now, independent=independent)
     draft.checks += verdict.checks
     is_call = bool(verdict.calls)
     said = completion.text if output.errors else output.text  # what can't be read stays as it was written

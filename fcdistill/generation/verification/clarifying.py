@@ -11,8 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fcdistill.generation.verification.english.times import duration_forms
-from fcdistill.generation.verification.english.words import words_of
+from fcdistill.generation.verification.english.english_pack import ENGLISH
 from fcdistill.records import ToolSpec
 from fcdistill.tools.catalog import Catalog
 from fcdistill.tools.parameters import required_parameters, resolve_schema
@@ -86,10 +85,10 @@ def question_problem(catalog: Catalog, request: str, question: str, lacking: Seq
         return "the answer is not one question"
     if not lacking:
         return "no tool of the catalogue speaks of what the request says, so that what it lacks is not known"
-    heard = {word.text for word in words_of(request)}
-    if heard == {word.text for word in words_of(text)}:
+    heard = {word.text for word in ENGLISH.words(request)}
+    if heard == {word.text for word in ENGLISH.words(text)}:
         return "the question repeats the request"
-    if any(word.is_number and not word.spelled_out and word.text not in heard for word in words_of(text)):
+    if any(word.is_number and not word.spelled_out and word.text not in heard for word in ENGLISH.words(text)):
         return "the question states a number that nobody said"
     if not any(is_asked(catalog, value, text) for value in lacking):
         missing = " or ".join(dict.fromkeys(value.said for value in lacking))
@@ -101,9 +100,9 @@ def is_asked(catalog: Catalog, value: Lacking, question: str) -> bool:
     """Whether a question asks for a parameter."""
     spec = catalog.by_name[value.tool]
     schema = resolve_schema(_properties(spec).get(value.name, {}), spec.parameters)
-    words = [word.text for word in words_of(question)]
-    name = {word.text for word in words_of(value.said)}
-    choices = [{word.text for word in words_of(str(choice))} for choice in _choices(schema, spec.parameters)]
+    words = [word.text for word in ENGLISH.words(question)]
+    name = {word.text for word in ENGLISH.words(value.said)}
+    choices = [{word.text for word in ENGLISH.words(str(choice))} for choice in _choices(schema, spec.parameters)]
     if "or" in words and sum(choice <= set(words) for choice in choices) > 1:
         return True
     kinds = _kinds(schema, spec.parameters)
@@ -152,7 +151,7 @@ def _kinds(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:
     if schema.get("format") == "time" or pattern is not None and pattern.found_in("07:30"):
         return {"time"}
     properties = schema.get("properties", {})
-    if properties and duration_forms(dict.fromkeys(properties, 1)):
+    if properties and ENGLISH.duration_forms(dict.fromkeys(properties, 1)):
         return {"duration"}
     numeric = [part for part in (schema, *properties.values()) if _type(part, root) in ("integer", "number")]
     if numeric:
@@ -175,7 +174,7 @@ def _described(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:
     texts = [str(schema.get("description", ""))]
     for part in (schema, resolve_schema(schema.get("items", {}), root)):
         texts += [name.replace("_", " ") for name in part.get("properties", {})]
-    return {word.text for text in texts for word in words_of(text)}
+    return {word.text for text in texts for word in ENGLISH.words(text)}
 
 
 def _properties(spec: ToolSpec) -> dict[str, Any]:
@@ -194,5 +193,5 @@ def _told(spec: ToolSpec) -> str:
 
 def _stems(text: str) -> set[str]:
     """The longer words without their endings, so that "reminder" and "remind" are one."""
-    words = {word.text for word in words_of(re.sub(r"[-_]", " ", text)) if not word.is_number} - _GLUE
+    words = {word.text for word in ENGLISH.words(re.sub(r"[-_]", " ", text)) if not word.is_number} - _GLUE
     return {re.sub(rf"(?<=\w{{{_MIN_STEM}}})(?:ers?|ing|ed|e)$", "", word) for word in words}

@@ -71,7 +71,9 @@ class Similar:
 # --- single requests and answers
 
 
-def written_request(verifier: Verifier, request: str, calls: Sequence[ToolCall], now: datetime | None) -> Verdict:
+def written_request(
+    verifier: Verifier, request: str, calls: Sequence[ToolCall], now: datetime | None, *, proven: bool = False
+) -> Verdict:
     """A request that was written to ask for calls: `request`, `schema`, `grounding`.
 
     Args:
@@ -79,6 +81,7 @@ def written_request(verifier: Verifier, request: str, calls: Sequence[ToolCall],
         request: the text.
         calls: what it is to ask for; without any it need not ask, and its numbers and names reach no call.
         now: the current time that the context gives, if it does.
+        proven: whether an answer of somebody who sees the request alone will have to agree.
 
     Returns:
         The calls that it asks for, as students are to write them; none where the text is no request, or needs none.
@@ -87,7 +90,7 @@ def written_request(verifier: Verifier, request: str, calls: Sequence[ToolCall],
     if checks[-1].name == "request":
         return Verdict(tuple(checks), ())
     if checks[-1].ok:
-        grounding, calls = _grounded(verifier, request, calls, now)
+        grounding, calls = _grounded(verifier, request, calls, now, independent=proven)
         checks += grounding
     return Verdict(tuple(checks), tuple(map(verifier.tidied, calls)))
 
@@ -125,7 +128,13 @@ def clarify_question(verifier: Verifier, request: str, question: str, lacking: S
 
 
 def blind_answer(
-    verifier: Verifier, output: ParsedOutput, request: str, category: Category | None, now: datetime | None
+    verifier: Verifier,
+    output: ParsedOutput,
+    request: str,
+    category: Category | None,
+    now: datetime | None,
+    *,
+    independent: bool = False,
 ) -> Verdict:
     """A teacher's answer to a user's request: `parse`, `tool`, `schema`, `count`, `grounding`.
 
@@ -135,6 +144,7 @@ def blind_answer(
         request: the user's text.
         category: what a hint tells of the request; without one no answer without a call can be proved right.
         now: the current time that the context gives, if it does.
+        independent: whether other answers will have to agree; one teacher's only answer is nobody's proof.
 
     Returns:
         The calls of the answer, or those that the request asks for; as students are to write them where all checks
@@ -152,7 +162,7 @@ def blind_answer(
         return Verdict(tuple(checks), calls)
     if not calls:
         return Verdict((*checks, _check("count", "the teacher made no call, and no hint says that none is right")), ())
-    grounding, calls = _grounded(verifier, request, calls, now)
+    grounding, calls = _grounded(verifier, request, calls, now, independent=independent)
     return Verdict((*checks, *grounding), tuple(map(verifier.tidied, calls)))
 
 
@@ -201,7 +211,7 @@ def imported_answer(
         problem = "" if trust_no_call else "the answer makes no call, and only trust says that none is right"
         return Verdict((*checks, _check("count", problem)), ())
     fitting = [call for call in others if verifier.check_schema([call]).ok]
-    grounding = verifier.check_step_grounding(said, request, output.calls, fitting, now)
+    grounding = verifier.check_evidence(request, output.calls, now, independent=True, said=said, others=fitting)
     return Verdict((*checks, grounding), tuple(map(verifier.tidied, output.calls)))
 
 
@@ -541,6 +551,7 @@ def _grounded(
     *,
     supplied: Mapping[str, Any] = MappingProxyType({}),
     kept: str = "",
+    independent: bool = False,
 ) -> tuple[list[Check], tuple[ToolCall, ...]]:
     """The verdict on calls for a request, or on those that it does ask for, and the calls that stay.
 
@@ -551,11 +562,12 @@ def _grounded(
         now: the current time that the context gives, if it does.
         supplied: arguments of the last call that the request does not say; they are not in `calls`.
         kept: an argument that the first call must have in any case.
+        independent: whether somebody who saw the request alone made these calls, or will have to.
     """
     check = verifier.check_grounding(request, calls, now)
     repaired = None if check.ok else verifier.repaired(request, calls, now, supplied)
     if repaired is None or kept and kept not in repaired[0].arguments:
-        return [check], tuple(calls)
+        return [verifier.check_evidence(request, calls, now, independent=independent)], tuple(calls)
     return [_repair(check), _check("grounding")], repaired
 
 

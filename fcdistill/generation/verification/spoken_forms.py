@@ -9,18 +9,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from fcdistill.generation.verification.english.money import currency_names, money_forms
-from fcdistill.generation.verification.english.times import (
-    WEEKDAY_CODES,
-    WEEKDAY_SETS,
-    clock_forms,
-    clock_of,
-    date_forms,
-    date_time_forms,
-    duration_forms,
-    moment,
-)
-from fcdistill.generation.verification.english.words import format_number
+from fcdistill.generation.verification.english.english_pack import ENGLISH
+from fcdistill.generation.verification.languages.instants import clock_of, moment
+from fcdistill.generation.verification.languages.language_pack import LanguagePack
 from fcdistill.generation.verification.value_book import ValueBook
 
 __all__ = ["fixed_start", "heard_forms", "plain_forms", "spoken_forms"]
@@ -30,7 +21,14 @@ _FIXED_START = re.compile(r"\^((?:[\w #:/-]|\\[.#:/-])+)(?![\w?*+{|])")
 """The literal start of a pattern, without what a quantifier or an alternative may drop."""
 
 
-def spoken_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBook, now: datetime | None) -> list[str]:
+def spoken_forms(
+    value: Any,
+    path: str,
+    schema: Mapping[str, Any],
+    book: ValueBook,
+    now: datetime | None,
+    pack: LanguagePack = ENGLISH,
+) -> list[str]:
     """The ways to tell a writer of a value, the plainest first; empty where only its parts can be said.
 
     Args:
@@ -39,6 +37,7 @@ def spoken_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBo
         schema: the value's schema.
         book: the team's values and phrases.
         now: the current time that the request's context gives; relative dates need it.
+        pack: the language; teachers write English.
     """
     entry = book.entry(path, value)
     if entry is not None and entry.say:
@@ -46,11 +45,11 @@ def spoken_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBo
     if isinstance(value, bool):
         return [path.rsplit(".", 1)[-1].replace("_", " ")] if value else []
     if isinstance(value, int | float):
-        return list(_number_forms(value))
+        return pack.number_forms(value)
     if isinstance(value, str):
-        return list(_text_forms(value, schema, now))
+        return list(_text_forms(value, schema, now, pack))
     if isinstance(value, dict):
-        return duration_forms(value) or money_forms(value)
+        return pack.duration_forms(value) or pack.money_forms(value)
     return []
 
 
@@ -66,17 +65,24 @@ def plain_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBoo
     return forms[: max(_FEW, len(forms) // 3)] if schema.get("format") or len(forms) > _FEW else forms
 
 
-def heard_forms(value: Any, path: str, schema: Mapping[str, Any], book: ValueBook, now: datetime | None) -> list[str]:
+def heard_forms(
+    value: Any,
+    path: str,
+    schema: Mapping[str, Any],
+    book: ValueBook,
+    now: datetime | None,
+    pack: LanguagePack = ENGLISH,
+) -> list[str]:
     """All ways in which a request may say a value; takes the arguments of `spoken_forms`, which it includes."""
     entry = book.entry(path, value)
     heard = list(entry.hear) if entry is not None else []
     if isinstance(value, dict):
-        heard += duration_forms(value) or money_forms(value)
+        heard += pack.duration_forms(value) or pack.money_forms(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        heard += _heard_number_forms(value)
+        heard += pack.odd_number_forms(value)
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        heard += WEEKDAY_SETS.get(tuple(code for code in WEEKDAY_CODES if code in value), ())
-    return [*spoken_forms(value, path, schema, book, now), *heard]
+        heard += next((names for days, names in pack.weekday_sets.items() if sorted(days) == sorted(value)), ())
+    return [*spoken_forms(value, path, schema, book, now, pack), *heard]
 
 
 def fixed_start(schema: Mapping[str, Any]) -> str:
@@ -86,35 +92,17 @@ def fixed_start(schema: Mapping[str, Any]) -> str:
     return fixed[1].replace("\\", "") if fixed else ""
 
 
-def _number_forms(value: float) -> Iterator[str]:
-    yield format_number(value)
-    if value > 0 and float(value) % 1 == 0.5:
-        whole = format_number(value - 0.5)
-        yield f"{whole} and a half"
-        yield f"{whole} and half"
-    if value == 1:
-        yield "a single"
-
-
-def _heard_number_forms(value: float) -> list[str]:
-    """Forms that count as said, but are too odd or too lengthy to tell a writer."""
-    whole, _, decimals = format_number(value).partition(".")
-    forms = [f"{whole} point {' '.join(decimals)}", f"{whole} point {decimals}"] if decimals else []
-    return [*forms, "half a dozen"] if value == 6 else forms
-
-
-def _text_forms(value: str, schema: Mapping[str, Any], now: datetime | None) -> Iterator[str]:
+def _text_forms(value: str, schema: Mapping[str, Any], now: datetime | None, pack: LanguagePack) -> Iterator[str]:
     when = moment(value, schema)
     if when is not None:
-        yield from date_time_forms(when, now) if schema["format"] == "date-time" else date_forms(when.date(), now)
+        is_instant = schema["format"] == "date-time"
+        yield from pack.date_time_forms(when, now) if is_instant else pack.date_forms(when.date(), now)
         return
     clock = clock_of(value)
     if clock:
-        yield from clock_forms(*clock).whole
+        yield from pack.clock_forms(*clock).whole
         return
-    if value in WEEKDAY_CODES:
-        yield WEEKDAY_CODES[value]
-    yield from currency_names(value)
+    yield from pack.text_forms(value)
     yield value.replace("_", " ")
     yield from _without_fixed_start(value, schema)
 

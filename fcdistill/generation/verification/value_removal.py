@@ -7,7 +7,7 @@ from that: "dim the office light to 30 percent" becomes "dim the office light". 
 from collections.abc import Sequence
 from datetime import datetime
 
-from fcdistill.generation.verification.english.words import words_of
+from fcdistill.generation.verification.english.english_pack import ENGLISH
 from fcdistill.generation.verification.grounding import Grounder
 from fcdistill.records import ToolCall
 
@@ -78,8 +78,9 @@ def without_value(grounder: Grounder, request: str, call: ToolCall, name: str, n
     if ending and start:
         kept[start - 1] = kept[start - 1].rstrip(_ENDS) + ending
     left = " ".join(kept).rstrip(",;:")
-    told = {word.text for word in words_of(str(call.arguments[name])) if not word.is_number}
-    spoilt = told & {word.text for word in words_of(left)} - {word.text for word in words_of(name)} - _TOO_COMMON
+    told = {word.text for word in ENGLISH.words(str(call.arguments[name])) if not word.is_number}
+    kept_words, named = ({word.text for word in ENGLISH.words(text)} for text in (left, name))
+    spoilt = told & kept_words - named - _TOO_COMMON
     return left if len(kept) >= _FEWEST_WORDS and not spoilt else None
 
 

@@ -16,14 +16,20 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+from fcdistill.config import PolicyName
 from fcdistill.generation.verification.clarifying import Lacking, lacking_values, question_problem
+from fcdistill.generation.verification.english.english_pack import ENGLISH
 from fcdistill.generation.verification.english.follow_up_phrases import names_other_of_two
 from fcdistill.generation.verification.english.request_style import refers_back, request_problem
 from fcdistill.generation.verification.english.words import words_of
-from fcdistill.generation.verification.grounding import Grounder, Grounding
+from fcdistill.generation.verification.grounding import Grounder, Grounding, doubts_of
+from fcdistill.generation.verification.languages.detection import is_english
+from fcdistill.generation.verification.languages.neutral import NEUTRAL
+from fcdistill.generation.verification.policy import decide
 from fcdistill.generation.verification.tool_topics import names_topic
 from fcdistill.generation.verification.value_book import ValueBook
 from fcdistill.generation.verification.value_removal import without_value
+from fcdistill.generation.verification.witnesses import WordEvidence, word_evidence
 from fcdistill.records import Category, Check, ToolCall
 from fcdistill.records.equality import same_call
 from fcdistill.toolcalls.parsing import ParsedOutput, parse_output
@@ -48,15 +54,28 @@ _TOOL_NAME = re.compile(r"[_-]|[a-z][A-Z]")
 
 @dataclass(frozen=True)
 class Verifier:
-    """The checks for one catalogue."""
+    """The checks for one catalogue.
+
+    Attributes:
+        catalog: the tools.
+        validator: of their schemas.
+        book: the team's values.
+        policy: what is asked for where witnesses are combined.
+    """
 
     catalog: Catalog
     validator: CallValidator
     book: ValueBook
+    policy: PolicyName = "balanced"
 
     @functools.cached_property
     def _grounder(self) -> Grounder:
         return Grounder(self.catalog, self.book)
+
+    @functools.cached_property
+    def _neutral(self) -> Grounder:
+        """For requests in a language that no pack knows."""
+        return Grounder(self.catalog, self.book, NEUTRAL)
 
     def check_request(self, text: str, *, asks: bool = True) -> Check:
         """Whether a written text can be what a user says.
@@ -181,7 +200,7 @@ class Verifier:
             for parameters in [self.catalog.by_name[call.name].parameters]
             for text in _free_texts(call.arguments, parameters, parameters)
         ]
-        return frozenset(word.text for text in texts for word in words_of(text))
+        return frozenset(word.text for text in texts for word in ENGLISH.words(text))
 
     def check_schema(self, calls: Sequence[ToolCall]) -> Check:
         """Whether all calls satisfy their schemas and none is made twice."""
@@ -230,6 +249,58 @@ class Verifier:
         # Of several steps, one may take words from where another's stand: their values come from results too.
         return _grounding(sources, uses, () if others else _mixed(uses))
 
+    def check_evidence(
+        self,
+        request: str,
+        calls: Sequence[ToolCall],
+        now: datetime | None,
+        *,
+        independent: bool,
+        said: str = "",
+        others: Sequence[ToolCall] = (),
+    ) -> Check:
+        """Whether what the words say suffices, by the verifier's policy; named `grounding`, as without a policy.
+
+        Args:
+            request: the user's text.
+            calls: the calls that answer it.
+            now: the current time that the context gives, if it does.
+            independent: whether whoever made the calls saw the request, and the request was not made from them.
+            said: all texts before the calls, where they are a step of a longer conversation.
+            others: the calls of the other steps that answer the same request; they fit their schemas.
+        """
+        words = self.word_evidence(request, calls, now, said=said, others=others)
+        decision = decide(self.policy, words, independent=independent)
+        return Check(name="grounding", ok=decision.keep, detail=decision.detail)
+
+    def word_evidence(
+        self,
+        request: str,
+        calls: Sequence[ToolCall],
+        now: datetime | None,
+        *,
+        said: str = "",
+        others: Sequence[ToolCall] = (),
+    ) -> WordEvidence:
+        """What the words of a conversation say of calls; arguments as for `check_evidence`."""
+        if said:
+            check = self.check_step_grounding(said, request, calls, others, now)
+        else:
+            check = self.check_grounding(request, calls, now)
+        # A request that can be read one by one may stand among others in another language.
+        reads_language = is_english(request)
+        grounder = self._grounder if reads_language else self._neutral
+        sources = grounder.compare(said or request, calls, now)
+        uses = grounder.compare(request, [*calls, *others], now)
+        return word_evidence(
+            self.catalog,
+            calls,
+            sources,
+            uses,
+            refusals=[check.detail] if not check.ok else [],
+            reads_language=reads_language,
+        )
+
     def repaired(
         self,
         request: str,
@@ -251,11 +322,11 @@ class Verifier:
         """
         repaired = [self._without_invalid(call) for call in calls]
         found = self._grounder.compare(request, repaired, now)
-        said = f" {' '.join(word.text for word in words_of(request))} "
+        said = f" {' '.join(word.text for word in ENGLISH.words(request))} "
         for index, path, _ in found.unsaid:
             _drop(repaired[index].arguments, path.split(".")[1:])
         for path, value, form in found.choices:
-            if f" {' '.join(word.text for word in words_of(form))} " not in said:
+            if f" {' '.join(word.text for word in ENGLISH.words(form))} " not in said:
                 return None
             tool, name = path.split(".", 1)
             parameters = self.catalog.by_name[tool].parameters
@@ -337,10 +408,7 @@ def without_arguments(call: ToolCall, names: Container[str]) -> ToolCall:
 def _grounding(sources: Grounding, uses: Grounding, further: Sequence[str] = ()) -> Check:
     """The verdict: `sources` tells which values nobody said, `uses` which facts of the request reach no call."""
     problems = [f"not in the request: {path} = {value!r}" for _, path, value in sources.unsaid]
-    problems += [f"said once for several arguments: {shared}" for shared in sources.shared]
-    problems += [f"in no argument: {number}" for number in uses.numbers]
-    problems += [f"in no argument: {form!r} ({path})" for path, _, form in uses.choices]
-    problems += [f"in no argument: {text}" for text in uses.leftovers]
+    problems += doubts_of(sources, uses)
     problems += further
     return Check(name="grounding", ok=not problems, detail="; ".join(dict.fromkeys(problems)))
 

@@ -7,15 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fcdistill.generation.verification.english.clauses import is_mixed
-from fcdistill.generation.verification.english.words import Word, format_number
+from fcdistill.generation.verification.languages.language_pack import LanguagePack
+from fcdistill.generation.verification.languages.word_places import Word, format_number, is_mixed
 
-__all__ = ["FUNCTION_WORDS", "WordClaims", "are_listed", "are_mixed"]
-
-_LIST_WORDS = frozenset("and the a an in for or my".split())
-
-FUNCTION_WORDS = frozenset("a an and at by down for from in into no of off on or out over the to under up with".split())
-"""Too common to mean a choice, even where one is said so: "on", "off"."""
+__all__ = ["WordClaims", "are_listed", "are_mixed"]
 
 
 @dataclass
@@ -72,19 +67,20 @@ class WordClaims:
                 yield f"{format_number(value)} ({', '.join(places)}{phrase})"
 
 
-def are_mixed(parts: Sequence[WordClaims], words: Sequence[Word]) -> bool:
+def are_mixed(parts: Sequence[WordClaims], words: Sequence[Word], pack: LanguagePack) -> bool:
     """Whether the words of one part of an answer stand among those of another.
 
     Args:
         parts: the claims of each.
         words: of the request.
+        pack: its language.
     """
     starts = parts[0].starts if parts else None
-    units = [{index for index in part.certain if words[index].text not in FUNCTION_WORDS} for part in parts]
+    units = [{index for index in part.certain if words[index].text not in pack.function_words} for part in parts]
     return starts is not None and is_mixed(units, starts)
 
 
-def are_listed(one: WordClaims, other: WordClaims, words: Sequence[Word]) -> bool:
+def are_listed(one: WordClaims, other: WordClaims, words: Sequence[Word], pack: LanguagePack) -> bool:
     """Whether two parts are named in one list: "the office and the hall".
 
     The first value of the one follows the last of the other, of the same parameter, with nothing but a link between.
@@ -93,10 +89,11 @@ def are_listed(one: WordClaims, other: WordClaims, words: Sequence[Word]) -> boo
         one: the claims of a part.
         other: those of another.
         words: of the request.
+        pack: its language.
     """
     first, second = one.certain - other.certain, other.certain - one.certain
     if not first or not second or max(first) > min(second):
         return False
     end, start = max(first), min(second)
     is_alike = any(end in places and start in other.by_path.get(path, ()) for path, places in one.by_path.items())
-    return is_alike and all(word.text in _LIST_WORDS for word in words[end + 1 : start])
+    return is_alike and all(word.text in pack.list_words for word in words[end + 1 : start])

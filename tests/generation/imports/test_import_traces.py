@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
+from fcdistill.config import PolicyName
 from fcdistill.errors import ConfigError, DataError
 from fcdistill.generation.imports.import_traces import ImportCounts, import_traces
 from fcdistill.generation.plan.plan import time_context
@@ -117,7 +118,8 @@ def test_what_the_recorded_model_thought_is_kept(tmp_path: Path, answer: dict[st
 def test_an_answer_that_fails_a_check_is_a_reject_with_the_reason(
     tmp_path: Path, answer: dict[str, Any], choice: dict[str, Any], check: str, detail: str
 ) -> None:
-    made = Imported(tmp_path, [chat_row(user("Kitchen light off."), answers=[answer], **choice)], "openai-chat")
+    row = chat_row(user("Kitchen light off."), answers=[answer], **choice)
+    made = Imported(tmp_path, [row], "openai-chat", policy="strict")
     assert not made.traces and made.counts.rejected == {check: 1}
     ((found, reason),) = made.reasons
     assert found == check and detail in reason
@@ -125,12 +127,36 @@ def test_an_answer_that_fails_a_check_is_a_reject_with_the_reason(
 
 
 def test_a_fact_that_reaches_no_call_is_a_reject(tmp_path: Path) -> None:
-    made = Imported(tmp_path, [messages_row(user("Kitchen light off in 7 minutes."), light())], "openai-messages")
+    row = messages_row(user("Kitchen light off in 7 minutes."), light())
+    made = Imported(tmp_path, [row], "openai-messages", policy="strict")
     assert made.reasons == [("grounding", "in no argument: 7")]
 
 
+@pytest.mark.parametrize(
+    ("text", "answer", "reasons", "overlooked"),
+    [
+        ("Kitchen light off in 7 minutes.", light(), {"strict"}, "in no argument: 7"),
+        ("It is too bright where we cook.", light(), {"strict"}, "not said: set_light.room = 'kitchen'"),
+        ("Kitchen light off.", light(state="on", brightness=7), {"strict", "balanced", "trusting"}, ""),
+        ("Office light off.", light(), {"strict", "balanced"}, ""),
+        ("Kitchen light off, purple after.", light(), {"strict", "balanced"}, ""),
+        ("Es ist zu hell in der Küche.", light(), {"strict"}, "not said: set_light.room = 'kitchen'"),
+        ("Bitte in der Küche sieben Prozent.", light(state="on", brightness=7), {"strict", "balanced"}, ""),
+        ("Bitte in der Küche 7 Prozent.", light(state="on", brightness=7), {"strict"}, "not said: set_light.room"),
+    ],
+)
+def test_policies(tmp_path: Path, text: str, answer: dict[str, Any], reasons: set[str], overlooked: str) -> None:
+    for policy in get_args(PolicyName):
+        (tmp_path / policy).mkdir()
+        made = Imported(tmp_path / policy, [messages_row(user(text), answer)], "openai-messages", policy=policy)
+        assert bool(made.rejects) == (policy in reasons), (policy, made.reasons)
+        if policy == "balanced" and made.traces:
+            (check,) = (each for each in made.traces[0].meta.checks if each.name == "grounding")
+            assert check.detail.startswith("kept on the word of an independent answer: ") and overlooked in check.detail
+
+
 def test_of_several_choices_the_first_that_passes_is_kept(tmp_path: Path) -> None:
-    row = chat_row(user("Kitchen light off."), answers=[light(color="red"), light(), light()])
+    row = chat_row(user("Kitchen light off."), answers=[light(brightness=9), light(), light()])
     made = Imported(tmp_path, [row], "openai-chat")
     assert [trace.id for trace in made.traces] == ["source-1-2"]
     assert made.reasons[1] == ("duplicate", "repeats source-1-2")

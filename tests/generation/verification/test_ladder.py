@@ -2,12 +2,14 @@
 
 import ast
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import fcdistill
+from fcdistill.config import PolicyName
 from fcdistill.generation.verification.clarifying import Lacking
 from fcdistill.generation.verification.ladder import (
     Similar,
@@ -222,10 +224,12 @@ def imported(
     others: Sequence[ToolCall] = (),
     trust: bool = False,
     category: Category | None = None,
+    policy: PolicyName = "strict",
 ) -> Verdict:
     said = "the weather there, and the kitchen light on at 40"
+    by_policy = replace(VERIFIER, policy=policy)
     return imported_answer(
-        VERIFIER, parse_output(text), context_problem=problem, said=f"Oslo\n{said}", request=said, others=others,
+        by_policy, parse_output(text), context_problem=problem, said=f"Oslo\n{said}", request=said, others=others,
         now=None, category=category, trust_no_call=trust,
     )  # fmt: skip
 
@@ -244,7 +248,25 @@ def test_imported_answers() -> None:
     assert told(imported(weather, others=[DIMMED]).checks) == "context parse tool schema grounding"
     broken = [call("set_light", **DIMMED.arguments, x=1), call("set_lamp")]
     assert told(imported(weather, others=broken).checks) == "context parse tool schema grounding!"
+    assert told(imported(weather, policy="balanced").checks) == "context parse tool schema grounding"
     assert imported(weather, problem="it can't be read").calls == imported(weather).calls == (WEATHER,)
+
+
+@pytest.mark.parametrize("policy", get_args(PolicyName))
+def test_one_teachers_only_answer_and_a_request_for_sampled_calls_are_no_proof(policy: PolicyName) -> None:
+    """Without an independent answer, balanced asks for what strict asks for."""
+    by_policy, text = replace(VERIFIER, policy=policy), "it is too dark where we cook, please"
+    alone = [
+        blind_answer(by_policy, output(LIGHT), text, "simple", None).checks[-1],
+        written_request(by_policy, text, [LIGHT], None).checks[-1],
+    ]
+    proven = [
+        blind_answer(by_policy, output(LIGHT), text, "simple", None, independent=True).checks[-1],
+        written_request(by_policy, text, [LIGHT], None, proven=True).checks[-1],
+    ]
+    assert all(check.name == "grounding" for check in [*alone, *proven])
+    assert [check.ok for check in alone] == [policy == "trusting"] * 2
+    assert [check.ok for check in proven] == [policy != "strict"] * 2
 
 
 # --- conversations

@@ -7,7 +7,7 @@ or schemas.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fcdistill.generation.verification.english.words import format_number
+from fcdistill.generation.verification.languages.word_places import format_number
 
 __all__ = ["currency_names", "in_other_currencies", "money_forms"]
 

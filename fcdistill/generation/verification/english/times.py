@@ -3,32 +3,25 @@
 Forms come with the plainest first. Nothing here knows of requests or schemas.
 """
 
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
-from fcdistill.generation.verification.english.words import format_number
+from fcdistill.generation.verification.languages.language_pack import ClockForms
+from fcdistill.generation.verification.languages.word_places import format_number
 
 __all__ = [
-    "ClockForms",
     "WEEKDAY_CODES",
     "WEEKDAY_SETS",
     "clock_forms",
-    "clock_of",
     "date_forms",
-    "date_of",
     "date_time_forms",
     "day_forms",
     "duration_forms",
-    "instant",
-    "moment",
     "offset_forms",
 ]
 
 
-_CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)(?::00(?:Z|\+00:00)?)?")
 _MONTHS = "January February March April May June July August September October November December".split()
 _WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 _ORDINALS = (
@@ -53,48 +46,6 @@ _UNITS = {
     "seconds": ("seconds", "second", "secs", "sec", "s"),
 }
 _NUM_UNIT_NAMES = max(map(len, _UNITS.values()))
-
-
-@dataclass(frozen=True)
-class ClockForms:
-    """How people say a time of day.
-
-    Attributes:
-        whole: forms that tell the half of the day, or need not, as 17:45 does.
-        bare: forms for a sentence that tells the half of the day elsewhere, or not at all.
-    """
-
-    whole: tuple[str, ...]
-    bare: tuple[str, ...]
-
-
-def clock_of(value: Any) -> tuple[int, int] | None:
-    """Hour and minute of a text `HH:MM`, `HH:MM:00` or `HH:MM:00Z`, or None."""
-    found = _CLOCK.fullmatch(value) if isinstance(value, str) else None
-    return (int(found[1]), int(found[2])) if found else None
-
-
-def instant(value: str) -> datetime | None:
-    """The instant of an RFC 3339 date-time, or None where the text is none."""
-    try:
-        when = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return when.astimezone(UTC) if when.tzinfo else None
-
-
-def date_of(value: str) -> datetime | None:
-    """Noon UTC of a full-date (`2027-05-03`), or None where the text is none."""
-    try:
-        return datetime.combine(date.fromisoformat(value), time(12), UTC)
-    except ValueError:
-        return None
-
-
-def moment(value: Any, schema: Mapping[str, Any]) -> datetime | None:
-    """The instant that a value means under the `format` of its schema, of a date its noon; None for other values."""
-    read = {"date-time": instant, "date": date_of}.get(schema.get("format", ""))
-    return read(value) if read is not None and isinstance(value, str) else None
 
 
 def clock_forms(hour: int, minute: int) -> ClockForms:

@@ -6,13 +6,11 @@ English only; it knows nothing of schemas or values.
 
 import re
 import unicodedata
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Iterable, Sequence
 
-from rapidfuzz.distance import OSA
+from fcdistill.generation.verification.languages.word_places import Word, format_number
 
-__all__ = ["Word", "find", "format_number", "spell_number", "words_of"]
+__all__ = ["spell_number", "words_of"]
 
 _ONES = {
     word: value
@@ -29,25 +27,10 @@ _SHORT = {
     "tmrw": "tomorrow", "tmr": "tomorrow", "tmrrw": "tomorrow", "tonite": "tonight",
     "tues": "tuesday", "thur": "thursday", "thurs": "thursday", "pls": "please", "plz": "please",
 }  # fmt: skip
-_MIN_TYPO_LENGTH = 6
 # A minus belongs to a number only where nothing stands before it: "9-5" and "rooms 2-4" hold no negative number.
 _PIECE = re.compile(r"(?<![^\s(])[-−](?=\d)|\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*")
 _CURRENCY_SYMBOLS = str.maketrans({"$": " dollar ", "£": " pound ", "¥": " yen ", "€": " euro ", "₹": " rupee "})
 _HALF_OF_DAY = re.compile(r"\b([ap])\.\s?m\b\.?")
-
-
-@dataclass(frozen=True)
-class Word:
-    """One word: its comparable form, and whether it states a number in digits or in words."""
-
-    text: str
-    is_number: bool = False
-    spelled_out: bool = False
-
-
-def format_number(value: float) -> str:
-    """The comparable form of a number: no trailing zeros, a point for decimals, no exponent."""
-    return str(int(value)) if float(value).is_integer() else format(Decimal(repr(float(value))), "f")
 
 
 def spell_number(number: int) -> str:
@@ -147,44 +130,3 @@ def _merged(words: Sequence[Word]) -> tuple[int, str] | None:
 
 def _is_hundreds(value: int) -> bool:
     return value > 0 and value % 100 == 0
-
-
-def find(phrase: Sequence[Word], words: Sequence[Word], distinct: Container[str] = frozenset()) -> list[range]:
-    """Every place where the phrase stands in the words, as index ranges; an empty phrase stands nowhere.
-
-    Longer words may differ by one typo, since requests have typos. That takes some pairs of real words
-    for one another ("hallway" and "halfway"): whoever must not be wrong names the words that stand for themselves.
-    Compounds may be written in one word or in two ("livingroom", "bed room").
-
-    Args:
-        phrase: what is looked for.
-        words: where.
-        distinct: words that are no typo of another.
-    """
-    size = len(phrase)
-    if size == 0:
-        return []
-    joined = "".join(word.text for word in phrase)
-    compounds = [
-        range(start, start + other)
-        for other in (1, 2)
-        if {size, other} == {1, 2} and joined.isalpha() and len(joined) >= _MIN_TYPO_LENGTH
-        for start in range(len(words) - other + 1)
-        if "".join(word.text for word in words[start : start + other]) == joined
-    ]
-    return compounds + [
-        range(start, start + size)
-        for start in range(len(words) - size + 1)
-        if all(_alike(wanted.text, found.text, distinct) for wanted, found in zip(phrase, words[start:], strict=False))
-    ]
-
-
-def _alike(wanted: str, found: str, distinct: Container[str]) -> bool:
-    if wanted == found:
-        return True
-    if len(wanted) < _MIN_TYPO_LENGTH or wanted[:1] != found[:1] or found in distinct:
-        return False
-    if not (wanted.isalpha() and found.isalpha()):
-        return False
-    # One letter more, less or another, or two neighbours swapped.
-    return OSA.distance(wanted, found, score_cutoff=1) <= 1

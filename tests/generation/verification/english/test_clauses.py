@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcdistill.generation.verification.english.clauses import clause_starts, is_mixed
+from fcdistill.generation.verification.english.clauses import clause_starts
 from fcdistill.generation.verification.english.words import words_of
+from fcdistill.generation.verification.languages.word_places import is_mixed
 
 
 @pytest.mark.parametrize(

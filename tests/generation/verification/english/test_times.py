@@ -8,16 +8,13 @@ from hypothesis import strategies as st
 
 from fcdistill.generation.verification.english.times import (
     clock_forms,
-    clock_of,
     date_forms,
-    date_of,
     date_time_forms,
     day_forms,
     duration_forms,
-    instant,
-    moment,
     offset_forms,
 )
+from fcdistill.generation.verification.languages.instants import clock_of, date_of, instant, moment
 from tests.generation.home import NOW
 
 

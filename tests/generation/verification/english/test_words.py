@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcdistill.generation.verification.english.words import Word, find, format_number, spell_number, words_of
+from fcdistill.generation.verification.english.words import spell_number, words_of
+from fcdistill.generation.verification.languages.word_places import Word, find, format_number
 
 
 def texts(text: str) -> list[str]:

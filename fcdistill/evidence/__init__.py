@@ -1,0 +1,1 @@
+"""Traces judged by several witnesses, a trained one among them: above the three stages, whose files it reads."""
