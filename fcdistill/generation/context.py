@@ -94,7 +94,7 @@ def read_context(config: GenerateConfig, catalog: Catalog) -> GenerationContext:
     if not plan and not candidates and not (config.num_continued and (examples or earlier)):
         raise DataError(
             "there is nothing to generate: no call-first traces are planned and there are no seeds",
-            required="num_call_first above 0, a seeds file, or recorded answers; or examples or reused traces, and "
+            required="num_call_first above 0, or a seeds file, or recorded answers; or examples or reused traces, and "
             "num_continued",
             fix="set one of them in the generate section",
         )

@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 
 from fcdistill.generation.plan.plan import REGISTERS
+from fcdistill.generation.verification.english.english_pack import ENGLISH
 from fcdistill.generation.verification.english.follow_up_phrases import (
     FOLLOW_UPS,
     OTHER_OF_TWO,
@@ -38,13 +39,13 @@ def test_a_phrase_is_what_a_user_says_and_holds_no_value_of_its_own(kind: Conver
     text = phrase.format(said="the attic", placed="in the attic", topic="light")
     text += "switch off the fan" if kind == "switched" else ""
     assert request_problem(text, asks=True) == ""
-    assert list(leftover_numbers(words_of(text), set())) == []
+    assert list(leftover_numbers(words_of(text), set(), ENGLISH)) == []
 
 
 @pytest.mark.parametrize("text", OTHER_OF_TWO)
 def test_the_other_of_two_is_named_and_states_no_number(text: str) -> None:
     assert names_other_of_two(text) and request_problem(text, asks=True) == ""
-    assert list(leftover_numbers(words_of(text), set())) == []
+    assert list(leftover_numbers(words_of(text), set(), ENGLISH)) == []
 
 
 @pytest.mark.parametrize("text", ["the kitchen too", "another one", "each other", "other the"])
