@@ -43,7 +43,7 @@ from fcdistill.records.evaluation import (
     Score,
     ScoreError,
 )
-from fcdistill.records.evidence import Counted, JudgeStats, WitnessRates
+from fcdistill.records.evidence import AnswerGaps, Counted, JudgeStats, WitnessRates
 from fcdistill.records.record import Record
 from fcdistill.records.runs import Manifest
 from fcdistill.records.traces import (
@@ -84,6 +84,7 @@ __all__ = [
     "GateCheck",
     "GateVerdict",
     "OfficialDisagreement",
+    "AnswerGaps",
     "Counted",
     "GenerationStats",
     "JudgeStats",
@@ -123,6 +124,7 @@ __all__ = [
 ]
 
 RECORD_TYPES: dict[str, type[BaseModel]] = {
+    "answer_gaps": AnswerGaps,
     "baseline": Baseline,
     "eval_case": EvalCase,
     "generation_stats": GenerationStats,
