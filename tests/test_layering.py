@@ -37,7 +37,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"callbacks", "examples", "objective"},
         {"preparation"},
         {"launch", "on_policy", "sizing", "teacher"},
-        {"student_model"},
+        {"answer_gaps", "student_model"},
         {"trainer"},
         {"run"},
     ],

@@ -22,9 +22,10 @@ from typing import Any
 from fcdistill.errors import DataError, FcdistillError
 from fcdistill.evaluation.stats import wilson_interval
 from fcdistill.evidence.candidates import plant_errors, read_domains, read_source
+from fcdistill.evidence.judge_run import Judging, judge_traces
 from fcdistill.evidence.witness_rates import policy_rates, word_rates
 from fcdistill.generation.imports.import_traces import import_traces
-from fcdistill.records import Counted, WitnessRates
+from fcdistill.records import Counted, JudgeStats, WitnessRates
 from fcdistill.storage import write_json, write_text
 from fcdistill.tools.catalog import load_catalog
 from fcdistill.traces.source_formats import read_rows
@@ -41,15 +42,33 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/studies/verification"))
     parser.add_argument("--limit", type=int, help="draw so many rows")
     parser.add_argument("--seed", type=int, default=0, help="of the draw and of the planted errors")
-    parser.add_argument("--quick", action="store_true", help="a rehearsal: few rows")
+    parser.add_argument("--model", help="also judge by students of this model, trained on the other half")
+    parser.add_argument("--epochs", type=float, default=3.0, help="of each student")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--quick", action="store_true", help="a rehearsal: few rows, and a hundredth of the training")
     arguments = parser.parse_args()
     out: Path = arguments.out
     limit = QUICK_ROWS if arguments.quick and arguments.limit is None else arguments.limit
     take_up(arguments.rows, out, arguments.tools, arguments.values, limit, arguments.seed)
-    source = read_source(out / "imported")
-    variants = plant_errors(source, read_domains(source, seed=arguments.seed))
-    summarise(out, [word_rates(variants), *policy_rates(variants)])
+    if arguments.model is None:
+        source = read_source(out / "imported")
+        variants = plant_errors(source, read_domains(source, seed=arguments.seed))
+        summarise(out, [word_rates(variants), *policy_rates(variants)])
+        return 0
+    judging = Judging(
+        arguments.model,
+        epochs=arguments.epochs / 100 if arguments.quick else arguments.epochs,
+        device=arguments.device,
+        seed=arguments.seed,
+    )
+    stats = judge_traces(out / "imported", out / "judged", judging, report=told, on_progress=lambda done, total: None)
+    summarise(out, stats.witnesses, stats)
     return 0
+
+
+def told(line: str) -> None:
+    """What the training says, away from the table."""
+    print(line, file=sys.stderr)
 
 
 def take_up(rows: Path, out: Path, tools: str, values: Path | None, limit: int | None, seed: int) -> None:
@@ -95,9 +114,16 @@ def calling(calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"role": "assistant", "content": "", "tool_calls": made}
 
 
-def summarise(out: Path, witnesses: Sequence[WitnessRates]) -> None:
+def summarise(out: Path, witnesses: Sequence[WitnessRates], stats: JudgeStats | None = None) -> None:
     """Print the table, write summary.json and summary.md."""
     text = table(witnesses)
+    if stats is not None:
+        reached = "unknown" if stats.estimated_precision is None else f"{stats.estimated_precision:.1%}"
+        text += (
+            f"\nDecided: {stats.kept} kept, {stats.readmitted} of them readmitted, {stats.relabelled} relabelled, "
+            f"{stats.withdrawn} withdrawn; estimated precision {reached}, where {stats.prior_error_rate:.0%} are wrong "
+            "to begin with."
+        )
     write_text(out / "summary.md", text + "\n")
     write_json(out / "summary.json", {"witnesses": [rates.model_dump(mode="json") for rates in witnesses]})
     print(text)

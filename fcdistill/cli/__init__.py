@@ -20,7 +20,7 @@ from fcdistill.cli.init_command import init
 from fcdistill.cli.inspect_command import inspect
 from fcdistill.cli.models_commands import models_list, models_pull
 from fcdistill.cli.schemas_commands import schemas_config, schemas_export
-from fcdistill.cli.traces_commands import traces_check, traces_export, traces_import, traces_split
+from fcdistill.cli.traces_commands import traces_check, traces_export, traces_import, traces_judge, traces_split
 from fcdistill.cli.training_commands import adapt, cache, check, plot, train
 from fcdistill.errors import FcdistillError
 from fcdistill.machine.launcher import is_main_process
@@ -55,6 +55,7 @@ schemas_app.command("config")(schemas_config)
 traces_app.command("check")(traces_check)
 traces_app.command("export")(traces_export)
 traces_app.command("import")(traces_import)
+traces_app.command("judge")(traces_judge)
 traces_app.command("split")(traces_split)
 
 _INTERRUPTED = 130

@@ -11,7 +11,7 @@ __all__ = ["inspect"]
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="traces.jsonl, rejects.jsonl, or an output directory of `generate`.")],
+    file: Annotated[Path, typer.Argument(help="traces.jsonl, rejects.jsonl, or a directory that holds them.")],
     tool: Annotated[str | None, typer.Option(help="Only records whose answer calls this tool.")] = None,
     category: Annotated[str | None, typer.Option(help="Only records of this category.")] = None,
     check: Annotated[str | None, typer.Option(help="Only rejects that failed this check.")] = None,

@@ -1,6 +1,7 @@
-"""The commands `traces check`, `traces export`, `traces import` and `traces split`."""
+"""The commands `traces check`, `traces export`, `traces import`, `traces judge` and `traces split`."""
 
 import enum
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -8,14 +9,23 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from fcdistill.cli.console import POLICY_HELP, Policy, SkipInvalid, fail, print_notes, print_rich
+from fcdistill.cli.console import (
+    POLICY_HELP,
+    Policy,
+    SkipInvalid,
+    fail,
+    print_notes,
+    print_rich,
+    progress,
+    quiet_libraries,
+)
 from fcdistill.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fcdistill.records import Trace
     from fcdistill.traces.export import RowLayout
 
-__all__ = ["traces_check", "traces_export", "traces_import", "traces_split"]
+__all__ = ["traces_check", "traces_export", "traces_import", "traces_judge", "traces_split"]
 
 _OPENAI_FEWEST = 10
 
@@ -199,6 +209,55 @@ def traces_import(
             required="at least one answer that passes all checks",
             fix=f"read the reasons in {out / 'rejects.jsonl'}; is {source_format.value} the file's format?",
         )
+
+
+def traces_judge(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A finished output directory of `traces import` or `generate`.")
+    ],
+    model: Annotated[str, typer.Option(help="Model reference of the student that learns once per fold.")],
+    out: Annotated[Path | None, typer.Option(help="The directory to write; default: DIR/judged.")] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Parts, each judged by a student that learned the others.")] = 2,
+    precision: Annotated[
+        float | None,
+        typer.Option(min=0.5, max=0.999, help="Share of right traces to reach; default: DIR's own, or 0.97."),
+    ] = None,
+    trust: Annotated[
+        _Trust | None, typer.Option(help="Whose answers these are; default: as DIR was imported or generated.")
+    ] = None,
+    epochs: Annotated[float, typer.Option(min=0.01, help="Passes of each student over the other folds.")] = 3.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of folds, planted errors and training.")] = 0,
+) -> None:
+    """Let a trained model join the words as a witness: keep, reject or relabel traces that were imported or generated.
+
+    Rejects that nothing but their words spoke against are candidates too. A killed run goes on.
+    """
+    from fcdistill.reporting.tables import render_judging
+
+    quiet_libraries()
+    from fcdistill.evidence.judge_run import Judging, judge_traces
+
+    target = out or directory / "judged"
+    judging = Judging(
+        model=model,
+        num_folds=folds,
+        precision=precision,
+        trust=trust.value if trust is not None else None,
+        epochs=epochs,
+        device=device,
+        seed=seed,
+    )
+    with progress("answers measured") as update:
+        stats = judge_traces(
+            directory,
+            target,
+            judging,
+            report=lambda line: print(line, file=sys.stderr),
+            on_progress=lambda done, total: update(done, total, ""),
+        )
+    print_rich(render_judging(stats))
+    print(f"Traces: {target / 'traces.jsonl'}; rejects with reasons: {target / 'rejects.jsonl'}")
 
 
 def traces_split(

@@ -21,7 +21,7 @@ from fcdistill.storage import earlier_manifest, read_jsonl, sha256_json
 from fcdistill.tools.catalog import catalog_from_tools
 from fcdistill.tools.validation import CallValidator
 
-__all__ = ["Domain", "Source", "Variant", "plant_errors", "read_domains", "read_source", "with_calls"]
+__all__ = ["WORD_CHECK", "Domain", "Source", "Variant", "plant_errors", "read_domains", "read_source", "with_calls"]
 
 WORD_CHECK = "grounding"
 """The check by which words refuse a candidate."""
@@ -71,12 +71,14 @@ class Variant:
     """A candidate, or one with a planted error in its place.
 
     Attributes:
-        trace: with the calls that are judged as its answer.
+        trace: with the calls that are judged as its answer; a planted error has an id of its own.
+        of: id of the candidate.
         kind: of the planted error; None for the candidate itself.
         words: what the words say.
     """
 
     trace: Trace
+    of: str
     kind: ErrorKind | None
     words: WordEvidence
 
@@ -154,10 +156,10 @@ def plant_errors(source: Source, domains: Mapping[str, Domain]) -> list[Variant]
     variants = []
     for trace in source.candidates:
         domain = domains[trace.id]
-        variants.append(Variant(trace, None, trace_words(domain.verifier, trace)))
+        variants.append(Variant(trace, trace.id, None, trace_words(domain.verifier, trace)))
         for error in domain.planter.plant(trace.id, trace.answer.calls):
             wrong = with_calls(trace, error.calls, f"{trace.id}/{error.kind}")
-            variants.append(Variant(wrong, error.kind, trace_words(domain.verifier, trace, error.calls)))
+            variants.append(Variant(wrong, trace.id, error.kind, trace_words(domain.verifier, trace, error.calls)))
     return variants
 
 

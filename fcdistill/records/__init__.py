@@ -45,7 +45,7 @@ from fcdistill.records.evaluation import (
     Score,
     ScoreError,
 )
-from fcdistill.records.evidence import Counted, JudgeStats, WitnessRates
+from fcdistill.records.evidence import AnswerGaps, Counted, JudgeStats, WitnessRates
 from fcdistill.records.record import Record
 from fcdistill.records.runs import Manifest
 from fcdistill.records.traces import (
@@ -90,6 +90,7 @@ __all__ = [
     "GateVerdict",
     "OfficialDisagreement",
     "Diversity",
+    "AnswerGaps",
     "Counted",
     "GenerationStats",
     "JudgeStats",
@@ -131,6 +132,7 @@ __all__ = [
 ]
 
 RECORD_TYPES: dict[str, type[BaseModel]] = {
+    "answer_gaps": AnswerGaps,
     "baseline": Baseline,
     "eval_case": EvalCase,
     "generation_stats": GenerationStats,

@@ -4,7 +4,20 @@ from pydantic import Field
 
 from fcdistill.records.record import Frozen, Record
 
-__all__ = ["Counted", "JudgeStats", "WitnessRates"]
+__all__ = ["AnswerGaps", "Counted", "JudgeStats", "WitnessRates"]
+
+
+class AnswerGaps(Record):
+    """How far a model's own favourites are ahead of an answer's tokens: a line of `gaps.jsonl`."""
+
+    id: str
+    largest: dict[str, float]
+    """Per class of token the largest gap in nats, between the likeliest token and the answer's own; 0 where all are its
+    favourites. A structure token is where a call or an argument could end or go on."""
+    total: float
+    """Sum of the gaps over all tokens."""
+    nll: float
+    """Negative log-likelihood of the answer in nats."""
 
 
 class Counted(Frozen):

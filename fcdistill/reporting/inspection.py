@@ -17,10 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fcdistill.errors import DataError
-from fcdistill.records import Message, Reject, ToolCall, ToolSpec, Trace
+from fcdistill.records import JudgeStats, Message, Reject, ToolCall, ToolSpec, Trace
+from fcdistill.reporting.tables import render_judging
 from fcdistill.reporting.terminal import rich_table
 from fcdistill.reporting.wording import visible
-from fcdistill.storage import StrictJsonError, iter_jsonl, loads_strict, storage_errors
+from fcdistill.storage import StrictJsonError, earlier_manifest, iter_jsonl, loads_strict, read_json, storage_errors
 from fcdistill.tools.parameters import optional_parameters, required_parameters
 
 __all__ = ["Inspection", "Row", "Selection", "inspect_records", "inspection_json", "render_inspection"]
@@ -115,6 +116,7 @@ class Inspection:
         arguments: by `tool.param`, of the tools that are called.
         optional: calls by `tool[optional,arguments]` that they give.
         samples: the selected records that are shown, in the files' order.
+        judged: what `traces judge` found, where it made the directory.
     """
 
     files: tuple[Path, ...]
@@ -128,13 +130,14 @@ class Inspection:
     arguments: dict[str, ArgumentTally] = field(default_factory=dict)
     optional: dict[str, Tally] = field(default_factory=dict)
     samples: list[Row] = field(default_factory=list)
+    judged: JudgeStats | None = None
 
 
 def inspect_records(path: Path, selection: Selection, *, limit: int, seed: int) -> Inspection:
     """Count the selected records and draw some of them.
 
     Args:
-        path: a file of `Trace` or `Reject` records, or a directory that `generate` wrote.
+        path: a file of `Trace` or `Reject` records, or a directory that holds both.
         selection: which records count.
         limit: how many samples are drawn at most.
         seed: of the draw.
@@ -144,7 +147,7 @@ def inspect_records(path: Path, selection: Selection, *, limit: int, seed: int) 
             source that occurs nowhere.
     """
     files = _files(path)
-    found = Inspection(files)
+    found = Inspection(files, judged=_judged(path))
     known: dict[str, dict[str, None]] = {"tool": {}, "category": {}, "check": {}, "passed": {}, "source": {}}
     drawn: list[tuple[int, Row]] = []
     chance = random.Random(seed)
@@ -183,7 +186,9 @@ def render_inspection(found: Inspection) -> Group:
     """The distributions as tables, then the samples."""
     read, selected = found.read, found.selected
     headline = f"{selected.kept} of {read.kept} traces and {selected.rejected} of {read.rejected} rejects selected"
-    parts: list[Text | Table] = [Text(headline, style="bold")]
+    parts: list[Text | Table | Group] = [Text(headline, style="bold")]
+    if found.judged is not None:
+        parts.append(render_judging(found.judged))
     for title, head, tallies in (
         ("Calls", "tool", found.tools),
         ("Categories", "category", found.categories),
@@ -227,6 +232,7 @@ def inspection_json(found: Inspection) -> dict[str, Any]:
             for name, tally in found.arguments.items()
         },
         "optional_arguments": tallies(found.optional),
+        "judged": found.judged.model_dump(mode="json") if found.judged is not None else None,
         "samples": [
             {
                 "id": row.trace.id,
@@ -253,6 +259,14 @@ def _files(path: Path) -> tuple[Path, ...]:
             fix="run the same `fcdistill generate` again to finish it, or name the file",
         )
     return files
+
+
+def _judged(path: Path) -> JudgeStats | None:
+    """The counts of a judging, where a directory was made by one."""
+    manifest = earlier_manifest(path) if path.is_dir() else None
+    if manifest is None or manifest.stage != "judge" or manifest.status != "complete":
+        return None
+    return JudgeStats.model_validate(read_json(path / "stats.json", "stats file"))
 
 
 def _rows(path: Path) -> Iterator[Row]:

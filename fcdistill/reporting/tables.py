@@ -14,10 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from fcdistill.records import (
+    Counted,
     Distribution,
     EvalCase,
     GateVerdict,
     GenerationStats,
+    JudgeStats,
     PairedComparison,
     Prediction,
     Rate,
@@ -202,6 +204,36 @@ def render_generation(stats: GenerationStats) -> Group:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
+
+
+def render_judging(stats: JudgeStats) -> Group:
+    """What a judging kept, and what each witness keeps of candidates and lets through of planted errors."""
+    reached = "unknown" if stats.estimated_precision is None else percent(stats.estimated_precision)
+    headline = (
+        f"{stats.kept} traces kept; of {stats.candidates} candidates {stats.readmitted} readmitted, "
+        f"{stats.withdrawn} withdrawn, {stats.relabelled} relabelled"
+    )
+    told = (
+        f"Estimated precision {reached} (aim {percent(stats.precision)}), where {percent(stats.prior_error_rate)} of "
+        "the candidates are wrong as planted errors are."
+    )
+    kinds = list(dict.fromkeys(kind for rates in stats.witnesses for kind in rates.let_through))
+    head = ("witness", "speaks of", "kept", "let\nthrough", *(kind.replace("_", "\n") for kind in kinds))
+    rows = [
+        (
+            rates.name,
+            *(_share(counted) for counted in (rates.speaks, rates.kept, rates.planted)),
+            *(_share(rates.let_through.get(kind)) for kind in kinds),
+        )
+        for rates in stats.witnesses
+    ]
+    return Group(
+        Text(headline, style="bold"), Text(told), rich_table("Witnesses: candidates, planted errors", head, rows)
+    )
+
+
+def _share(counted: Counted | None) -> str:
+    return percent(counted.num / counted.of) if counted is not None and counted.of else ""
 
 
 def render_comparison(rows: Sequence[tuple[str, Report]]) -> Table:

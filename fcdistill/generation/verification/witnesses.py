@@ -14,7 +14,7 @@ from typing import Any, Literal
 from fcdistill.generation.verification.grounding import Grounding, doubts_of
 from fcdistill.records import ToolCall
 from fcdistill.tools.catalog import Catalog
-from fcdistill.tools.parameters import resolve_schema
+from fcdistill.tools.parameters import required_parameters, resolve_schema
 
 __all__ = ["ArgumentEvidence", "Stance", "WordEvidence", "is_closed", "is_numeric", "schema_at", "word_evidence"]
 
@@ -31,6 +31,8 @@ class ArgumentEvidence:
         stance: what the words say.
         is_open: whether the value is one of infinitely many, which has to be stated.
         is_number: whether it is a number.
+        call: index of the call.
+        is_optional: whether the call might leave the argument out.
     """
 
     path: str
@@ -38,6 +40,8 @@ class ArgumentEvidence:
     stance: Stance
     is_open: bool
     is_number: bool
+    call: int = 0
+    is_optional: bool = False
 
     @property
     def told(self) -> str:
@@ -102,7 +106,8 @@ def word_evidence(
                     stance = (
                         "against" if (is_open and reads_language) or (not is_open and path in others) else "nothing"
                     )
-                arguments.append(ArgumentEvidence(path, part, stance, is_open, is_numeric(part)))
+                is_optional = name not in required_parameters(catalog.by_name[call.name])
+                arguments.append(ArgumentEvidence(path, part, stance, is_open, is_numeric(part), index, is_optional))
     given = {f"{call.name}.{name}" for call in calls for name in call.arguments}
     left_out = [(path, form) for path, _, form in uses.choices if ".".join(path.split(".")[:2]) not in given]
     missing = dict.fromkeys(f"in no argument: {form!r} ({path})" for path, form in left_out)

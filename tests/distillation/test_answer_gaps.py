@@ -1,0 +1,70 @@
+"""Tests of `fcdistill.distillation.answer_gaps`."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fcdistill.config import CLASS_NAMES, AdaptConfig, LoraTuning
+from fcdistill.distillation.answer_gaps import measure_gaps
+from fcdistill.distillation.examples.examples import render_traces
+from fcdistill.distillation.run import run_training
+from fcdistill.models.loading import load_model, load_tokenizer
+from fcdistill.records import AnswerGaps
+from fcdistill.storage import read_jsonl, write_jsonl
+from tests.distillation.tiny_data import tiny_traces
+
+TRACES = tiny_traces(7)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> AdaptConfig:
+    directory = tmp_path_factory.mktemp("trained")
+    write_jsonl(directory / "traces.jsonl", TRACES)
+    config = AdaptConfig(
+        teacher=str(tiny_models / "student"),
+        traces=directory / "traces.jsonl",
+        out=directory / "student",
+        tuning=LoraTuning(lora_rank=2),
+        max_steps=2,
+        examples_per_step=4,
+        examples_per_pack=2,
+        merge=False,
+        dtype="float32",
+        device="cpu",
+    )
+    run_training(config, lambda line: None)
+    return config
+
+
+def test_gaps_are_those_of_each_answer_computed_alone(trained: AdaptConfig, tmp_path: Path) -> None:
+    done: list[tuple[int, int]] = []
+    found = measure_gaps(trained.training(), TRACES, tmp_path / "gaps.jsonl", lambda *told: done.append(told))
+    assert done[-1] == (7, 7) and list(found) == [trace.id for trace in TRACES]
+    tokenizer = load_tokenizer(str(trained.out), thinks=False)
+    loaded = load_model(str(trained.out), dtype="float32", device="cpu")
+    for example in render_traces(TRACES, tokenizer, "full"):
+        ids = torch.tensor([example.student_prompt + example.completion])
+        with torch.no_grad():
+            logprobs_TV = loaded.model(ids).logits[0, :, : len(tokenizer)].log_softmax(-1)
+        rows = logprobs_TV[len(example.student_prompt) - 1 : -1]
+        own = rows.gather(-1, torch.tensor(example.completion).unsqueeze(-1)).squeeze(-1)
+        gaps = rows.amax(-1) - own
+        line = found[example.trace_id]
+        assert line.total == pytest.approx(gaps.sum().item(), abs=1e-2)
+        assert line.nll == pytest.approx(-own.sum().item(), abs=1e-2)
+        assert max(line.largest.values()) == pytest.approx(gaps.max().item(), abs=1e-3)
+        classes = {CLASS_NAMES[index] for index in example.classes}
+        assert min(line.largest.values()) >= 0 and line.largest.keys() == classes
+
+
+def test_what_was_measured_is_not_measured_again(
+    trained: AdaptConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gaps.jsonl"
+    first = measure_gaps(trained.training(), TRACES[:3], path, lambda done, total: None)
+    every = measure_gaps(trained.training(), TRACES, path, lambda done, total: None)
+    assert {name: every[name] for name in first} == first
+    assert len(read_jsonl(path, AnswerGaps)) == len(TRACES)
+    monkeypatch.setattr("fcdistill.distillation.answer_gaps.load_model", None)
+    assert measure_gaps(trained.training(), TRACES, path, lambda done, total: None) == every
