@@ -14,7 +14,7 @@ from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-CONFIG = ROOT / "evals" / "smart_home" / "demo.yaml"
+CONFIG = ROOT / "evals" / "smart_home" / "weak_teacher.yaml"
 STUDENT = "smollm2-135m-instruct"
 
 

@@ -27,10 +27,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="where everything goes")
     out: Path = parser.parse_args().out
-    adapted = f"{out}/traces/teacher-round-2"
     evaluations = {
         "teacher": (f"{TEACHER} (teacher, zero-shot)", [f"model={{model: {TEACHER}, batch_size: 32}}"]),
-        "adapted": (f"{TEACHER} (teacher, adapted)", [f"model={{model: {adapted}, batch_size: 32}}"]),
         "base": (
             f"{STUDENT} (student before)",
             [f"model={{model: {STUDENT}, batch_size: 32, tools_in_prompt: compact}}"],
@@ -41,12 +39,7 @@ def main() -> int:
         f"models pull {TEACHER}": ["models", "pull", TEACHER],
         f"models pull {STUDENT}": ["models", "pull", STUDENT],
         "generate": ["generate", CONFIG, *assignments(out=f"{out}/traces")],
-        "train": [
-            "train",
-            CONFIG,
-            *assignments(traces=f"{out}/traces/traces.jsonl", out=f"{out}/student", teacher=adapted),
-            *assignments(**{"cache.dir": f"{out}/cache"}),
-        ],
+        "train": ["train", CONFIG, *assignments(traces=f"{out}/traces/traces.jsonl", out=f"{out}/student")],
     }
     for name, (_, overrides) in evaluations.items():
         flags = [part for override in [f"out={out}/eval-{name}", *overrides] for part in ("--set", override)]
@@ -73,7 +66,7 @@ def summarise(out: Path, labels: dict[str, str], seconds: dict[str, float]) -> N
     """Print the table, write summary.json and summary.md."""
     reports = {name: Report.model_validate(read_json(out / f"eval-{name}" / "report.json")) for name in labels}
     stats = GenerationStats.model_validate(read_json(out / "traces" / "stats.json"))
-    rows = [(labels[name], reports[name]) for name in ("base", "teacher", "adapted", "student")]
+    rows = [(labels[name], reports[name]) for name in ("base", "teacher", "student")]
     summary: dict[str, Any] = {
         "num_cases": reports["student"].num_cases,
         **{name: figures(report) for name, report in reports.items()},

@@ -3,7 +3,7 @@
 The same steps are trained with the teacher online and from caches that keep its k likeliest tokens; the mass of the
 others is exact in the cache, and their shares among themselves are what it leaves out. Needs traces:
 
-    python evals/studies/cached_signal.py --traces runs/demo/traces/traces.jsonl
+    python evals/studies/cached_signal.py --traces runs/weak_teacher/traces/traces.jsonl
 """
 
 import argparse
@@ -18,7 +18,7 @@ from fcdistill.errors import DataError, FcdistillError
 from fcdistill.records import Trace
 from fcdistill.storage import iter_jsonl, loads_strict, write_json, write_jsonl, write_text
 
-CONFIG = "evals/smart_home/demo.yaml"
+CONFIG = "evals/smart_home/weak_teacher.yaml"
 FIELDS = ("epochs=1", "log_steps=1", "objective.kd_gate=off", "objective.kd_weight=1", "objective.hidden_weight=0")
 ONLINE = "online"
 EXAMPLES_PER_STEP = 8
@@ -27,7 +27,7 @@ EXAMPLES_PER_STEP = 8
 def main() -> int:
     """Train once per signal, print the table; the exit code of the first training that fails."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--traces", type=Path, default=Path("runs/demo/traces/traces.jsonl"))
+    parser.add_argument("--traces", type=Path, default=Path("runs/weak_teacher/traces/traces.jsonl"))
     parser.add_argument("--out", type=Path, default=Path("runs/studies/cached_signal"))
     parser.add_argument("--teacher", default="smollm2-135m-instruct", help="one that shares the student's vocabulary")
     parser.add_argument("--top-k", nargs="+", type=int, default=[8, 32, 128])

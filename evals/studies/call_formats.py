@@ -25,7 +25,7 @@ from fcdistill.records import EvalCase, Report, Trace
 from fcdistill.storage import read_json, read_jsonl, write_json, write_jsonl, write_text
 from fcdistill.traces.splits import split_traces
 
-CONFIG = "evals/smart_home/demo.yaml"
+CONFIG = "evals/smart_home/weak_teacher.yaml"
 FORMATS = ("hermes", "pythonic")
 
 

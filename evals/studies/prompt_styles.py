@@ -1,8 +1,9 @@
 """Students that see their tools in full, as signatures, or not at all: accuracy, prompt tokens and latency per call.
 
-All are trained on the same traces with the same steps; only `tools_in_prompt` differs. Needs the traces of the demo:
+All are trained on the same traces with the same steps; only `tools_in_prompt` differs. Needs the traces of
+`fcdistill generate evals/smart_home/weak_teacher.yaml`:
 
-    python evals/studies/prompt_styles.py --traces runs/demo/traces/traces.jsonl --epochs 2
+    python evals/studies/prompt_styles.py --traces runs/weak_teacher/traces/traces.jsonl --epochs 2
 """
 
 import argparse
@@ -18,14 +19,14 @@ from fcdistill.records import Report
 from fcdistill.reporting.tables import comparison_markdown
 from fcdistill.storage import read_json, write_json, write_text
 
-CONFIG = "evals/smart_home/demo.yaml"
+CONFIG = "evals/smart_home/weak_teacher.yaml"
 STYLES = ("full", "compact", "none")
 
 
 def main() -> int:
     """Train and evaluate one student per style; the exit code of the first stage that fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--traces", type=Path, default=Path("runs/demo/traces/traces.jsonl"))
+    parser.add_argument("--traces", type=Path, default=Path("runs/weak_teacher/traces/traces.jsonl"))
     parser.add_argument("--out", type=Path, default=Path("runs/studies/prompt_styles"))
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--styles", nargs="+", choices=STYLES, default=list(STYLES))

@@ -2,19 +2,19 @@
 
 All are trained on the same traces with the same steps and seeds; what the teacher says, and what of it counts, differs.
 Teachers are heard through caches, one per teacher and input, so that an arm costs little more than one without. Needs
-the traces of the demo:
+the traces of `fcdistill generate evals/smart_home/weak_teacher.yaml`:
 
-    python evals/studies/teacher_quality.py --traces runs/demo/traces/traces.jsonl --epochs 2 --seeds 0 1
+    python evals/studies/teacher_quality.py --traces runs/weak_teacher/traces/traces.jsonl --epochs 2 --seeds 0 1
 
-What its teacher gives the demo's own student, which is the second of these arms:
+What its teacher gives that configuration's own student, which is the second of these arms:
 
     python evals/studies/teacher_quality.py --arms sft kd_hidden_adapted_agree --epochs 2 --seeds 0 1 \
-      --adapted-teacher runs/demo/traces/teacher-round-2
+      --adapted-teacher runs/weak_teacher/traces/teacher-round-2
 
 And to one that has a quarter of the traces, learns them more often, and by softer labels that count for more:
 
     python evals/studies/teacher_quality.py --arms sft kd_adapted --one-trace-in 4 --epochs 8 --seeds 0 1 2 \
-      --adapted-teacher runs/demo/traces/teacher-round-2 --out runs/studies/softer_labels --with-teacher \
+      --adapted-teacher runs/weak_teacher/traces/teacher-round-2 --out runs/studies/softer_labels --with-teacher \
       objective.kd_temperature=2 objective.kd_weight=0.9 objective.ce_weight=0.1 cache.top_k=128 \
       objective.aligned_top_k=128
 """
@@ -34,7 +34,7 @@ from fcdistill.records import Report, Score, TeacherReport, Trace
 from fcdistill.reporting.tables import comparison_markdown
 from fcdistill.storage import loads_strict, read_json, read_jsonl, write_json, write_jsonl, write_text
 
-CONFIG = "evals/smart_home/demo.yaml"
+CONFIG = "evals/smart_home/weak_teacher.yaml"
 WITHOUT_TEACHER = (
     "teacher=null",
     "signal=online",
@@ -42,7 +42,7 @@ WITHOUT_TEACHER = (
     "objective.kd_gate=off",
     "objective.hidden_weight=0",
 )
-"""What leaves cross-entropy alone of the demo's training."""
+"""What leaves cross-entropy alone of the configuration's training."""
 RAW = "qwen2.5-coder-0.5b-instruct"
 ADAPTED = "adapted"
 TEACHERS: dict[str, tuple[str, list[str]]] = {
@@ -64,7 +64,7 @@ Stage = tuple[str, list[str]]
 def main() -> int:
     """Adapt the teacher, train and evaluate one student per arm and seed; the exit code of the first that fails."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--traces", type=Path, default=Path("runs/demo/traces/traces.jsonl"))
+    parser.add_argument("--traces", type=Path, default=Path("runs/weak_teacher/traces/traces.jsonl"))
     parser.add_argument("--out", type=Path, default=Path("runs/studies/teacher_quality"))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
@@ -120,7 +120,7 @@ def students_traces(traces: Path, out: Path, one_in: int) -> Path:
 
 
 def run(stage: str, overrides: Sequence[str], *flags: str) -> int:
-    """One command of the kit on the demo's configuration; its exit code."""
+    """One command of the kit on the configuration of the weak teacher; its exit code."""
     sets = [part for override in overrides for part in ("--set", override)]
     print(f"\n== {stage}: {' '.join([*overrides, *flags])}", flush=True)
     return subprocess.run([sys.executable, "-m", "fcdistill.cli", stage, CONFIG, *sets, *flags], check=False).returncode

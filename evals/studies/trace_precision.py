@@ -1,6 +1,6 @@
 """What fraction of kept traces is right? Draws a sample for a person to read, and counts the verdicts.
 
-    python evals/studies/trace_precision.py draw runs/demo/traces/traces.jsonl --out sample.jsonl
+    python evals/studies/trace_precision.py draw runs/weak_teacher/traces/traces.jsonl --out sample.jsonl
     python evals/studies/trace_precision.py count evals/smart_home/precision.jsonl
 
 Every line of a sample shows a request with its answer, and takes a verdict: `right` becomes true or false, `why` says
