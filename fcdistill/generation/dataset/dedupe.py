@@ -215,15 +215,15 @@ class _Passage:
     @property
     def tells(self) -> bool:
         """Whether a conversation with this passage may be taken from a case for its sake."""
-        if self.longest >= _LONG and (self.is_core or self.num_words >= _TELLING):
-            return True
-        return (self.is_whole or self.is_opening) and self.num_words > 0
+        return self.longest >= _LONG or (self.is_whole or self.is_opening) and self.num_words > 0
 
     def repeats(self, known: "_Passage") -> bool:
         """Whether the conversation of this passage is taken from that of another, whose wording it shares."""
         if _are_long(self, known):
             if self.is_core or self.is_whole:
                 return True
+            if known.is_whole and _key(_words(self.text)) == _key(_words(known.text)):
+                return True  # all of a case, word for word, whatever else is said
             is_one_turn = len(self.turns) == len(known.turns) == 1
             return (known.is_whole or is_one_turn) and min(self.num_words, known.num_words) >= _TELLING
         if known.start > 0 or not (self.is_whole or self.is_opening and known.is_whole):

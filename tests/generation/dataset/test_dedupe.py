@@ -290,3 +290,19 @@ def compared(one: list[str], other: list[str]) -> float:
         return 1.0
     first, second = ({tuple(words[start : start + 3]) for start in range(len(words) - 2)} for words in (one, other))
     return len(first & second) / len(first | second) if first | second else 0.0
+
+
+@pytest.mark.parametrize(
+    ("first", "found"), [("Book the ferry to Lindholm for 3 people", True), ("Book the ferry to Lindholm", False)]
+)
+def test_a_conversation_that_goes_on_from_a_whole_case_is_found(first: str, found: bool) -> None:
+    messages = (
+        Message(role="user", content=first),
+        calling(seats=3),
+        Message(role="user", content="Now the ferry to Sandvig, with five of us on board"),
+        calling(seats=5),
+    )
+    meta = TraceMeta(source="import", category="simple", plan_cell="c", teacher=ModelRef(model="m"))
+    known = Contamination([case("a", "Book the ferry to Lindholm for 3 people")])
+    like = known.find(Trace(id="t", messages=messages, tools=(), split_group="g", meta=meta))
+    assert (like is not None) is found
