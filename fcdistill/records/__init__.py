@@ -43,7 +43,7 @@ from fcdistill.records.evaluation import (
     Score,
     ScoreError,
 )
-from fcdistill.records.evidence import AnswerGaps, Counted, JudgeStats, WitnessRates
+from fcdistill.records.evidence import AnswerGaps, ArgumentGap, Counted, JudgeStats, WitnessRates
 from fcdistill.records.record import Record
 from fcdistill.records.runs import Manifest
 from fcdistill.records.traces import (
@@ -85,6 +85,7 @@ __all__ = [
     "GateVerdict",
     "OfficialDisagreement",
     "AnswerGaps",
+    "ArgumentGap",
     "Counted",
     "GenerationStats",
     "JudgeStats",
