@@ -7,12 +7,13 @@ computed together, as the branches of a tree. What follows from a gap is not kno
 Axes: N completion tokens of a pack, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from fcdistill.config import CLASS_NAMES, TrainConfig
+from fcdistill.config import CLASS_NAMES, TokenClass, TrainConfig
 from fcdistill.distillation.batches import side_to
 from fcdistill.distillation.examples.collation import lay_out_side
 from fcdistill.distillation.examples.examples import Example, render_traces
@@ -21,10 +22,10 @@ from fcdistill.distillation.losses.soft_labels import LogitLabels
 from fcdistill.distillation.preparation import layout_of
 from fcdistill.distillation.signals.sources import OnlineTeacher
 from fcdistill.models.loading import load_model, load_tokenizer
-from fcdistill.records import AnswerGaps, Trace
+from fcdistill.records import AnswerGaps, ArgumentGap, ToolCall, Trace
 from fcdistill.storage import Journal
 
-__all__ = ["measure_gaps"]
+__all__ = ["gaps_by_place", "measure_gaps"]
 
 
 def measure_gaps(
@@ -57,6 +58,7 @@ def _measured(config: TrainConfig, traces: Sequence[Trace]) -> Iterator[list[Ans
     """The gaps, pack by pack."""
     tokenizer = load_tokenizer(config.student.model, config.student, thinks=False, template_date=config.template_date)
     examples = render_traces(traces, tokenizer, config.tools_in_prompt)
+    calls = {trace.id: trace.answer.calls for trace in traces}
     examples.sort(key=lambda example: example.student_ids)  # those that share a prompt are in one pack
     model = load_model(str(config.out), thinks=False, dtype=config.dtype, device=config.device).model
     model.requires_grad_(False)
@@ -76,18 +78,72 @@ def _measured(config: TrainConfig, traces: Sequence[Trace]) -> Iterator[list[Ans
             own_N = logprobs_NV.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
             gaps += (logprobs_NV.amax(-1) - own_N).tolist()
             nlls += (-own_N).tolist()
-        yield list(_lines(chosen, gaps, nlls))
+        yield list(_lines(chosen, calls, gaps, nlls))
 
 
-def _lines(examples: Sequence[Example], gaps: Sequence[float], nlls: Sequence[float]) -> Iterator[AnswerGaps]:
+def _lines(
+    examples: Sequence[Example],
+    calls: Mapping[str, Sequence[ToolCall]],
+    gaps: Sequence[float],
+    nlls: Sequence[float],
+) -> Iterator[AnswerGaps]:
     start = 0
     for example in examples:
         own = slice(start, start + len(example.completion))
-        largest: dict[str, float] = {}
-        for kind, gap in zip(example.classes, gaps[own], strict=True):
-            name = CLASS_NAMES[kind]
-            largest[name] = max(largest.get(name, 0.0), round(gap, 4))
-        yield AnswerGaps(
-            id=example.trace_id, largest=largest, total=round(sum(gaps[own]), 4), nll=round(sum(nlls[own]), 4)
-        )
         start = own.stop
+        classes = [CLASS_NAMES[kind] for kind in example.classes]
+        name, arguments, end = gaps_by_place(classes, gaps[own], calls[example.trace_id])
+        yield AnswerGaps(
+            id=example.trace_id,
+            name=round(name, 4),
+            arguments=tuple(
+                ArgumentGap(call=call, name=argument, gap=round(gap, 4)) for (call, argument), gap in arguments.items()
+            ),
+            end=round(end, 4),
+            total=round(sum(gaps[own]), 4),
+            nll=round(sum(nlls[own]), 4),
+        )
+
+
+def gaps_by_place(
+    classes: Sequence[TokenClass], gaps: Sequence[float], calls: Sequence[ToolCall]
+) -> tuple[float, dict[tuple[int, str], float], float]:
+    """The largest gap at names, at each argument of each call, and where something ended.
+
+    The keys of an answer stand in the order of its arguments, at all depths. Structure before a key begins an argument;
+    other structure ends one, or a call. Where a format writes no key of its own for each, all arguments share what
+    is found at keys and values.
+    """
+    owners = [
+        (number, name) for number, call in enumerate(calls) for name, value in call.arguments.items()
+        for _ in range(1 + _num_keys(value))
+    ]  # fmt: skip
+    starts = [at for at, kind in enumerate(classes) if kind == "arg_key" and classes[at - 1 : at] != ["arg_key"]]
+    is_known = len(starts) == len(owners)
+    found = dict.fromkeys(owners, 0.0)
+    largest_name = end = shared = 0.0
+    key = -1
+    pending = 0.0
+    for at, (kind, gap) in enumerate(zip(classes, gaps, strict=True)):
+        if kind == "structure":
+            pending = max(pending, gap)
+            continue
+        if kind in ("arg_key", "arg_value"):
+            key += kind == "arg_key" and (not at or classes[at - 1] != "arg_key")
+            shared = max(shared, pending, gap)
+            if is_known and key >= 0:
+                found[owners[key]] = max(found[owners[key]], pending, gap)
+        elif kind == "name":
+            largest_name, end = max(largest_name, gap), max(end, pending)
+        else:
+            end = max(end, pending, gap)
+        pending = 0.0
+    end = max(end, pending)
+    return largest_name, found if is_known else dict.fromkeys(owners, shared), end
+
+
+def _num_keys(value: Any) -> int:
+    """Names of properties in a value, at all depths."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(_num_keys, value.values()))
+    return sum(map(_num_keys, value)) if isinstance(value, list) else 0

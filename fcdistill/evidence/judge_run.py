@@ -39,8 +39,8 @@ from fcdistill.generation.verification.calibration import (
     Sample,
     calibrate,
     gap_measures,
+    joint_measures,
     threshold_keeping,
-    word_measures,
 )
 from fcdistill.generation.verification.ladder import proving_answer
 from fcdistill.generation.verification.policy import PRIOR_ERROR_RATE, decide
@@ -122,7 +122,9 @@ class _Judged:
             Sample(
                 self.groups[variant.of],
                 variant.kind,
-                (word_measures(variant.words) if with_words else {}) | gap_measures(self.gaps[variant.trace.id]),
+                joint_measures(variant.words, self.gaps[variant.trace.id])
+                if with_words
+                else gap_measures(self.gaps[variant.trace.id]),
             )
             for variant in self.variants
         ]
@@ -256,9 +258,7 @@ def _verdicts(judged: _Judged, combined: Calibration) -> list[tuple[Trace, Check
             keeps = score >= combined.threshold
             decision = decide("balanced", variant.words, independent=True, model="for" if keeps else "against")
             measured = f"log odds {score:.1f}, kept from {combined.threshold:.1f}"
-            gap = max(judged.gaps[variant.trace.id].largest.items(), key=lambda item: item[1], default=("", 0.0))
-            if gap[1] > 0:
-                measured += f"; largest gap {gap[1]:.1f} nats, at a token of class {gap[0]}"
+            measured += _told(judged.gaps[variant.trace.id])
             detail = "; ".join(filter(None, (measured, decision.detail)))
             decided.append((variant, Check(name=JUDGED, ok=decision.keep, detail=detail)))
     others = _other_answers(judged, [variant for variant, check in decided if not check.ok])
@@ -278,6 +278,14 @@ def _verdicts(judged: _Judged, combined: Calibration) -> list[tuple[Trace, Check
             meta = trace.meta.model_copy(update={"checks": (*checks, check)})
             verdicts.append((trace.model_copy(update={"meta": meta}), None if check.ok else check))
     return verdicts
+
+
+def _told(gaps: AnswerGaps) -> str:
+    """Where the model would most have liked another token."""
+    places = {"the name of a tool": gaps.name, "an end": gaps.end}
+    places |= {f"the argument {each.name} of call {each.call + 1}": each.gap for each in gaps.arguments}
+    place, gap = max(places.items(), key=lambda item: item[1])
+    return f"; largest gap {gap:.1f} nats, at {place}" if gap > 0 else ""
 
 
 def _overruled(check: Check) -> Check:

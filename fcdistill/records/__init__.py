@@ -45,7 +45,7 @@ from fcdistill.records.evaluation import (
     Score,
     ScoreError,
 )
-from fcdistill.records.evidence import AnswerGaps, Counted, JudgeStats, WitnessRates
+from fcdistill.records.evidence import AnswerGaps, ArgumentGap, Counted, JudgeStats, WitnessRates
 from fcdistill.records.record import Record
 from fcdistill.records.runs import Manifest
 from fcdistill.records.traces import (
@@ -91,6 +91,7 @@ __all__ = [
     "OfficialDisagreement",
     "Diversity",
     "AnswerGaps",
+    "ArgumentGap",
     "Counted",
     "GenerationStats",
     "JudgeStats",

@@ -4,16 +4,30 @@ from pydantic import Field
 
 from fcdistill.records.record import Frozen, Record
 
-__all__ = ["AnswerGaps", "Counted", "JudgeStats", "WitnessRates"]
+__all__ = ["AnswerGaps", "ArgumentGap", "Counted", "JudgeStats", "WitnessRates"]
+
+
+class ArgumentGap(Frozen):
+    """The largest gap at one argument of a call: at its value, at its name, and where it was begun at all."""
+
+    call: int = Field(ge=0)
+    name: str
+    gap: float
 
 
 class AnswerGaps(Record):
-    """How far a model's own favourites are ahead of an answer's tokens: a line of `gaps.jsonl`."""
+    """How far a model's own favourites are ahead of an answer's tokens, in nats: a line of `gaps.jsonl`.
+
+    A gap is the difference of log-probability between the likeliest token and the answer's own; 0 where that is it.
+    """
 
     id: str
-    largest: dict[str, float]
-    """Per class of token the largest gap in nats, between the likeliest token and the answer's own; 0 where all are its
-    favourites. A structure token is where a call or an argument could end or go on."""
+    name: float
+    """The largest gap at names of tools."""
+    arguments: tuple[ArgumentGap, ...]
+    """Per argument, in the order of the answer."""
+    end: float
+    """The largest gap where a call ended, or the answer, which could have gone on; and where a further call began."""
     total: float
     """Sum of the gaps over all tokens."""
     nll: float

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from fcdistill.config import CLASS_NAMES, AdaptConfig, LoraTuning
-from fcdistill.distillation.answer_gaps import measure_gaps
+from fcdistill.config import AdaptConfig, LoraTuning, TokenClass
+from fcdistill.distillation.answer_gaps import gaps_by_place, measure_gaps
 from fcdistill.distillation.examples.examples import render_traces
 from fcdistill.distillation.run import run_training
 from fcdistill.models.loading import load_model, load_tokenizer
-from fcdistill.records import AnswerGaps
+from fcdistill.records import AnswerGaps, ToolCall
 from fcdistill.storage import read_jsonl, write_jsonl
 from tests.distillation.tiny_data import tiny_traces
 
@@ -53,9 +53,12 @@ def test_gaps_are_those_of_each_answer_computed_alone(trained: AdaptConfig, tmp_
         line = found[example.trace_id]
         assert line.total == pytest.approx(gaps.sum().item(), abs=1e-2)
         assert line.nll == pytest.approx(-own.sum().item(), abs=1e-2)
-        assert max(line.largest.values()) == pytest.approx(gaps.max().item(), abs=1e-3)
-        classes = {CLASS_NAMES[index] for index in example.classes}
-        assert min(line.largest.values()) >= 0 and line.largest.keys() == classes
+        largest = max(line.name, line.end, *(each.gap for each in line.arguments), 0.0)
+        assert largest == pytest.approx(gaps.max().item(), abs=1e-3)
+        calls = next(trace.answer.calls for trace in TRACES if trace.id == example.trace_id)
+        assert [(each.call, each.name) for each in line.arguments] == [
+            (number, name) for number, call in enumerate(calls) for name in call.arguments
+        ]
 
 
 def test_what_was_measured_is_not_measured_again(
@@ -68,3 +71,41 @@ def test_what_was_measured_is_not_measured_again(
     assert len(read_jsonl(path, AnswerGaps)) == len(TRACES)
     monkeypatch.setattr("fcdistill.distillation.answer_gaps.load_model", None)
     assert measure_gaps(trained.training(), TRACES, path, lambda done, total: None) == every
+
+
+# A letter per token: name, key, value, structure, stop.
+KINDS: dict[str, TokenClass] = {
+    "n": "name", "k": "arg_key", "v": "arg_value", "s": "structure", "x": "stop", "t": "text"
+}  # fmt: skip
+LIGHT = ToolCall(name="set_light", arguments={"room": "hall", "state": "on"})
+TIMER = ToolCall(name="set_timer", arguments={"duration": {"hours": 1, "minutes": 2}, "label": "tea"})
+
+
+@pytest.mark.parametrize(
+    ("classes", "at", "calls", "found"),
+    [
+        ("ssnskksvskksvsx", 2, [LIGHT], "name"),
+        ("ssnskksvskksvsx", 1, [LIGHT], "end"),  # before the call began
+        ("ssnskksvskksvsx", 3, [LIGHT], "room"),  # begun at all
+        ("ssnskksvskksvsx", 5, [LIGHT], "room"),
+        ("ssnskksvskksvsx", 7, [LIGHT], "room"),
+        ("ssnskksvskksvsx", 8, [LIGHT], "state"),
+        ("ssnskksvskksvsx", 12, [LIGHT], "state"),
+        ("ssnskksvskksvsx", 13, [LIGHT], "end"),
+        ("ssnskksvskksvsx", 14, [LIGHT], "end"),
+        ("snskskvsksvsksvsx", 6, [TIMER], "duration"),
+        ("snskskvsksvsksvsx", 10, [TIMER], "duration"),
+        ("snskskvsksvsksvsx", 14, [TIMER], "label"),
+        ("snsksvsksvssnsksvsksvsx", 11, [LIGHT, LIGHT], "end"),
+        ("snsvsvsx", 3, [LIGHT], "room state"),  # a format that writes no keys
+        ("ttx", 1, [], "end"),
+    ],
+)
+def test_a_gap_belongs_to_the_place_at_which_another_token_was_likelier(
+    classes: str, at: int, calls: list[ToolCall], found: str
+) -> None:
+    gaps = [0.0] * len(classes)
+    gaps[at] = 5.0
+    name, arguments, end = gaps_by_place([KINDS[letter] for letter in classes], gaps, calls)
+    places = {"name": name, "end": end} | {argument: gap for (_, argument), gap in arguments.items()}
+    assert {place for place, gap in places.items() if gap} == set(found.split())

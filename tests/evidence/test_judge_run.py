@@ -13,7 +13,7 @@ from fcdistill.evidence import judge_run
 from fcdistill.evidence.candidates import Variant
 from fcdistill.evidence.judge_run import Judging, judge_traces
 from fcdistill.generation.verification.policy import PRIOR_ERROR_RATE
-from fcdistill.records import AnswerGaps, EvalCase, JudgeStats, Message, ModelRef, Reject, ToolCall, Trace
+from fcdistill.records import AnswerGaps, ArgumentGap, EvalCase, JudgeStats, Message, ModelRef, Reject, ToolCall, Trace
 from fcdistill.storage import read_json, read_jsonl
 from fcdistill.toolcalls.parsing import render_calls
 from tests.cli.projects import invoke, run_cli
@@ -67,7 +67,12 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Judged]:
             for variant in variants:
                 gap = 9.0 if variant.kind or variant.trace.messages[-2].content in wrong else 0.01
                 identity = variant.trace.id
-                found[identity] = AnswerGaps(id=identity, largest={"arg_value": gap}, total=gap, nll=gap)
+                arguments = tuple(
+                    ArgumentGap(call=number, name=name, gap=gap)
+                    for number, call in enumerate(variant.trace.answer.calls)
+                    for name in call.arguments
+                )
+                found[identity] = AnswerGaps(id=identity, name=0, arguments=arguments, end=gap, total=gap, nll=gap)
             return found
 
         monkeypatch.setattr(judge_run, "train_fold", lambda *_: None)
@@ -100,7 +105,7 @@ def test_a_trace_that_the_model_does_not_expect_is_withdrawn(tmp_path: Path, jud
     made = judge(imported(tmp_path, [*ROWS, *examples()]), suspects=["lock the front door"])
     assert "log-5" in made.before and "log-5" not in made.traces
     reject = made.rejects["log-5"]
-    assert reject.check == "judged" and "largest gap 9.0 nats, at a token of class arg_value" in reject.detail
+    assert reject.check == "judged" and "largest gap 9.0 nats, at " in reject.detail
     assert "a model that learned the other answers expects another" in reject.detail
     assert reject.candidate.meta.checks[-1].detail == reject.detail
     assert made.stats.withdrawn == 1

@@ -19,7 +19,7 @@ from fcdistill.generation.verification.planted_errors import ErrorKind
 from fcdistill.generation.verification.witnesses import WordEvidence
 from fcdistill.records import AnswerGaps
 
-__all__ = ["Calibration", "Sample", "calibrate", "gap_measures", "threshold_keeping", "word_measures"]
+__all__ = ["Calibration", "Sample", "calibrate", "gap_measures", "joint_measures", "threshold_keeping", "word_measures"]
 
 _NUM_PARTS = 5
 _L2 = 1e-3
@@ -78,15 +78,29 @@ def word_measures(words: WordEvidence) -> dict[str, float]:
 
 
 def gap_measures(gaps: AnswerGaps) -> dict[str, float]:
-    """What a model's gaps say, as numbers: a gap of 10 nats says little more than one of 8."""
-    largest = gaps.largest
-    structure = max((largest.get(name, 0.0) for name in ("structure", "stop", "text")), default=0.0)
+    """What a model's gaps say by themselves, as numbers: a gap of 10 nats says little more than one of 8."""
     return {
-        "gap: name": math.log1p(largest.get("name", 0.0)),
-        "gap: argument": math.log1p(largest.get("arg_key", 0.0)),
-        "gap: value": math.log1p(largest.get("arg_value", 0.0)),
-        "gap: structure": math.log1p(structure),
+        "gap: name": math.log1p(gaps.name),
+        "gap: argument": math.log1p(max((each.gap for each in gaps.arguments), default=0.0)),
+        "gap: end": math.log1p(gaps.end),
         "gap: all": math.log1p(gaps.total),
+    }
+
+
+def joint_measures(words: WordEvidence, gaps: AnswerGaps) -> dict[str, float]:
+    """What words and gaps say together: a gap counts more where words are silent about the very argument."""
+    said: dict[tuple[int, str], bool] = {}
+    for each in words.arguments:
+        place = each.call, each.path.split(".")[1]
+        said[place] = said.get(place, True) and each.stance == "for"
+    unsaid = [each.gap for each in gaps.arguments if not said.get((each.call, each.name), False)]
+    end = math.log1p(gaps.end)
+    return {
+        **word_measures(words),
+        **gap_measures(gaps),
+        "both: gap at an unsaid argument": math.log1p(max(unsaid, default=0.0)),
+        "both: end with something missing": end * bool(words.missing),
+        "both: end with a doubt": end * bool(words.doubts),
     }
 
 

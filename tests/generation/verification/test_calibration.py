@@ -11,10 +11,11 @@ from fcdistill.generation.verification.calibration import (
     Sample,
     calibrate,
     gap_measures,
+    joint_measures,
     threshold_keeping,
     word_measures,
 )
-from fcdistill.records import AnswerGaps, ToolCall
+from fcdistill.records import AnswerGaps, ArgumentGap, ToolCall
 from tests.generation.home import verifier
 
 
@@ -99,11 +100,23 @@ def test_measures() -> None:
     }
     silent = word_measures(verifier().word_evidence("it is dark, make it red", [light], None))
     assert silent["words: call without a word"] == 0 and silent["words: silent"] == 1
-    gaps = AnswerGaps(id="a", largest={"name": math.e - 1, "stop": 2.0, "structure": 1.0}, total=9.0, nll=10.0)
-    assert gap_measures(gaps) == {
-        "gap: name": 1.0,
-        "gap: argument": 0.0,
-        "gap: value": 0.0,
-        "gap: structure": math.log1p(2.0),
-        "gap: all": math.log1p(9.0),
-    }
+
+
+def test_gaps_count_more_where_words_are_silent() -> None:
+    light = ToolCall(name="set_light", arguments={"room": "office", "state": "on"})
+    words = verifier().word_evidence("light on, purple, 7", [light], None)
+
+    def gaps(room: float, state: float) -> AnswerGaps:
+        arguments = tuple(ArgumentGap(call=0, name=name, gap=gap) for name, gap in (("room", room), ("state", state)))
+        return AnswerGaps(id="a", name=math.e - 1, arguments=arguments, end=2.0, total=9.0, nll=10.0)
+
+    alone = gap_measures(gaps(1.0, 3.0))
+    assert alone == {
+        "gap: name": 1.0, "gap: argument": math.log1p(3.0), "gap: end": math.log1p(2.0), "gap: all": math.log1p(9.0)
+    }  # fmt: skip
+    joint = joint_measures(words, gaps(1.0, 3.0))
+    assert joint.items() >= (alone | word_measures(words)).items()
+    assert joint["both: gap at an unsaid argument"] == math.log1p(1.0)
+    assert joint["both: end with something missing"] == joint["both: end with a doubt"] == math.log1p(2.0)
+    borne_out = verifier().word_evidence("office light on", [light], None)
+    assert not any(value for name, value in joint_measures(borne_out, gaps(1.0, 3.0)).items() if "both" in name)

@@ -18,7 +18,8 @@ _ENGLISH = frozenset(
 _OTHERS = frozenset(
     # German, Dutch
     "auf aus bei bitte dem den der des ein eine einen einem für ich im ist kannst mach mal mein meine mir mit nach "
-    "nicht oder schalte stell und uns vom von vor wie wir wird zum zur het een van naar voor graag niet zet doe mij "
+    "das es ins zu nicht oder schalte stell und uns vom von vor wie wir wird zum zur het een van naar voor graag niet "
+    "zet doe mij "
     # French
     "avec dans du elle est et je le les moi mon ne nous par pas plaît pour que qui s'il sur une vous "
     # Spanish, Portuguese, Italian
