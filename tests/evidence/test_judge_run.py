@@ -68,7 +68,7 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Judged]:
                 gap = 9.0 if variant.kind or variant.trace.messages[-2].content in wrong else 0.01
                 identity = variant.trace.id
                 arguments = tuple(
-                    ArgumentGap(call=number, name=name, gap=gap)
+                    ArgumentGap(call=number, name=name, key=0, value=gap)
                     for number, call in enumerate(variant.trace.answer.calls)
                     for name in call.arguments
                 )
