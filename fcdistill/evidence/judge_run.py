@@ -293,10 +293,12 @@ def _overruled(check: Check) -> Check:
 
 
 def _other_answers(judged: _Judged, refused: Sequence[Variant]) -> dict[str, tuple[ToolCall, ...]]:
-    """What the students themselves answer to refused candidates, where all words bear it out; by candidate.
+    """What the students themselves answer to refused candidates, where the words agree with them; by candidate.
 
-    A student is of another mind than the source then, and whoever wrote the request agrees with it.
+    They do where they speak against the candidate and bear out all of the other answer. Where they are merely silent
+    about the candidate, a student that forgets a call would have its way.
     """
+    refused = [variant for variant in refused if variant.words.said("against") or variant.words.missing]
     found: dict[str, tuple[ToolCall, ...]] = {}
     for fold, training in enumerate(judged.trainings):
         own = [variant.trace for variant in refused if judged.folds[variant.of] == fold]

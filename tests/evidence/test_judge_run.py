@@ -135,6 +135,13 @@ def test_a_wrong_answer_is_relabelled_where_model_and_words_agree(
         assert "took the place of set_timer{'duration': {'minutes': 12}}" in check.detail
 
 
+def test_words_that_are_merely_silent_agree_to_no_other_answer(tmp_path: Path, judge: Callable[..., Judged]) -> None:
+    request = ROWS[1][0]
+    other = render_calls([ToolCall(name="control_playback", arguments={"action": "pause"})])
+    made = judge(imported(tmp_path, [*ROWS, *examples()]), suspects=[request], answers={request: other})
+    assert made.rejects["log-2"].check == "judged" and not made.stats.relabelled
+
+
 def test_readmitted_candidates_meet_duplicates_and_eval_cases(tmp_path: Path, judge: Callable[..., Judged]) -> None:
     light = ROWS[1][1]
     case = read_jsonl(ROOT / "evals" / "smart_home" / "cases.jsonl", EvalCase)[0]
