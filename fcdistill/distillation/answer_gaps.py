@@ -97,7 +97,8 @@ def _lines(
             id=example.trace_id,
             name=round(name, 4),
             arguments=tuple(
-                ArgumentGap(call=call, name=argument, gap=round(gap, 4)) for (call, argument), gap in arguments.items()
+                ArgumentGap(call=call, name=argument, key=round(key, 4), value=round(value, 4))
+                for (call, argument), (key, value) in arguments.items()
             ),
             end=round(end, 4),
             total=round(sum(gaps[own]), 4),
@@ -107,8 +108,8 @@ def _lines(
 
 def gaps_by_place(
     classes: Sequence[TokenClass], gaps: Sequence[float], calls: Sequence[ToolCall]
-) -> tuple[float, dict[tuple[int, str], float], float]:
-    """The largest gap at names, at each argument of each call, and where something ended.
+) -> tuple[float, dict[tuple[int, str], tuple[float, float]], float]:
+    """The largest gap at names, at key and value of each argument of each call, and where something ended.
 
     The keys of an answer stand in the order of its arguments, at all depths. Structure before a key begins an argument;
     other structure ends one, or a call. Where a format writes no key of its own for each, all arguments share what
@@ -120,7 +121,7 @@ def gaps_by_place(
     ]  # fmt: skip
     starts = [at for at, kind in enumerate(classes) if kind == "arg_key" and classes[at - 1 : at] != ["arg_key"]]
     is_known = len(starts) == len(owners)
-    found = dict.fromkeys(owners, 0.0)
+    keys, values = dict.fromkeys(owners, 0.0), dict.fromkeys(owners, 0.0)
     largest_name = end = shared = 0.0
     key = -1
     pending = 0.0
@@ -132,14 +133,15 @@ def gaps_by_place(
             key += kind == "arg_key" and (not at or classes[at - 1] != "arg_key")
             shared = max(shared, pending, gap)
             if is_known and key >= 0:
+                found = keys if kind == "arg_key" else values
                 found[owners[key]] = max(found[owners[key]], pending, gap)
         elif kind == "name":
             largest_name, end = max(largest_name, gap), max(end, pending)
         else:
             end = max(end, pending, gap)
         pending = 0.0
-    end = max(end, pending)
-    return largest_name, found if is_known else dict.fromkeys(owners, shared), end
+    places = {owner: (keys[owner], values[owner]) if is_known else (shared, shared) for owner in keys}
+    return largest_name, places, max(end, pending)
 
 
 def _num_keys(value: Any) -> int:

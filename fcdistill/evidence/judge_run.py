@@ -62,7 +62,7 @@ __all__ = ["Judging", "judge_traces"]
 
 JUDGED, RELABELLED = "judged", "relabelled"
 """Names of checks."""
-_COMPARED_SHARE = 0.97
+_COMPARED_SHARES = (0.9, 0.97)
 """Of the candidates; what witnesses let through is compared where they keep so many."""
 _MAX_ANSWER_TOKENS = 256
 
@@ -237,14 +237,13 @@ def _rates(judged: _Judged, samples: Sequence[Sample], combined: Calibration) ->
         scores = {each.trace.id: score for each, score in zip(variants, calibration.scores, strict=True)}
         return witness_rates(name, variants, lambda variant: scores[variant.trace.id] >= threshold)
 
-    share = f"{_COMPARED_SHARE:.0%} kept"
-    return [
-        word_rates(variants),
-        *policy_rates(variants),
-        from_score(f"model, {share}", alone, threshold_keeping(alone.scores, bare, _COMPARED_SHARE)),
-        from_score(f"words and model, {share}", combined, threshold_keeping(combined.scores, samples, _COMPARED_SHARE)),
-        from_score("words and model, as decided", combined, combined.threshold),
+    compared = [
+        from_score(f"{name}, {share:.0%} kept", fitted, threshold_keeping(fitted.scores, measured, share))
+        for name, fitted, measured in (("model", alone, bare), ("words and model", combined, samples))
+        for share in _COMPARED_SHARES
     ]
+    decided = from_score("words and model, as decided", combined, combined.threshold)
+    return [word_rates(variants), *policy_rates(variants), *compared, decided]
 
 
 # --- what follows from it
@@ -294,10 +293,12 @@ def _overruled(check: Check) -> Check:
 
 
 def _other_answers(judged: _Judged, refused: Sequence[Variant]) -> dict[str, tuple[ToolCall, ...]]:
-    """What the students themselves answer to refused candidates, where all words bear it out; by candidate.
+    """What the students themselves answer to refused candidates, where the words agree with them; by candidate.
 
-    A student is of another mind than the source then, and whoever wrote the request agrees with it.
+    They do where they speak against the candidate and bear out all of the other answer. Where they are merely silent
+    about the candidate, a student that forgets a call would have its way.
     """
+    refused = [variant for variant in refused if variant.words.said("against") or variant.words.missing]
     found: dict[str, tuple[ToolCall, ...]] = {}
     for fold, training in enumerate(judged.trainings):
         own = [variant.trace for variant in refused if judged.folds[variant.of] == fold]

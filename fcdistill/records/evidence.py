@@ -8,11 +8,18 @@ __all__ = ["AnswerGaps", "ArgumentGap", "Counted", "JudgeStats", "WitnessRates"]
 
 
 class ArgumentGap(Frozen):
-    """The largest gap at one argument of a call: at its value, at its name, and where it was begun at all."""
+    """The largest gaps at one argument of a call."""
 
     call: int = Field(ge=0)
     name: str
-    gap: float
+    key: float
+    """Where it was begun, and at its name: another one may have been left out before it."""
+    value: float
+
+    @property
+    def gap(self) -> float:
+        """The larger one."""
+        return max(self.key, self.value)
 
 
 class AnswerGaps(Record):

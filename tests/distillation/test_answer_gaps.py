@@ -107,5 +107,11 @@ def test_a_gap_belongs_to_the_place_at_which_another_token_was_likelier(
     gaps = [0.0] * len(classes)
     gaps[at] = 5.0
     name, arguments, end = gaps_by_place([KINDS[letter] for letter in classes], gaps, calls)
-    places = {"name": name, "end": end} | {argument: gap for (_, argument), gap in arguments.items()}
+    places = {"name": name, "end": end} | {argument: max(both) for (_, argument), both in arguments.items()}
     assert {place for place, gap in places.items() if gap} == set(found.split())
+
+
+def test_a_key_and_its_value_are_told_apart() -> None:
+    kinds = [KINDS[letter] for letter in "snsksvsksvsx"]
+    _, arguments, end = gaps_by_place(kinds, [0, 0, 0, 1, 0, 2, 3, 0, 4, 0, 5, 0], [LIGHT])
+    assert arguments == {(0, "room"): (1, 2), (0, "state"): (3, 4)} and end == 5

@@ -7,7 +7,9 @@ import pytest
 import verification
 
 from fcdistill.errors import DataError
+from fcdistill.evidence.judge_run import Judging
 from fcdistill.generation.verification.planted_errors import KINDS
+from fcdistill.records import Counted, JudgeStats, WitnessRates
 from fcdistill.storage import read_json
 from tests.generation.home import EXAMPLES, TOOLS, VALUES
 
@@ -56,3 +58,32 @@ def test_a_file_without_calls_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     rows.write_text('{"request": "hi", "calls": [], "text": "no"}\n')
     with pytest.raises(DataError, match="no row with a call"):
         run(monkeypatch, str(rows), "--tools", str(TOOLS), "--out", str(tmp_path / "out"))
+
+
+def test_with_a_model_the_table_is_that_of_the_judging(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = WitnessRates(
+        name="model, 97% kept",
+        speaks=Counted(num=4, of=4),
+        kept=Counted(num=3, of=4),
+        let_through={"number": Counted(num=1, of=8)},
+    )
+    stats = JudgeStats(
+        candidates=4, kept=3, readmitted=2, relabelled=1, withdrawn=1, prior_error_rate=0.05, precision=0.97,
+        estimated_precision=0.991, threshold=0.5, weights={}, witnesses=(rates,),
+    )  # fmt: skip
+    judged: list[Judging] = []
+
+    def judge(directory: Path, out: Path, judging: Judging, **_: object) -> JudgeStats:
+        assert (directory / "traces.jsonl").exists() and out == tmp_path / "judged"
+        judged.append(judging)
+        return stats
+
+    monkeypatch.setattr(verification, "judge_traces", judge)
+    arguments = ["--tools", str(TOOLS), "--out", str(tmp_path), "--quick", "--model", "m", "--seed", "3"]
+    assert run(monkeypatch, str(EXAMPLES), *arguments) == 0
+    assert judged == [Judging("m", epochs=0.03, seed=3)]
+    printed = capsys.readouterr().out
+    assert "| model, 97% kept | 100.0% | 75.0% (30.1%–95.4%) | 12.5% (2.2%–47.1%) | 12.5% |" in printed
+    assert "2 of them readmitted, 1 relabelled, 1 withdrawn; estimated precision 99.1%" in printed

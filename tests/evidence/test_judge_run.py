@@ -68,7 +68,7 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Judged]:
                 gap = 9.0 if variant.kind or variant.trace.messages[-2].content in wrong else 0.01
                 identity = variant.trace.id
                 arguments = tuple(
-                    ArgumentGap(call=number, name=name, gap=gap)
+                    ArgumentGap(call=number, name=name, key=0, value=gap)
                     for number, call in enumerate(variant.trace.answer.calls)
                     for name in call.arguments
                 )
@@ -133,6 +133,13 @@ def test_a_wrong_answer_is_relabelled_where_model_and_words_agree(
         assert trace.answer == Message.calling([TIMER]) and trace.meta.category == "simple"
         (check,) = [check for check in trace.meta.checks if check.name == "relabelled"]
         assert "took the place of set_timer{'duration': {'minutes': 12}}" in check.detail
+
+
+def test_words_that_are_merely_silent_agree_to_no_other_answer(tmp_path: Path, judge: Callable[..., Judged]) -> None:
+    request = ROWS[1][0]
+    other = render_calls([ToolCall(name="control_playback", arguments={"action": "pause"})])
+    made = judge(imported(tmp_path, [*ROWS, *examples()]), suspects=[request], answers={request: other})
+    assert made.rejects["log-2"].check == "judged" and not made.stats.relabelled
 
 
 def test_readmitted_candidates_meet_duplicates_and_eval_cases(tmp_path: Path, judge: Callable[..., Judged]) -> None:

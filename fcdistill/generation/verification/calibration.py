@@ -81,7 +81,8 @@ def gap_measures(gaps: AnswerGaps) -> dict[str, float]:
     """What a model's gaps say by themselves, as numbers: a gap of 10 nats says little more than one of 8."""
     return {
         "gap: name": math.log1p(gaps.name),
-        "gap: argument": math.log1p(max((each.gap for each in gaps.arguments), default=0.0)),
+        "gap: key": math.log1p(max((each.key for each in gaps.arguments), default=0.0)),
+        "gap: value": math.log1p(max((each.value for each in gaps.arguments), default=0.0)),
         "gap: end": math.log1p(gaps.end),
         "gap: all": math.log1p(gaps.total),
     }
@@ -94,13 +95,13 @@ def joint_measures(words: WordEvidence, gaps: AnswerGaps) -> dict[str, float]:
         place = each.call, each.path.split(".")[1]
         said[place] = said.get(place, True) and each.stance == "for"
     unsaid = [each.gap for each in gaps.arguments if not said.get((each.call, each.name), False)]
-    end = math.log1p(gaps.end)
+    end = math.log1p(max([gaps.end, *(each.key for each in gaps.arguments)]))
     return {
         **word_measures(words),
         **gap_measures(gaps),
         "both: gap at an unsaid argument": math.log1p(max(unsaid, default=0.0)),
-        "both: end with something missing": end * bool(words.missing),
-        "both: end with a doubt": end * bool(words.doubts),
+        "both: other key or end with something missing": end * bool(words.missing),
+        "both: other key or end with a doubt": end * bool(words.doubts),
     }
 
 

@@ -107,16 +107,23 @@ def test_gaps_count_more_where_words_are_silent() -> None:
     words = verifier().word_evidence("light on, purple, 7", [light], None)
 
     def gaps(room: float, state: float) -> AnswerGaps:
-        arguments = tuple(ArgumentGap(call=0, name=name, gap=gap) for name, gap in (("room", room), ("state", state)))
+        arguments = tuple(
+            ArgumentGap(call=0, name=name, key=0.5, value=gap) for name, gap in (("room", room), ("state", state))
+        )
         return AnswerGaps(id="a", name=math.e - 1, arguments=arguments, end=2.0, total=9.0, nll=10.0)
 
     alone = gap_measures(gaps(1.0, 3.0))
     assert alone == {
-        "gap: name": 1.0, "gap: argument": math.log1p(3.0), "gap: end": math.log1p(2.0), "gap: all": math.log1p(9.0)
-    }  # fmt: skip
+        "gap: name": 1.0,
+        "gap: key": math.log1p(0.5),
+        "gap: value": math.log1p(3.0),
+        "gap: end": math.log1p(2.0),
+        "gap: all": math.log1p(9.0),
+    }
     joint = joint_measures(words, gaps(1.0, 3.0))
     assert joint.items() >= (alone | word_measures(words)).items()
     assert joint["both: gap at an unsaid argument"] == math.log1p(1.0)
-    assert joint["both: end with something missing"] == joint["both: end with a doubt"] == math.log1p(2.0)
+    for name in ("something missing", "a doubt"):
+        assert joint[f"both: other key or end with {name}"] == math.log1p(2.0)
     borne_out = verifier().word_evidence("office light on", [light], None)
     assert not any(value for name, value in joint_measures(borne_out, gaps(1.0, 3.0)).items() if "both" in name)
