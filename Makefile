@@ -13,7 +13,7 @@ PARALLEL := --numprocesses logical --dist worksteal
 .PHONY: help demo test test-fast check docs format clean
 
 help:
-	@echo "make demo       generate, train and evaluate on smart_home, on real models (40 to 50 minutes on 2 cores)"
+	@echo "make demo       generate, train and evaluate on smart_home, on real models (about 20 minutes on 2 cores)"
 	@echo "make test       the whole test suite, the end-to-end tests on real models included"
 	@echo "make test-fast  all tests but the slow ones: no real models, at most 4 minutes on 2 cores"
 	@echo "make check      ruff, mypy --strict, drift of the exported schemas and of docs/cli.md"
